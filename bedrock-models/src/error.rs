@@ -35,4 +35,46 @@ pub enum Error {
         /// What is wrong, with the offending value.
         reason: String,
     },
+
+    /// A `tokenizer.json` cannot be read as a tokenizer.
+    #[error("{} is not a readable tokenizer file", path.display())]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// A tokenizer could not turn text into tokens or back.
+    #[error("the tokenizer of {} cannot {action} this", path.display())]
+    Tokenize {
+        /// The file that the tokenizer was read from.
+        path: PathBuf,
+        /// What it was asked to do.
+        action: &'static str,
+        /// Why it could not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
+    /// A dependency panicked on the content of a file; the panic was caught and the process goes on.
+    #[error("cannot {action} with {}: {message}", path.display())]
+    DependencyPanic {
+        /// The file whose content it was working on.
+        path: PathBuf,
+        /// What it was asked to do.
+        action: &'static str,
+        /// The message of the panic.
+        message: String,
+    },
+
+    /// A parameter has a value that it cannot have.
+    #[error("{name} is {got}, but should be {expected}")]
+    InvalidParameter {
+        /// The parameter.
+        name: &'static str,
+        /// The value given.
+        got: String,
+        /// The values allowed.
+        expected: String,
+    },
 }

@@ -1,5 +1,6 @@
 //! See the crate's description in Cargo.toml.
 
 mod error;
+pub mod tokenizer;
 
 pub use error::Error;
