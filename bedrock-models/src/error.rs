@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::weights::{Dtype, GgufProblem, SafetensorsProblem};
+
 /// A failure of this crate. Each variant is a situation that a caller can act on, with the facts inside.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,4 +79,119 @@ pub enum Error {
         /// The values allowed.
         expected: String,
     },
+
+    /// A path that should be a regular file is a folder, a pipe or a device.
+    #[error("{path} is not a regular file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A folder holds no weights that can be read.
+    #[error("{path} holds none of: {}", wanted.join(", "))]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+        /// The file names that were looked for.
+        wanted: Vec<&'static str>,
+    },
+
+    /// A GGUF file breaks its format.
+    #[error("{path} is not a readable GGUF file")]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: GgufProblem,
+    },
+
+    /// A safetensors file, or the index of a sharded one, breaks its format.
+    #[error("{path} is not a readable safetensors file")]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: SafetensorsProblem,
+    },
+
+    /// A tensor that the model needs is not in the checkpoint.
+    #[error("{path} has no tensor {name}")]
+    MissingTensor {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor's name in the checkpoint.
+        name: String,
+    },
+
+    /// Tensors of the checkpoint that the model did not use: the architecture is not what the file was made for.
+    #[error("{path} has {} tensors that the model does not use: {}", names.len(), first_few(names))]
+    UnusedTensors {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Names of the unused tensors, sorted.
+        names: Vec<String>,
+    },
+
+    /// A tensor has another shape than the configuration says.
+    #[error("tensor {name} has shape {got:?}, the configuration says {expected:?}")]
+    TensorShape {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// The shape that the configuration asks for, outermost first.
+        expected: Vec<usize>,
+        /// The shape in the file, outermost first.
+        got: Vec<usize>,
+    },
+
+    /// Stored bytes do not match the number of elements they are to be decoded to.
+    #[error("{bytes} bytes of {dtype} cannot be decoded to {elements} elements")]
+    BlockLength {
+        /// The storage type.
+        dtype: Dtype,
+        /// Bytes given.
+        bytes: usize,
+        /// Elements asked for.
+        elements: usize,
+    },
+
+    /// Values cannot be stored in this type: only some types have an encoder.
+    #[error("cannot encode {elements} values as {dtype}")]
+    Encode {
+        /// The storage type.
+        dtype: Dtype,
+        /// Number of values.
+        elements: usize,
+    },
+
+    /// A metadata key that the model needs is not in the GGUF file.
+    #[error("{path} has no metadata key {key}")]
+    MissingMetadata {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+
+    /// A metadata value of a GGUF file has another type or range than its key asks for.
+    #[error("{path}: metadata key {key} should be {expected}, but is {got}")]
+    MetadataType {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The type asked for.
+        expected: &'static str,
+        /// The type, and for single numbers the value, in the file.
+        got: String,
+    },
+}
+
+/// The first names of a list, for a message that stays readable when all of a model's tensors are in it.
+fn first_few(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
 }

@@ -1,6 +1,8 @@
 //! See the crate's description in Cargo.toml.
 
 mod error;
+mod kernels;
 pub mod tokenizer;
+pub mod weights;
 
 pub use error::Error;
