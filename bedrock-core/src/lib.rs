@@ -13,6 +13,8 @@ pub mod rerank;
 pub mod retrieve;
 pub mod retrieve_and_generate;
 pub mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tool;
 pub mod usage;
 mod validate;
