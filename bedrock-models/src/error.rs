@@ -80,6 +80,106 @@ pub enum Error {
         expected: String,
     },
 
+    /// The model gave a logit that is NaN or infinite.
+    #[error("the logit of token {id} is {value}")]
+    NonFiniteLogit {
+        /// Token id.
+        id: u32,
+        /// The logit.
+        value: f32,
+    },
+
+    /// No token can be chosen: all of them are banned, or there are none.
+    #[error("none of {vocabulary} tokens can be chosen")]
+    NoCandidates {
+        /// Number of logits given.
+        vocabulary: usize,
+    },
+
+    /// A token id is larger than the vocabulary.
+    #[error("token {id} is not in the vocabulary of {vocabulary} tokens")]
+    TokenOutOfRange {
+        /// Token id.
+        id: u32,
+        /// Number of tokens.
+        vocabulary: usize,
+    },
+
+    /// The metadata of a GGUF file contradict each other: no tokenizer can be built from them.
+    #[error("{path}: metadata key {key}: {reason}")]
+    MetadataValue {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong, with the offending value.
+        reason: String,
+    },
+
+    /// A GGUF file has a kind of tokenizer, or of pre-tokenizer, that is not known here. Guessing one would give
+    /// wrong tokens without a sign.
+    #[error("{path}: {key} is {name:?}, which is not supported")]
+    UnknownTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The metadata key.
+        key: String,
+        /// Its value.
+        name: String,
+    },
+
+    /// A chat template is not a template.
+    #[error("the chat template {origin} cannot be parsed")]
+    TemplateSyntax {
+        /// The file and name of the template.
+        origin: String,
+        /// Where and why.
+        source: minijinja::Error,
+    },
+
+    /// A chat template refused the conversation by `raise_exception`.
+    #[error("the chat template refuses this conversation: {message}")]
+    TemplateRefused {
+        /// What the template says about it.
+        message: String,
+    },
+
+    /// A chat template failed on this conversation.
+    #[error("the chat template {origin} failed")]
+    TemplateFailed {
+        /// The file and name of the template.
+        origin: String,
+        /// Where and why.
+        source: minijinja::Error,
+    },
+
+    /// A chat template wanted more time, memory or depth than a template needs.
+    #[error("the chat template {origin} exceeds its {limit}")]
+    TemplateLimit {
+        /// The file and name of the template.
+        origin: String,
+        /// The limit, with its size.
+        limit: String,
+    },
+
+    /// A model comes without the chat template that was asked for.
+    #[error("{path} has no chat template{}", name.as_deref().map(|name| format!(" named {name}")).unwrap_or_default())]
+    NoChatTemplate {
+        /// The model.
+        path: PathBuf,
+        /// The name asked for, if not the default.
+        name: Option<String>,
+    },
+
+    /// The request has content that this model cannot take.
+    #[error("{field}: {reason}")]
+    UnsupportedContent {
+        /// The path of the field in the request.
+        field: String,
+        /// Why it is not supported.
+        reason: String,
+    },
+
     /// A path that should be a regular file is a folder, a pipe or a device.
     #[error("{path} is not a regular file")]
     NotAFile {
@@ -184,6 +284,19 @@ pub enum Error {
         /// The type, and for single numbers the value, in the file.
         got: String,
     },
+}
+
+impl From<Error> for bedrock_core::Error {
+    /// What the caller can mend in the request is a validation error; a model's own failure wraps its cause.
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::InvalidParameter { .. }
+            | Error::TokenOutOfRange { .. }
+            | Error::TemplateRefused { .. }
+            | Error::UnsupportedContent { .. } => Self::validation(error.to_string()),
+            _ => Self::backend(error),
+        }
+    }
 }
 
 /// The first names of a list, for a message that stays readable when all of a model's tensors are in it.
