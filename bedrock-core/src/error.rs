@@ -88,6 +88,8 @@ pub enum Error {
     InternalServer {
         /// What happened.
         message: String,
+        /// A code for the cause, which the agent runtime gives.
+        reason: Option<String>,
     },
     /// The serving side is down or shutting down.
     #[error("{message}")]
@@ -151,8 +153,8 @@ impl Error {
         throttling => Throttling {};
         /// An [`Error::ModelNotReady`].
         model_not_ready => ModelNotReady {};
-        /// An [`Error::InternalServer`].
-        internal_server => InternalServer {};
+        /// An [`Error::InternalServer`] that names no reason.
+        internal_server => InternalServer { reason };
         /// An [`Error::ServiceUnavailable`].
         service_unavailable => ServiceUnavailable {};
         /// An [`Error::DependencyFailed`] that names no resource.
@@ -190,11 +192,11 @@ impl Error {
             }
             "ThrottlingException" => Self::Throttling { message },
             "ModelNotReadyException" => Self::ModelNotReady { message },
-            "InternalServerException" => Self::InternalServer { message },
+            "InternalServerException" => Self::InternalServer { message, reason: text("reason") },
             "ServiceUnavailableException" => Self::ServiceUnavailable { message },
             "DependencyFailedException" => Self::DependencyFailed { message, resource_name },
             "BadGatewayException" => Self::BadGateway { message, resource_name },
-            _ => Self::InternalServer { message: format!("{name}: {message}") },
+            _ => Self::internal_server(format!("{name}: {message}")),
         }
     }
 
@@ -295,6 +297,7 @@ impl Error {
                 put("originalStatusCode", original_status_code.map(Value::from));
                 put("originalMessage", original_message.clone().map(Value::from));
             }
+            Self::InternalServer { reason, .. } => put("reason", reason.clone().map(Value::from)),
             Self::DependencyFailed { resource_name, .. } | Self::BadGateway { resource_name, .. } => {
                 put("resourceName", resource_name.clone().map(Value::from));
             }

@@ -492,3 +492,110 @@ where
     }
     collector.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{ToolUseBlockDelta, ToolUseBlockStart};
+    use crate::usage::TokenUsage;
+
+    fn run(events: Vec<StreamEvent>) -> Result<ConverseResponse, ProtocolViolation> {
+        let mut collector = Collector::new();
+        let result = events.into_iter().try_for_each(|event| collector.push(event)).and_then(|()| collector.finish());
+        result.map_err(|error| match error {
+            Error::Protocol(violation) => violation,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn tool(index: u32) -> StreamEvent {
+        let start = ToolUseBlockStart { tool_use_id: "t".into(), name: "clock".into(), kind: None };
+        StreamEvent::block_start(index, ContentBlockStart::ToolUse(start))
+    }
+
+    fn input(index: u32, input: &str) -> StreamEvent {
+        StreamEvent::delta(index, ContentBlockDelta::ToolUse(ToolUseBlockDelta { input: input.into() }))
+    }
+
+    fn end(stop: StopReason) -> [StreamEvent; 2] {
+        [StreamEvent::message_stop(stop), StreamEvent::metadata(TokenUsage::new(1, 1), 0)]
+    }
+
+    fn with_input(pieces: &[&str], stop: StopReason) -> Result<Value, ProtocolViolation> {
+        let mut events = vec![StreamEvent::message_start(), tool(0)];
+        events.extend(pieces.iter().map(|piece| input(0, piece)));
+        events.push(StreamEvent::block_stop(0));
+        events.extend(end(stop));
+        Ok(run(events)?.message().tool_uses().next().expect("a call").input.clone())
+    }
+
+    #[test]
+    fn the_pieces_of_a_tool_s_input_are_joined_and_parsed() {
+        let value = with_input(&["", "{\"zone\":", " \"U", "TC\"}"], StopReason::ToolUse);
+        assert_eq!(value, Ok(serde_json::json!({"zone": "UTC"})));
+        assert_eq!(with_input(&[], StopReason::ToolUse), Ok(serde_json::json!({})));
+        assert_eq!(with_input(&[" ", ""], StopReason::ToolUse), Ok(serde_json::json!({})));
+    }
+
+    #[test]
+    fn input_that_was_cut_off_is_kept_as_text() {
+        assert!(matches!(
+            with_input(&["{\"zone"], StopReason::ToolUse),
+            Err(ProtocolViolation::ToolInput { index: 0, ref name, .. }) if name == "clock"
+        ));
+        assert_eq!(with_input(&["{\"zone"], StopReason::MaxTokens), Ok(serde_json::json!("{\"zone")));
+    }
+
+    #[test]
+    fn each_violation_is_named() {
+        use StreamEvent as E;
+        let start = E::message_start;
+        let order = |got, expected| Err(ProtocolViolation::Order { got, expected });
+        assert_eq!(run(vec![]), Err(ProtocolViolation::Truncated { expected: "messageStart" }));
+        assert_eq!(run(vec![E::text(0, "a")]), order("contentBlockDelta", "messageStart"));
+        assert_eq!(run(vec![start(), start()]), order("messageStart", "a content block or messageStop"));
+        assert_eq!(run(vec![start(), E::block_stop(0)]), order("contentBlockStop", "a content block or messageStop"));
+        assert_eq!(
+            run(vec![start(), E::text(0, "a"), E::message_stop(StopReason::EndTurn)]),
+            order("messageStop", "contentBlockDelta or contentBlockStop")
+        );
+        assert_eq!(
+            run(vec![start(), E::text(0, "a"), E::text(1, "b")]),
+            Err(ProtocolViolation::OtherBlock { event: "contentBlockDelta", got: 1, open: 0 })
+        );
+        assert_eq!(
+            run(vec![start(), E::text(3, "a"), E::block_stop(3), E::text(3, "b")]),
+            Err(ProtocolViolation::Index { got: 3, last: 3 })
+        );
+        assert_eq!(
+            run(vec![start(), E::text(0, "a"), input(0, "{}")]),
+            Err(ProtocolViolation::Mixed { index: 0, block: "text", delta: "toolUse" })
+        );
+        assert!(matches!(run(vec![start(), input(0, "{}")]), Err(ProtocolViolation::Order { .. })));
+        let [stop, metadata] = end(StopReason::EndTurn);
+        assert_eq!(run(vec![start(), stop.clone()]), Err(ProtocolViolation::Truncated { expected: "metadata" }));
+        assert_eq!(run(vec![start(), stop, metadata.clone(), metadata]), order("metadata", "the end"));
+    }
+
+    #[test]
+    fn a_block_may_be_left_out() {
+        let mut events = vec![StreamEvent::message_start()];
+        for index in [0, 2] {
+            events.extend([StreamEvent::text(index, "a"), StreamEvent::block_stop(index)]);
+        }
+        events.extend(end(StopReason::EndTurn));
+        assert_eq!(run(events).map(|response| response.message().content.len()), Ok(2));
+    }
+
+    #[test]
+    fn the_size_is_bounded() {
+        let mut collector = Collector::with_limit(1000);
+        collector.push(StreamEvent::message_start()).expect("small");
+        let error = (0..).find_map(|_| collector.push(StreamEvent::text(0, "x".repeat(50))).err()).expect("bounded");
+        assert!(matches!(error, Error::Protocol(ProtocolViolation::TooLarge { limit: 1000 })));
+        // Empty deltas count too.
+        let mut collector = Collector::with_limit(1000);
+        collector.push(StreamEvent::message_start()).expect("small");
+        assert!((0..100).any(|_| collector.push(StreamEvent::text(0, "")).is_err()));
+    }
+}
