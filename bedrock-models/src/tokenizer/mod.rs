@@ -8,6 +8,8 @@
 
 mod encoding;
 mod folder;
+mod gguf;
+mod pre;
 mod special;
 mod stream;
 
