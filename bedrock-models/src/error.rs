@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::layers::RopeProblem;
 use crate::weights::{Dtype, GgufProblem, SafetensorsProblem};
 
 /// A failure of this crate. Each variant is a situation that a caller can act on, with the facts inside.
@@ -284,6 +285,107 @@ pub enum Error {
         /// The type, and for single numbers the value, in the file.
         got: String,
     },
+
+    /// A tensor that should be a weight matrix is none.
+    #[error("tensor {name} of type {dtype} and shape {shape:?} is no matrix with rows of whole blocks")]
+    NotAMatrix {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// Its shape, outermost first.
+        shape: Vec<usize>,
+        /// Its storage type.
+        dtype: Dtype,
+    },
+
+    /// A configuration file is no JSON object with the fields of its architecture.
+    #[error("cannot understand {path}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or of another type.
+        source: serde_json::Error,
+    },
+
+    /// A value of a configuration is out of range or not supported.
+    #[error("{path}: {what}")]
+    ConfigValue {
+        /// The file.
+        path: PathBuf,
+        /// The field and what is wrong with it.
+        what: String,
+    },
+
+    /// The rotary position parameters of a configuration are unknown or incomplete.
+    #[error("{path}: cannot place positions")]
+    Rope {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: RopeProblem,
+    },
+
+    /// The model is of an architecture that this crate does not have.
+    #[error("{path} is a model of type {found:?}; supported are {}", supported.join(", "))]
+    UnsupportedArchitecture {
+        /// The configuration.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What it could say.
+        supported: &'static [&'static str],
+    },
+
+    /// A model came without a tokenizer, and text was asked for.
+    #[error("{path} has no tokenizer")]
+    NoTokenizer {
+        /// The model.
+        path: PathBuf,
+    },
+
+    /// A prompt without a token.
+    #[error("the prompt has no tokens")]
+    NoTokens,
+
+    /// An input is longer than the model's context.
+    #[error("input is too long for requested model: {got} tokens, at most {limit} are supported")]
+    TooManyTokens {
+        /// Tokens of the input.
+        got: usize,
+        /// The most that the model takes.
+        limit: usize,
+    },
+
+    /// One request's keys and values would take more memory than the engine may use in all.
+    #[error("the request needs {needed} bytes of cache, the engine has {limit}: lower maxTokens")]
+    CacheTooSmall {
+        /// Bytes that prompt and answer need.
+        needed: usize,
+        /// Bytes that the engine may use.
+        limit: usize,
+    },
+
+    /// Too many requests wait already.
+    #[error("too many requests are waiting for the model")]
+    Busy,
+
+    /// The caller gave up before the answer was there.
+    #[error("the request was cancelled")]
+    Cancelled,
+
+    /// The model's thread has ended.
+    #[error("the model is no longer served")]
+    EngineStopped,
+
+    /// Computing panicked: a bug, of which the process survives.
+    #[error("computing the answer failed")]
+    EngineFailed,
+
+    /// The system gave no thread.
+    #[error("cannot start a thread")]
+    Thread {
+        /// What the operating system said.
+        source: io::Error,
+    },
 }
 
 impl From<Error> for bedrock_core::Error {
@@ -293,7 +395,14 @@ impl From<Error> for bedrock_core::Error {
             Error::InvalidParameter { .. }
             | Error::TokenOutOfRange { .. }
             | Error::TemplateRefused { .. }
-            | Error::UnsupportedContent { .. } => Self::validation(error.to_string()),
+            | Error::UnsupportedContent { .. }
+            | Error::NoTokens
+            | Error::TooManyTokens { .. }
+            | Error::CacheTooSmall { .. }
+            | Error::NoTokenizer { .. }
+            | Error::NoChatTemplate { .. } => Self::validation(error.to_string()),
+            Error::Busy => Self::throttling(error.to_string()),
+            Error::EngineStopped => Self::service_unavailable(error.to_string()),
             _ => Self::backend(error),
         }
     }

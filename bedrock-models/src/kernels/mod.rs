@@ -1,5 +1,25 @@
-//! The only folder of this workspace in which `unsafe` is allowed: what a file mapping or a vector instruction cannot
-//! express otherwise. Every `unsafe` block says why it is sound.
+//! What the arithmetic of a model costs, down to the instruction: thread pool, matrix products on stored weights,
+//! attention over a paged cache, and the element-wise functions between them.
+//!
+//! This is the only module of the workspace with `unsafe` code. Every kernel has a plain version in safe Rust
+//! which defines what it computes; the AVX2 version is chosen at run time and tested against the plain one.
+//!
+//! # Laws
+//! - A row of a result depends on that row of the input alone, bit for bit: not on how many other rows were in
+//!   the call, nor on the number of threads. Batching and chunking therefore never change an answer.
+//! - Nothing here allocates in proportion to anything but its own output.
 #![allow(unsafe_code)]
 
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod elementwise;
+pub(crate) mod gemm;
+pub(crate) mod interleaved;
+pub(crate) mod isa;
 pub(crate) mod map;
+pub(crate) mod matrix;
+pub(crate) mod pool;
+pub(crate) mod tile;
+
+pub use matrix::{Activations, Matrix};
+pub use pool::Pool;

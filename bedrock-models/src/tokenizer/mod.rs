@@ -158,6 +158,19 @@ impl Tokenizer {
         guarded(&self.inner.path, "decode", || self.inner.model.decode(ids, skip_special))
     }
 
+    /// The text of tokens given as the vocabulary writes them (see [`id_to_token`](Self::id_to_token)), or of words where the
+    /// caller has put some in.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn join(&self, tokens: Vec<String>) -> Result<String, Error> {
+        use tokenizers::Decoder;
+        guarded(&self.inner.path, "join tokens with", || match self.inner.model.get_decoder() {
+            Some(decoder) => decoder.decode(tokens),
+            None => Ok(tokens.join(" ")),
+        })
+    }
+
     /// Turns ids into text as they come. The pieces it gives add up to exactly what [`decode`](Self::decode) gives.
     pub fn stream_decoder(&self, skip_special: bool) -> StreamDecoder {
         StreamDecoder::new(self.clone(), skip_special)

@@ -1,0 +1,89 @@
+//! One file an architecture, in the order of the paper and of the Hugging Face module.
+
+pub(crate) mod bert;
+pub(crate) mod llama;
+pub(crate) mod mistral;
+
+use burn::Tensor;
+use burn::tensor::{Int, TensorData};
+
+use crate::layers::{Compute, LayerCache, Phase, Run, Sequence};
+
+/// Keys and values of all layers of one sequence.
+pub(crate) struct Cache {
+    pub(crate) layers: Vec<LayerCache>,
+    /// Positions stored so far.
+    pub(crate) len: usize,
+}
+
+impl Cache {
+    pub(crate) fn new(layers: usize) -> Self {
+        Self { layers: (0..layers).map(|_| LayerCache::default()).collect(), len: 0 }
+    }
+}
+
+/// Which rows of a step get logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outputs {
+    /// None: a part of a prompt whose end is still to come.
+    Nothing,
+    /// The last row of each sequence.
+    Last,
+    /// Every row.
+    All,
+}
+
+/// New tokens of several sequences, to be run through the model at once.
+pub(crate) struct Step<'a> {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) sequences: Vec<Sequence>,
+    pub(crate) caches: Vec<&'a mut Cache>,
+    pub(crate) phase: Phase,
+    pub(crate) outputs: Outputs,
+    /// Asked between layers; `true` abandons the step.
+    pub(crate) cancelled: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Step<'a> {
+    pub(crate) fn new(phase: Phase, outputs: Outputs, cancelled: &'a dyn Fn() -> bool) -> Self {
+        Self { tokens: Vec::new(), sequences: Vec::new(), caches: Vec::new(), phase, outputs, cancelled }
+    }
+
+    /// Adds the next `tokens` of a sequence.
+    pub(crate) fn push(&mut self, tokens: &[u32], cache: &'a mut Cache) {
+        self.sequences.push(Sequence { first_row: self.tokens.len(), tokens: tokens.len(), position: cache.len });
+        self.tokens.extend_from_slice(tokens);
+        self.caches.push(cache);
+    }
+
+    pub(crate) fn run<'c>(&self, compute: &'c Compute) -> Run<'c> {
+        Run { compute, phase: self.phase }
+    }
+
+    /// The rows of `x` that [`Outputs`] names.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, features]`; returns `[selected, features]`
+    fn select(&self, x: Tensor<2>) -> Tensor<2> {
+        if self.outputs == Outputs::All || (self.sequences.len() == self.tokens.len()) {
+            return x;
+        }
+        let last: Vec<i64> = self.sequences.iter().map(|s| (s.first_row + s.tokens) as i64 - 1).collect();
+        let count = last.len();
+        let last = Tensor::<1, Int>::from_data(TensorData::new(last, [count]), &x.device());
+        x.select(0, last)
+    }
+}
+
+/// A decoder-only language model.
+pub(crate) trait CausalLm: Send + Sync {
+    /// Appends the step's tokens to their caches and returns logits, `[selected rows, vocabulary]`; `None` if the
+    /// step wants none or was cancelled (the caches are then unusable).
+    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>>;
+
+    /// Layers, for [`Cache::new`].
+    fn layers(&self) -> usize;
+
+    /// Bytes of cache that 64 positions take.
+    fn page_bytes(&self) -> usize;
+}

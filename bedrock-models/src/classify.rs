@@ -1,0 +1,420 @@
+//! Classification of texts, of pairs of texts, and of the tokens of a text; reranking by a cross-encoder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bedrock_core::{
+    BoxFuture, ClassifyRequest, ClassifyResponse, LabelScore, RerankRequest, RerankResponse, Reranker, TextClassifier,
+};
+use serde_json::Value;
+
+use crate::encoder::{Encoder, host};
+use crate::error::Error;
+use crate::language_model::rows_of;
+use crate::layers::loader::Bias;
+use crate::layers::{Linear, Loader};
+use crate::options::LoadOptions;
+use crate::tokenizer::Encoding;
+use crate::worker::Worker;
+
+/// Labels by index, from `id2label`, else `num_labels`, else the two that transformers assumes.
+fn labels(config: &Value, path: &Path) -> Result<Vec<String>, Error> {
+    const MOST: usize = 1 << 16;
+    let wrong = |what: String| Error::ConfigValue { path: path.join("config.json"), what };
+    let Some(map) = config.get("id2label").and_then(Value::as_object) else {
+        let count = config.get("num_labels").and_then(Value::as_u64).unwrap_or(2) as usize;
+        if count == 0 || count > MOST {
+            return Err(wrong(format!("num_labels is {count}, outside 1..={MOST}")));
+        }
+        return Ok((0..count).map(|i| format!("LABEL_{i}")).collect());
+    };
+    if map.is_empty() || map.len() > MOST {
+        return Err(wrong(format!("id2label has {} labels, outside 1..={MOST}", map.len())));
+    }
+    (0..map.len())
+        .map(|index| {
+            let label = map.get(&index.to_string()).and_then(Value::as_str);
+            label.map(str::to_string).ok_or_else(|| wrong(format!("id2label has no name for label {index}")))
+        })
+        .collect()
+}
+
+/// A text or pair classifier on its own thread (`BertForSequenceClassification`).
+#[derive(Debug, Clone)]
+pub struct SequenceClassifier {
+    inner: Arc<Sequence>,
+    worker: Worker,
+}
+
+#[derive(Debug)]
+struct Sequence {
+    encoder: Encoder,
+    classifier: Linear,
+    labels: Vec<String>,
+    multi_label: bool,
+}
+
+impl SequenceClassifier {
+    /// Loads a folder in Hugging Face layout.
+    ///
+    /// # Errors
+    /// What is missing, malformed or not supported, by file and field.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let (encoder, (classifier, labels, multi_label)) = Encoder::load(path, options, |loader, config, json| {
+            if config.model_type != "bert" {
+                return Err(Error::UnsupportedArchitecture {
+                    path: path.join("config.json"),
+                    found: format!("{} with a classification head", config.model_type),
+                    supported: &["bert"],
+                });
+            }
+            let labels = labels(json, path)?;
+            let multi = json.get("problem_type").and_then(Value::as_str) == Some("multi_label_classification");
+            Ok((head(loader, labels.len(), config.hidden_size)?, labels, multi))
+        })?;
+        if !encoder.bert.has_pooler() {
+            let name = "bert.pooler.dense.weight".to_string();
+            return Err(Error::MissingTensor { path: path.to_path_buf(), name });
+        }
+        let inner = Arc::new(Sequence { encoder, classifier, labels, multi_label });
+        Ok(Self { inner, worker: Worker::start("bedrock-classifier")? })
+    }
+
+    /// Names of the labels, in the order of the logits.
+    pub fn labels(&self) -> &[String] {
+        &self.inner.labels
+    }
+
+    /// Tokens of a text or pair as the model gets it, the longest cut first to `max_tokens` or the model's limit.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode).
+    pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding, Error> {
+        self.inner.encoder.encode(text, pair)
+    }
+
+    /// The logits of each input, `[inputs][labels]`. Computes on the caller's thread.
+    ///
+    /// # Errors
+    /// As [`SequenceClassifier::encode`].
+    pub fn logits(&self, inputs: &[(String, Option<String>)]) -> Result<Vec<Vec<f32>>, Error> {
+        Ok(self.inner.logits(inputs.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())), &|| false)?.0)
+    }
+}
+
+fn head(loader: &mut Loader, labels: usize, hidden: usize) -> Result<Linear, Error> {
+    loader.linear("classifier", labels, hidden, Bias::Present)
+}
+
+impl Sequence {
+    /// Logits, and the number of tokens that went in.
+    fn logits<'t>(
+        &self,
+        inputs: impl Iterator<Item = (&'t str, Option<&'t str>)>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(Vec<Vec<f32>>, u64), Error> {
+        let encoder = &self.encoder;
+        let inputs = inputs.map(|(text, pair)| encoder.encode(text, pair)).collect::<Result<Vec<_>, _>>()?;
+        let mut out = vec![Vec::new(); inputs.len()];
+        encoder.for_each_batch(&inputs, cancelled, |batch, hidden, input| {
+            let first = encoder.first_rows(hidden, input);
+            let pooled = encoder.bert.pool(encoder.run(), first).expect("checked when loaded");
+            let rows = rows_of(self.classifier.forward(encoder.run(), pooled), self.labels.len());
+            batch.iter().zip(rows).for_each(|(index, row)| out[*index] = row);
+        });
+        if cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok((out, inputs.iter().map(|input| input.len() as u64).sum()))
+    }
+
+    /// Sigmoid for a single label or independent labels, else softmax: as transformers' pipeline does.
+    fn scores(&self, logits: &[f32]) -> Vec<f32> {
+        if logits.len() == 1 || self.multi_label {
+            logits.iter().map(|x| sigmoid(*x)).collect()
+        } else {
+            softmax(logits)
+        }
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+    let exp: Vec<f32> = logits.iter().map(|x| (x - largest).exp()).collect();
+    let sum: f32 = exp.iter().sum();
+    exp.into_iter().map(|x| x / sum).collect()
+}
+
+impl TextClassifier for SequenceClassifier {
+    fn classify<'a>(
+        &'a self,
+        request: &'a ClassifyRequest,
+    ) -> BoxFuture<'a, Result<ClassifyResponse, bedrock_core::Error>> {
+        let (inner, request) = (self.inner.clone(), request.clone());
+        self.worker.run(move |cancelled| {
+            let inputs = request.inputs.iter().map(|input| (input.text.as_str(), input.pair.as_deref()));
+            let (logits, input_tokens) = inner.logits(inputs, cancelled)?;
+            let results = logits.iter().map(|logits| {
+                let scores = inner.scores(logits).into_iter();
+                inner
+                    .labels
+                    .iter()
+                    .zip(scores)
+                    .map(|(label, score)| LabelScore { label: label.clone(), score })
+                    .collect()
+            });
+            Ok(ClassifyResponse { results: results.collect(), input_tokens })
+        })
+    }
+}
+
+/// A cross-encoder: reads query and document together and scores how well the one answers the other.
+///
+/// The score is the sigmoid of the model's one logit, as `sentence-transformers` gives it.
+#[derive(Debug, Clone)]
+pub struct CrossEncoder {
+    classifier: SequenceClassifier,
+}
+
+impl CrossEncoder {
+    /// Loads a folder in Hugging Face layout; the model must have exactly one label.
+    ///
+    /// # Errors
+    /// What is missing, malformed or not supported, by file and field.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let classifier = SequenceClassifier::load(path, options)?;
+        if classifier.labels().len() != 1 {
+            return Err(Error::ConfigValue {
+                path: path.join("config.json"),
+                what: format!("{} labels; a cross-encoder has one", classifier.labels().len()),
+            });
+        }
+        Ok(Self { classifier })
+    }
+}
+
+impl Reranker for CrossEncoder {
+    fn rerank<'a>(&'a self, request: &'a RerankRequest) -> BoxFuture<'a, Result<RerankResponse, bedrock_core::Error>> {
+        let (inner, request) = (self.classifier.inner.clone(), request.clone());
+        self.classifier.worker.run(move |cancelled| {
+            let pairs = request.documents.iter().map(|document| (request.query.as_str(), Some(document.as_str())));
+            let (logits, tokens) = inner.logits(pairs, cancelled)?;
+            Ok(RerankResponse::from_scores(logits.iter().map(|logits| sigmoid(logits[0])), request.top_n, tokens))
+        })
+    }
+}
+
+/// A classifier of tokens: named entities (`BertForTokenClassification`). Computes on the caller's thread.
+#[derive(Debug)]
+pub struct TokenClassifier {
+    encoder: Encoder,
+    classifier: Linear,
+    labels: Vec<String>,
+}
+
+/// Logits of the tokens of a text.
+#[derive(Debug, Clone)]
+pub struct TokenLogits {
+    /// The tokens, with their places in the text.
+    pub encoding: Encoding,
+    /// `[tokens][labels]`
+    pub logits: Vec<Vec<f32>>,
+}
+
+/// How the labels of a word's tokens become one: transformers' aggregation strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregation {
+    /// Every token that is not `O` is an entity of its own.
+    None,
+    /// Neighbouring tokens of one label form an entity.
+    Simple,
+    /// As `Simple`, by words; a word has the label of its first token.
+    First,
+    /// As `Simple`, by words; scores of a word's tokens are averaged before the label is chosen.
+    Average,
+    /// As `Simple`, by words; a word has the label of its surest token.
+    Max,
+}
+
+/// A named entity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entity {
+    /// Label, without the `B-` or `I-` unless not aggregated.
+    pub label: String,
+    /// Mean score of its tokens, 0 to 1.
+    pub score: f32,
+    /// Its place in the text, in bytes.
+    pub span: std::ops::Range<usize>,
+    /// Its tokens' text as the tokenizer shows it.
+    pub word: String,
+    /// Index of the token, for entities that are not aggregated.
+    pub token: Option<usize>,
+}
+
+impl TokenClassifier {
+    /// Loads a folder in Hugging Face layout.
+    ///
+    /// # Errors
+    /// What is missing, malformed or not supported, by file and field.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let (encoder, (classifier, labels)) = Encoder::load(path, options, |loader, config, json| {
+            let labels = labels(json, path)?;
+            Ok((head(loader, labels.len(), config.hidden_size)?, labels))
+        })?;
+        Ok(Self { encoder, classifier, labels })
+    }
+
+    /// Names of the labels, in the order of the logits.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Logits of every token, special ones included. A text that is too long is cut.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode).
+    pub fn logits(&self, text: &str) -> Result<TokenLogits, Error> {
+        let encoding = self.encoder.encode(text, None)?;
+        let mut logits = Vec::new();
+        self.encoder.for_each_batch(std::slice::from_ref(&encoding), &|| false, |_, hidden, _| {
+            let values = host(self.classifier.forward(self.encoder.run(), hidden));
+            logits = values.chunks_exact(self.labels.len()).map(<[f32]>::to_vec).collect();
+        });
+        Ok(TokenLogits { encoding, logits })
+    }
+
+    /// The entities of a text, as transformers' token-classification pipeline finds them.
+    ///
+    /// # Errors
+    /// As [`TokenClassifier::logits`].
+    pub fn entities(&self, text: &str, aggregation: Aggregation) -> Result<Vec<Entity>, Error> {
+        let TokenLogits { encoding, logits } = self.logits(text)?;
+        let mut tokens = Vec::new();
+        for (index, logits) in logits.iter().enumerate() {
+            if encoding.added[index] {
+                continue;
+            }
+            let span = encoding.offsets[index].clone();
+            let word = self.encoder.tokenizer.id_to_token(encoding.ids[index]).unwrap_or_default();
+            // A piece inside a word is shorter as text than as the tokenizer shows it (`##ing`).
+            let inside = word.chars().count() != text.get(span.clone()).map_or(0, |part| part.chars().count());
+            let unknown = Some(encoding.ids[index]) == self.encoder.tokenizer.special_tokens().unk;
+            let word = if unknown { text.get(span.clone()).unwrap_or_default().to_string() } else { word };
+            tokens.push(Piece { scores: softmax(logits), span, word, inside: inside && !unknown, index });
+        }
+        Ok(match aggregation {
+            Aggregation::None => self.single(tokens),
+            Aggregation::Simple => self.group(tokens.into_iter().map(|piece| self.labelled(piece)).collect()),
+            _ => self.group(self.words(tokens, aggregation)),
+        })
+    }
+
+    fn single(&self, tokens: Vec<Piece>) -> Vec<Entity> {
+        let tokens = tokens.into_iter().map(|piece| (piece.index, self.labelled(piece)));
+        let entities = tokens.filter(|(_, token)| token.label != "O").map(|(index, token)| Entity {
+            label: token.label,
+            score: token.score,
+            span: token.span,
+            word: token.word,
+            token: Some(index),
+        });
+        entities.collect()
+    }
+
+    fn labelled(&self, piece: Piece) -> Labelled {
+        let best = largest(&piece.scores);
+        Labelled { label: self.labels[best].clone(), score: piece.scores[best], span: piece.span, word: piece.word }
+    }
+
+    /// Joins the pieces of each word.
+    fn words(&self, tokens: Vec<Piece>, aggregation: Aggregation) -> Vec<Labelled> {
+        let mut words: Vec<Vec<Piece>> = Vec::new();
+        for piece in tokens {
+            match words.last_mut() {
+                Some(word) if piece.inside => word.push(piece),
+                _ => words.push(vec![piece]),
+            }
+        }
+        let words = words.into_iter().map(|pieces| {
+            let scores = match aggregation {
+                Aggregation::First => pieces[0].scores.clone(),
+                Aggregation::Max => {
+                    // The first of equally sure pieces, as the original's argmax over tokens.
+                    let sure = |piece: &Piece| piece.scores[largest(&piece.scores)];
+                    let best = pieces
+                        .iter()
+                        .fold(&pieces[0], |best, piece| if sure(piece) > sure(best) { piece } else { best });
+                    best.scores.clone()
+                }
+                _ => (0..self.labels.len())
+                    .map(|label| pieces.iter().map(|piece| piece.scores[label]).sum::<f32>() / pieces.len() as f32)
+                    .collect(),
+            };
+            let best = largest(&scores);
+            Labelled {
+                label: self.labels[best].clone(),
+                score: scores[best],
+                span: pieces[0].span.start..pieces[pieces.len() - 1].span.end,
+                word: self.join(pieces.into_iter().map(|piece| piece.word)),
+            }
+        });
+        words.collect()
+    }
+
+    fn join(&self, words: impl Iterator<Item = String>) -> String {
+        self.encoder.tokenizer.join(words.collect()).unwrap_or_default()
+    }
+
+    /// Joins neighbours of one label; `B-` begins a new entity.
+    fn group(&self, tokens: Vec<Labelled>) -> Vec<Entity> {
+        let mut groups: Vec<(String, Vec<Labelled>)> = Vec::new();
+        for token in tokens {
+            let (begins, tag) = match token.label.split_once('-') {
+                Some(("B", tag)) => (true, tag.to_string()),
+                Some(("I", tag)) => (false, tag.to_string()),
+                _ => (false, token.label.clone()),
+            };
+            match groups.last_mut() {
+                Some((last, group)) if *last == tag && !begins => group.push(token),
+                _ => groups.push((tag, vec![token])),
+            }
+        }
+        let entities = groups.into_iter().filter(|(tag, _)| tag != "O").map(|(label, group)| Entity {
+            label,
+            score: group.iter().map(|token| token.score).sum::<f32>() / group.len() as f32,
+            span: group[0].span.start..group[group.len() - 1].span.end,
+            word: self.join(group.into_iter().map(|token| token.word)),
+            token: None,
+        });
+        entities.collect()
+    }
+}
+
+/// One token with the scores of all labels.
+struct Piece {
+    scores: Vec<f32>,
+    span: std::ops::Range<usize>,
+    word: String,
+    inside: bool,
+    index: usize,
+}
+
+/// A token or word with the label chosen for it.
+struct Labelled {
+    label: String,
+    score: f32,
+    span: std::ops::Range<usize>,
+    word: String,
+}
+
+/// Index of the largest value, the first among equals.
+fn largest(values: &[f32]) -> usize {
+    values.iter().enumerate().fold(0, |best, (index, value)| if *value > values[best] { index } else { best })
+}

@@ -1,0 +1,431 @@
+//! Text embeddings: an encoder, a pooling, and what the `sentence-transformers` files of its folder say about both.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bedrock_core::{BoxFuture, EmbedPurpose, EmbedRequest, EmbedResponse, EmbeddingModel, EmbeddingModelInfo};
+use serde::Deserialize;
+use sha2::Digest;
+
+use crate::encoder::{Encoder, host};
+use crate::error::Error;
+use crate::language_model::read_json;
+use crate::layers::loader::Bias;
+use crate::layers::{Activation, Linear, Loader};
+use crate::options::LoadOptions;
+use crate::tokenizer::Encoding;
+use crate::weights::Checkpoint;
+use crate::worker::Worker;
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pooling {
+    /// The mean over all tokens, special ones included.
+    Mean,
+    /// The first token's.
+    Cls,
+    /// The largest value of each dimension.
+    Max,
+    /// The sum divided by the square root of the number of tokens.
+    MeanSqrtLen,
+    /// The last token's.
+    LastToken,
+}
+
+/// An embedding model on its own thread.
+///
+/// Pooling, prompts, normalisation and the input limit are read from the `sentence-transformers` files in the
+/// folder (`modules.json`, `1_Pooling/config.json`, `config_sentence_transformers.json`, `sentence_bert_config.json`); a folder without them is pooled by
+/// the mean and not normalised, as `sentence-transformers` does.
+#[derive(Debug, Clone)]
+pub struct Embedder {
+    inner: Arc<Inner>,
+    worker: Worker,
+}
+
+#[derive(Debug)]
+struct Inner {
+    encoder: Encoder,
+    settings: Settings,
+    dense: Vec<(Linear, Option<Activation>)>,
+    dimensions: usize,
+    identity: String,
+}
+
+/// What the `sentence-transformers` files say.
+#[derive(Debug, Clone, Default)]
+struct Settings {
+    pooling: Option<Pooling>,
+    normalize: bool,
+    max_seq_length: Option<usize>,
+    lower_case: bool,
+    prompts: Prompts,
+    /// Folders of dense layers after the pooling, in order.
+    dense: Vec<String>,
+}
+
+/// `prompts` of `config_sentence_transformers.json`.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Prompts {
+    #[serde(default)]
+    prompts: std::collections::BTreeMap<String, String>,
+    default_prompt_name: Option<String>,
+}
+
+impl Prompts {
+    fn of(&self, purpose: EmbedPurpose) -> &str {
+        let names: &[&str] = match purpose {
+            EmbedPurpose::Query => &["query"],
+            EmbedPurpose::Document => &["document", "passage", "corpus"],
+            _ => &[],
+        };
+        let named = names.iter().find_map(|name| self.prompts.get(*name));
+        let default = || self.default_prompt_name.as_ref().and_then(|name| self.prompts.get(name));
+        named.or_else(default).map_or("", String::as_str)
+    }
+}
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct PoolingConfig {
+    pooling_mode: Option<String>,
+    #[serde(default)]
+    pooling_mode_cls_token: bool,
+    #[serde(default)]
+    pooling_mode_mean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_max_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    #[serde(default)]
+    pooling_mode_lasttoken: bool,
+    include_prompt: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct LengthConfig {
+    max_seq_length: Option<usize>,
+    #[serde(default)]
+    do_lower_case: bool,
+}
+
+#[derive(Deserialize)]
+struct DenseConfig {
+    in_features: usize,
+    out_features: usize,
+    #[serde(default)]
+    bias: bool,
+    activation_function: Option<String>,
+}
+
+impl Settings {
+    fn read(folder: &Path) -> Result<Self, Error> {
+        let mut settings = Self::default();
+        let modules = folder.join("modules.json");
+        if modules.exists() {
+            for module in read_json::<Vec<Module>>(&modules)? {
+                let unsupported = |what: String| Error::ConfigValue { path: modules.clone(), what };
+                // A path that leaves the folder is a trick, not a module.
+                if Path::new(&module.path).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+                    return Err(unsupported(format!("module path {:?} is no folder inside the model's", module.path)));
+                }
+                match module.kind.rsplit('.').next().unwrap_or_default() {
+                    "Transformer" => {}
+                    "Pooling" => {
+                        settings.pooling = Some(Pooling::read(&folder.join(&module.path).join("config.json"))?)
+                    }
+                    "Normalize" => settings.normalize = true,
+                    "Dense" => settings.dense.push(module.path),
+                    other => return Err(unsupported(format!("module {other:?} is not supported"))),
+                }
+            }
+        }
+        let length = folder.join("sentence_bert_config.json");
+        if length.exists() {
+            let length: LengthConfig = read_json(&length)?;
+            (settings.max_seq_length, settings.lower_case) = (length.max_seq_length, length.do_lower_case);
+        }
+        let prompts = folder.join("config_sentence_transformers.json");
+        if prompts.exists() {
+            settings.prompts = read_json(&prompts)?;
+        }
+        Ok(settings)
+    }
+}
+
+impl Pooling {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let config: PoolingConfig = read_json(path)?;
+        let wrong = |what: String| Err(Error::ConfigValue { path: path.to_path_buf(), what });
+        if config.include_prompt == Some(false) {
+            return wrong("include_prompt is false, which is not supported".into());
+        }
+        if let Some(mode) = config.pooling_mode {
+            return match mode.as_str() {
+                "mean" => Ok(Self::Mean),
+                "cls" => Ok(Self::Cls),
+                "max" => Ok(Self::Max),
+                "mean_sqrt_len_tokens" => Ok(Self::MeanSqrtLen),
+                "lasttoken" => Ok(Self::LastToken),
+                other => wrong(format!("pooling_mode {other:?} is not supported")),
+            };
+        }
+        let modes: Vec<Self> = [
+            (config.pooling_mode_cls_token, Self::Cls),
+            (config.pooling_mode_mean_tokens, Self::Mean),
+            (config.pooling_mode_max_tokens, Self::Max),
+            (config.pooling_mode_mean_sqrt_len_tokens, Self::MeanSqrtLen),
+            (config.pooling_mode_lasttoken, Self::LastToken),
+        ]
+        .into_iter()
+        .filter_map(|(on, mode)| on.then_some(mode))
+        .collect();
+        match modes.as_slice() {
+            [mode] => Ok(*mode),
+            other => wrong(format!("{} pooling modes are on, one is supported", other.len())),
+        }
+    }
+
+    /// Pools `tokens` (`[n, width]`, n at least 1) into `out`.
+    fn pool(self, tokens: &[f32], out: &mut [f32]) {
+        let width = out.len();
+        let count = (tokens.len() / width) as f32;
+        match self {
+            Self::Cls => out.copy_from_slice(&tokens[..width]),
+            Self::LastToken => out.copy_from_slice(&tokens[tokens.len() - width..]),
+            Self::Max => {
+                out.fill(f32::NEG_INFINITY);
+                for token in tokens.chunks_exact(width) {
+                    out.iter_mut().zip(token).for_each(|(out, x)| *out = out.max(*x));
+                }
+            }
+            Self::Mean | Self::MeanSqrtLen => {
+                out.fill(0.0);
+                for token in tokens.chunks_exact(width) {
+                    out.iter_mut().zip(token).for_each(|(out, x)| *out += x);
+                }
+                let by = if self == Self::Mean { count } else { count.sqrt() };
+                out.iter_mut().for_each(|out| *out /= by);
+            }
+        }
+    }
+}
+
+/// Scales to length 1; a zero vector stays.
+fn normalize(vector: &mut [f32]) {
+    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    }
+}
+
+impl Embedder {
+    /// Loads a folder in Hugging Face layout, with the `sentence-transformers` files if it has them.
+    ///
+    /// # Errors
+    /// What is missing, malformed or not supported, by file and field.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let settings = Settings::read(path)?;
+        let (mut encoder, ()) = Encoder::load(path, options, |_, _, _| Ok(()))?;
+        if let Some(max) = settings.max_seq_length {
+            encoder.max_tokens = encoder.max_tokens.min(max);
+        }
+        if encoder.max_tokens <= encoder.tokenizer.special_tokens_added(false) {
+            return Err(Error::ConfigValue {
+                path: path.to_path_buf(),
+                what: format!("an input of {} tokens has no room for text", encoder.max_tokens),
+            });
+        }
+        let mut dimensions = encoder.bert.config.hidden_size;
+        let mut dense = Vec::new();
+        for folder in &settings.dense {
+            let folder = path.join(folder);
+            let file = folder.join("config.json");
+            let config: DenseConfig = read_json(&file)?;
+            let wrong = |what: String| Error::ConfigValue { path: file.clone(), what };
+            if config.in_features != dimensions {
+                return Err(wrong(format!("in_features is {}, but {dimensions} come in", config.in_features)));
+            }
+            let activation = match config.activation_function.as_deref().and_then(|name| name.rsplit('.').next()) {
+                None | Some("Identity") => None,
+                Some("Tanh") => Some(Activation::Tanh),
+                Some("ReLU") => Some(Activation::Relu),
+                Some("GELU") => Some(Activation::Gelu),
+                Some(other) => return Err(wrong(format!("activation_function {other:?} is not supported"))),
+            };
+            let checkpoint = Checkpoint::open(&folder)?;
+            for tensor in checkpoint.iter() {
+                encoder.identity.update(&tensor.data);
+            }
+            let mut loader = Loader::new(checkpoint, encoder.compute.clone(), |name| name.to_string());
+            let bias = if config.bias { Bias::Present } else { Bias::Absent };
+            dense.push((loader.linear("linear", config.out_features, config.in_features, bias)?, activation));
+            loader.finish(&[])?;
+            dimensions = config.out_features;
+        }
+        encoder.identity.update(format!("{settings:?}"));
+        let identity = encoder.identity.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let worker = Worker::start("bedrock-embedder")?;
+        Ok(Self { inner: Arc::new(Inner { encoder, settings, dense, dimensions, identity }), worker })
+    }
+
+    /// How token vectors become one.
+    pub fn pooling(&self) -> Pooling {
+        self.inner.settings.pooling.unwrap_or(Pooling::Mean)
+    }
+
+    /// Whether vectors are normalised unless a request says otherwise.
+    pub fn normalizes(&self) -> bool {
+        self.inner.settings.normalize
+    }
+
+    /// The most tokens of one input, special ones included.
+    pub fn max_tokens(&self) -> usize {
+        self.inner.encoder.max_tokens
+    }
+
+    /// Tokens of a text as the model gets it, prompt of the purpose included, cut to the limit.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode).
+    pub fn encode(&self, text: &str, purpose: EmbedPurpose) -> Result<Encoding, Error> {
+        self.inner.encode(text, purpose)
+    }
+
+    /// The last hidden state of one text, `[tokens][hidden size]`: before pooling. Computes on the caller's thread.
+    ///
+    /// # Errors
+    /// As [`Embedder::encode`].
+    pub fn hidden_state(&self, text: &str, purpose: EmbedPurpose) -> Result<Vec<Vec<f32>>, Error> {
+        let encoder = &self.inner.encoder;
+        let mut rows = Vec::new();
+        encoder.for_each_batch(&[self.encode(text, purpose)?], &|| false, |_, hidden, _| {
+            rows = crate::language_model::rows_of(hidden, encoder.bert.config.hidden_size);
+        });
+        Ok(rows)
+    }
+
+    /// The output of BERT's pooler for each text, if the checkpoint has one. Computes on the caller's thread.
+    ///
+    /// # Errors
+    /// As [`Embedder::encode`].
+    pub fn pooler_output(&self, texts: &[String], purpose: EmbedPurpose) -> Result<Option<Vec<Vec<f32>>>, Error> {
+        let encoder = &self.inner.encoder;
+        if !encoder.bert.has_pooler() {
+            return Ok(None);
+        }
+        let inputs: Vec<Encoding> = texts.iter().map(|text| self.encode(text, purpose)).collect::<Result<_, _>>()?;
+        let mut out = vec![Vec::new(); texts.len()];
+        encoder.for_each_batch(&inputs, &|| false, |batch, hidden, input| {
+            let first = encoder.first_rows(hidden, input);
+            let pooled = encoder.bert.pool(encoder.run(), first).expect("the checkpoint has a pooler");
+            let rows = crate::language_model::rows_of(pooled, encoder.bert.config.hidden_size);
+            batch.iter().zip(rows).for_each(|(index, row)| out[*index] = row);
+        });
+        Ok(Some(out))
+    }
+}
+
+impl Inner {
+    fn encode(&self, text: &str, purpose: EmbedPurpose) -> Result<Encoding, Error> {
+        let prompt = self.settings.prompts.of(purpose);
+        let text = if prompt.is_empty() { text.to_string() } else { format!("{prompt}{text}") };
+        let text = if self.settings.lower_case { text.to_lowercase() } else { text };
+        self.encoder.encode(&text, None)
+    }
+
+    fn embed(&self, request: &EmbedRequest, cancelled: &dyn Fn() -> bool) -> Result<EmbedResponse, Error> {
+        let dimensions = request.dimensions.unwrap_or(self.dimensions);
+        if dimensions == 0 || dimensions > self.dimensions {
+            return Err(Error::InvalidParameter {
+                name: "dimensions",
+                got: dimensions.to_string(),
+                expected: format!("1 to {}", self.dimensions),
+            });
+        }
+        let mut inputs = Vec::with_capacity(request.inputs.len());
+        for text in &request.inputs {
+            inputs.push(self.encode(text, request.purpose)?);
+        }
+        let truncated: Vec<usize> =
+            inputs.iter().enumerate().filter(|(_, input)| input.truncated > 0).map(|(index, _)| index).collect();
+        if let Some(index) = truncated.first().filter(|_| !request.truncate) {
+            let got = inputs[*index].len() + inputs[*index].truncated;
+            return Err(Error::TooManyTokens { got, limit: self.encoder.max_tokens });
+        }
+        let pooling = self.settings.pooling.unwrap_or(Pooling::Mean);
+        let width = self.encoder.bert.config.hidden_size;
+        // A shortened vector is no unit vector any more, so it is normalised again unless that was refused.
+        let unit = request.normalize.unwrap_or(self.settings.normalize || dimensions < self.dimensions);
+        let mut embeddings = vec![Vec::new(); inputs.len()];
+        self.encoder.for_each_batch(&inputs, cancelled, |batch, hidden, input| {
+            let hidden = host(hidden);
+            let mut pooled = vec![0.0; batch.len() * width];
+            for (sequence, out) in input.sequences.iter().zip(pooled.chunks_exact_mut(width)) {
+                // A tokenizer without special tokens gives an empty text no token at all: its vector is zero.
+                if sequence.tokens > 0 {
+                    pooling.pool(&hidden[sequence.first_row * width..][..sequence.tokens * width], out);
+                }
+            }
+            for (index, row) in batch.iter().zip(self.dense(pooled, batch.len())) {
+                embeddings[*index] = row;
+            }
+        });
+        if cancelled() {
+            return Err(Error::Cancelled);
+        }
+        for vector in &mut embeddings {
+            vector.truncate(dimensions);
+            if unit {
+                normalize(vector);
+            }
+        }
+        let input_tokens = inputs.iter().map(|input| input.len() as u64).sum();
+        Ok(EmbedResponse { embeddings, input_tokens, truncated })
+    }
+
+    fn dense(&self, pooled: Vec<f32>, rows: usize) -> Vec<Vec<f32>> {
+        let width = pooled.len() / rows.max(1);
+        if self.dense.is_empty() {
+            return pooled.chunks_exact(width).map(<[f32]>::to_vec).collect();
+        }
+        let run = self.encoder.run();
+        let data = burn::tensor::TensorData::new(pooled, [rows, width]);
+        let mut x = burn::Tensor::<2>::from_data(data, &self.encoder.compute.device);
+        for (linear, activation) in &self.dense {
+            x = linear.forward(run, x);
+            if let Some(activation) = activation {
+                x = activation.forward(run, x);
+            }
+        }
+        crate::language_model::rows_of(x, self.dimensions)
+    }
+}
+
+impl EmbeddingModel for Embedder {
+    fn embed<'a>(&'a self, request: &'a EmbedRequest) -> BoxFuture<'a, Result<EmbedResponse, bedrock_core::Error>> {
+        let (inner, request) = (self.inner.clone(), request.clone());
+        self.worker.run(move |cancelled| inner.embed(&request, cancelled))
+    }
+
+    fn info(&self) -> EmbeddingModelInfo {
+        EmbeddingModelInfo {
+            model_id: self.inner.encoder.id.clone(),
+            dimensions: self.inner.dimensions,
+            max_input_tokens: self.inner.encoder.max_tokens,
+            identity: self.inner.identity.clone(),
+        }
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, bedrock_core::Error> {
+        Ok(self.inner.encoder.tokenizer.count(text)?)
+    }
+}

@@ -1,0 +1,307 @@
+//! Scaled dot-product attention (Vaswani et al. 2017) over keys and values in pages, without materialising the scores.
+//!
+//! A page holds 64 positions of one layer: keys transposed, `[kv head][head_dim][64]`, so that a row of queries
+//! meets 16 keys at a time in a tile; values `[kv head][64][head_dim]`, so that the weighted sum is a tile as well. Scores of one page live on
+//! the stack; softmax runs online (Milakov and Gimelshein 2018). Query heads that share a key head are rows of one tile (GQA).
+
+use super::elementwise::exp_sum;
+use super::isa::{Isa, isa};
+use super::pool::{Disjoint, Pool};
+use super::tile::{COLUMNS, ROWS, tile};
+
+/// Positions a page.
+pub(crate) const PAGE: usize = 64;
+
+/// What the heads of a layer look like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Heads {
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) dim: usize,
+    /// What scores are multiplied by, usually `1 / √dim`.
+    pub(crate) scale: f32,
+}
+
+impl Heads {
+    fn padded(self) -> usize {
+        self.dim.next_multiple_of(COLUMNS)
+    }
+}
+
+/// Keys and values of 64 positions of one layer.
+pub(crate) struct Page {
+    keys: Box<[f32]>,
+    values: Box<[f32]>,
+}
+
+impl Page {
+    pub(crate) fn new(heads: Heads) -> Self {
+        let zeros = |n: usize| vec![0.0; n].into_boxed_slice();
+        Self { keys: zeros(heads.keys * heads.dim * PAGE), values: zeros(heads.keys * heads.padded() * PAGE) }
+    }
+
+    /// Bytes of a page of such heads.
+    pub(crate) fn bytes(heads: Heads) -> usize {
+        heads.keys * (heads.dim + heads.padded()) * PAGE * size_of::<f32>()
+    }
+
+    /// Stores keys and values (`[keys · dim]` each) of the position `slot` of the page.
+    pub(crate) fn write(&mut self, heads: Heads, slot: usize, key: &[f32], value: &[f32]) {
+        let (dim, padded) = (heads.dim, heads.padded());
+        assert!(slot < PAGE && key.len() == heads.keys * dim && value.len() == key.len());
+        for (head, (key, value)) in key.chunks_exact(dim).zip(value.chunks_exact(dim)).enumerate() {
+            let keys = &mut self.keys[head * dim * PAGE..][..dim * PAGE];
+            key.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = *key);
+            self.values[(head * PAGE + slot) * padded..][..dim].copy_from_slice(value);
+        }
+    }
+}
+
+/// The queries of one sequence: `tokens` rows of the batch from row `first_row`, at positions from `position` on.
+pub(crate) struct Span<'a> {
+    pub(crate) pages: &'a [Page],
+    pub(crate) first_row: usize,
+    pub(crate) tokens: usize,
+    pub(crate) position: usize,
+}
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mask {
+    /// Its own position and those before; with a window, only the last `window` of them, itself included.
+    Causal { window: Option<usize> },
+    /// Every position of its sequence, which has exactly as many as the span has tokens.
+    Full,
+}
+
+impl Mask {
+    /// First and one past the last visible position for the query at `position` of a sequence of `len`.
+    fn visible(self, position: usize, len: usize) -> (usize, usize) {
+        match self {
+            Mask::Full => (0, len),
+            Mask::Causal { window } => (window.map_or(0, |window| (position + 1).saturating_sub(window)), position + 1),
+        }
+    }
+}
+
+/// Attention of the queries of several sequences, each over its own pages.
+///
+/// `queries` and `out` are `[rows, heads.queries · heads.dim]`.
+///
+/// # Panics
+/// If the shapes disagree, or a span's pages do not reach its last position.
+pub(crate) fn attend(pool: &Pool, heads: Heads, mask: Mask, queries: &[f32], spans: &[Span<'_>], out: &mut [f32]) {
+    let width = heads.queries * heads.dim;
+    assert!(heads.keys > 0 && heads.queries.is_multiple_of(heads.keys) && queries.len() == out.len());
+    let group = heads.queries / heads.keys;
+    let mut chunks = Vec::new();
+    for (index, span) in spans.iter().enumerate() {
+        assert!((span.first_row + span.tokens) * width <= queries.len());
+        assert!(span.pages.len() * PAGE >= span.position + span.tokens, "pages end before the last position");
+        let rows = span.tokens * group;
+        // Enough rows a chunk to be worth handing out, few enough for an even load.
+        let size = (rows.div_ceil(pool.threads() * 2).clamp(ROWS, 16 * ROWS)).next_multiple_of(ROWS);
+        for key_head in 0..heads.keys {
+            chunks.extend((0..rows).step_by(size).map(|row| (index, key_head, row, size.min(rows - row))));
+        }
+    }
+    // The rows of late positions see more keys: start with them, so that no thread ends with the longest.
+    chunks.reverse();
+    let isa = isa();
+    let out = Disjoint::new(out);
+    pool.run(chunks.len(), &|chunk| {
+        let (index, key_head, first, count) = chunks[chunk];
+        let mut work = Work::new(heads);
+        for row in (first..first + count).step_by(ROWS) {
+            work.rows(isa, heads, mask, queries, &spans[index], key_head, row, ROWS.min(first + count - row), &out);
+        }
+    });
+}
+
+/// Buffers for one tile of rows.
+struct Work {
+    /// `[6][dim]`
+    queries: Vec<f32>,
+    /// `[6][64]`
+    scores: Vec<f32>,
+    /// `[6][padded]`
+    sums: Vec<f32>,
+}
+
+impl Work {
+    fn new(heads: Heads) -> Self {
+        Self {
+            queries: vec![0.0; ROWS * heads.dim],
+            scores: vec![0.0; ROWS * PAGE],
+            sums: vec![0.0; ROWS * heads.padded()],
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn rows(
+        &mut self,
+        isa: Isa,
+        heads: Heads,
+        mask: Mask,
+        queries: &[f32],
+        span: &Span<'_>,
+        key_head: usize,
+        first: usize,
+        count: usize,
+        out: &Disjoint<'_>,
+    ) {
+        let (dim, padded, group) = (heads.dim, heads.padded(), heads.queries / heads.keys);
+        let offset = |row: usize| {
+            let head = key_head * group + row % group;
+            (span.first_row + row / group) * heads.queries * dim + head * dim
+        };
+        let len = span.position + span.tokens;
+        let mut visible = [(0, 0); ROWS];
+        for r in 0..count {
+            visible[r] = mask.visible(span.position + (first + r) / group, len);
+            let query = &queries[offset(first + r)..][..dim];
+            let scaled = &mut self.queries[r * dim..][..dim];
+            scaled.iter_mut().zip(query).for_each(|(to, from)| *to = from * heads.scale);
+        }
+        let mut largest = [f32::NEG_INFINITY; ROWS];
+        let mut total = [0.0f32; ROWS];
+        self.sums.fill(0.0);
+        let begin = visible[..count].iter().map(|v| v.0).min().unwrap_or(0);
+        let end = visible[..count].iter().map(|v| v.1).max().unwrap_or(0);
+        let mut block = [[0.0f32; COLUMNS]; ROWS];
+        for page_start in (begin / PAGE * PAGE..end).step_by(PAGE) {
+            let page = &span.pages[page_start / PAGE];
+            let depth = (end - page_start).min(PAGE);
+            let keys = &page.keys[key_head * dim * PAGE..][..dim * PAGE];
+            for column in (0..depth).step_by(COLUMNS) {
+                tile(isa, count, dim, &self.queries, dim, &keys[column..], PAGE, &mut block);
+                for (r, block) in block.iter().enumerate().take(count) {
+                    self.scores[r * PAGE + column..][..COLUMNS].copy_from_slice(block);
+                }
+            }
+            for r in 0..count {
+                let scores = &mut self.scores[r * PAGE..][..PAGE];
+                let from = visible[r].0.saturating_sub(page_start).min(PAGE);
+                let to = visible[r].1.saturating_sub(page_start).min(PAGE);
+                if from >= to {
+                    scores.fill(0.0);
+                    continue;
+                }
+                let here = scores[from..to].iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+                let new = largest[r].max(here);
+                if new > largest[r] {
+                    if total[r] != 0.0 {
+                        let mut shrink = [largest[r]];
+                        exp_sum(isa, &mut shrink, new);
+                        total[r] *= shrink[0];
+                        self.sums[r * padded..][..padded].iter_mut().for_each(|sum| *sum *= shrink[0]);
+                    }
+                    largest[r] = new;
+                }
+                scores[..from].fill(f32::NEG_INFINITY);
+                scores[to..].fill(f32::NEG_INFINITY);
+                total[r] += exp_sum(isa, scores, largest[r]);
+            }
+            let values = &page.values[key_head * PAGE * padded..][..PAGE * padded];
+            for column in (0..padded).step_by(COLUMNS) {
+                tile(isa, count, depth, &self.scores, PAGE, &values[column..], padded, &mut block);
+                for (r, block) in block.iter().enumerate().take(count) {
+                    let sums = &mut self.sums[r * padded + column..][..COLUMNS];
+                    sums.iter_mut().zip(block).for_each(|(sum, block)| *sum += block);
+                }
+            }
+        }
+        for (r, total) in total.iter().enumerate().take(count) {
+            // SAFETY: this head of this row belongs to this chunk alone.
+            let out = unsafe { out.slice(offset(first + r), dim) };
+            // A query always sees its own position, so the total is at least 1 (or NaN, which then shows).
+            out.iter_mut().zip(&self.sums[r * padded..]).for_each(|(out, sum)| *out = sum / total);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(n: usize, seed: u32) -> Vec<f32> {
+        (0..n)
+            .map(|i| {
+                (((i as u32 + 1).wrapping_mul(2654435761) ^ seed.wrapping_mul(40503)) >> 8) as f32 / 8388608.0 - 1.0
+            })
+            .collect()
+    }
+
+    fn pages(heads: Heads, keys: &[f32], values: &[f32]) -> Vec<Page> {
+        let width = heads.keys * heads.dim;
+        let len = keys.len() / width;
+        let mut pages: Vec<Page> = (0..len.div_ceil(PAGE)).map(|_| Page::new(heads)).collect();
+        for t in 0..len {
+            pages[t / PAGE].write(heads, t % PAGE, &keys[t * width..][..width], &values[t * width..][..width]);
+        }
+        pages
+    }
+
+    fn plain(heads: Heads, mask: Mask, q: &[f32], k: &[f32], v: &[f32], position: usize) -> Vec<f64> {
+        let (qw, kw, d) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
+        let (tokens, len) = (q.len() / qw, k.len() / kw);
+        let mut out = vec![0.0; q.len()];
+        for t in 0..tokens {
+            let (from, to) = mask.visible(position + t, len);
+            for h in 0..heads.queries {
+                let kh = h / (heads.queries / heads.keys);
+                let score = |j: usize| -> f64 {
+                    (0..d).map(|i| f64::from(q[t * qw + h * d + i]) * f64::from(k[j * kw + kh * d + i])).sum::<f64>()
+                        * f64::from(heads.scale)
+                };
+                let e: Vec<f64> = (from..to).map(|j| score(j).exp()).collect();
+                let total: f64 = e.iter().sum();
+                for i in 0..d {
+                    out[t * qw + h * d + i] =
+                        e.iter().zip(from..to).map(|(e, j)| e / total * f64::from(v[j * kw + kh * d + i])).sum();
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn equals_the_definition_and_is_free_of_company() {
+        let pool = Pool::new(2);
+        for (queries, keys, dim) in [(4, 4, 8), (6, 2, 20), (9, 3, 64), (8, 1, 7)] {
+            let heads = Heads { queries, keys, dim, scale: 1.3 / (dim as f32).sqrt() };
+            for mask in [
+                Mask::Causal { window: None },
+                Mask::Causal { window: Some(5) },
+                Mask::Causal { window: Some(70) },
+                Mask::Full,
+            ] {
+                for (len, tokens) in [(1, 1), (3, 3), (64, 64), (65, 1), (150, 150), (200, 31)] {
+                    if mask == Mask::Full && len != tokens {
+                        continue;
+                    }
+                    let (qw, kw) = (queries * dim, keys * dim);
+                    let (q, k, v) = (random(tokens * qw, 1), random(len * kw, 2), random(len * kw, 3));
+                    let pages = pages(heads, &k, &v);
+                    let span = |first_row, tokens, position| Span { pages: &pages, first_row, tokens, position };
+                    let mut out = vec![0.0; q.len()];
+                    attend(&pool, heads, mask, &q, &[span(0, tokens, len - tokens)], &mut out);
+                    for (got, want) in out.iter().zip(plain(heads, mask, &q, &k, &v, len - tokens)) {
+                        assert!(
+                            (f64::from(*got) - want).abs() < 2e-5,
+                            "{heads:?} {mask:?} {len} {tokens}: {got} {want}"
+                        );
+                    }
+                    if mask != Mask::Full {
+                        // One token at a time gives the same bits.
+                        for t in 0..tokens {
+                            let mut one = vec![0.0; qw];
+                            attend(&pool, heads, mask, &q[t * qw..][..qw], &[span(0, 1, len - tokens + t)], &mut one);
+                            assert_eq!(one, out[t * qw..][..qw]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

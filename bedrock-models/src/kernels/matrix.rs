@@ -1,0 +1,237 @@
+//! A weight matrix as it is stored: float or block-quantised, mapped from the file or interleaved, never expanded.
+
+use bytes::Bytes;
+
+use super::interleaved::{Interleaved, STRIP};
+use super::isa::Isa;
+use super::tile::COLUMNS;
+use crate::error::Error;
+use crate::weights::{Dtype, StoredTensor, block};
+
+/// How the activations meet quantised weights while decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Quantised to 8 bits per block of 32, on the fly, where the weights have an integer kernel: fastest. Logits
+    /// differ from [`Activations::Float`] by about 1% of their range, as in llama.cpp.
+    #[default]
+    Int8,
+    /// Kept in `f32`: slower, and as exact as the stored weights are.
+    Float,
+}
+
+/// `rows` × `columns` weights (output × input features, as in Hugging Face checkpoints).
+pub struct Matrix {
+    rows: usize,
+    columns: usize,
+    dtype: Dtype,
+    storage: Storage,
+}
+
+pub(crate) enum Storage {
+    /// Row-major, as in the file; a slice of the mapping where nothing had to change.
+    File(Bytes),
+    Interleaved(Interleaved),
+}
+
+impl std::fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Matrix({} × {}, {:?})", self.rows, self.columns, self.dtype)
+    }
+}
+
+impl Matrix {
+    /// Takes a tensor of two dimensions; formats with an integer kernel are interleaved now, once.
+    ///
+    /// # Errors
+    /// [`Error::NotAMatrix`] unless it has two dimensions, none zero, and rows of whole blocks.
+    pub fn new(tensor: StoredTensor) -> Result<Self, Error> {
+        // Every row must be whole blocks; the checkpoint readers check the total length only.
+        let shape = match *tensor.shape.as_slice() {
+            [rows, columns] if rows > 0 && columns > 0 && columns % tensor.dtype.block_len() == 0 => {
+                let bytes = tensor.dtype.bytes_for(columns).and_then(|row| row.checked_mul(rows));
+                (bytes == Some(tensor.data.len())).then_some((rows, columns))
+            }
+            _ => None,
+        };
+        let Some((rows, columns)) = shape else {
+            return Err(Error::NotAMatrix { name: tensor.name, shape: tensor.shape, dtype: tensor.dtype });
+        };
+        let storage = if Interleaved::supports(tensor.dtype, columns) {
+            Storage::Interleaved(Interleaved::new(tensor.dtype, rows, columns, &tensor.data))
+        } else {
+            Storage::File(tensor.data)
+        };
+        Ok(Self { rows, columns, dtype: tensor.dtype, storage })
+    }
+
+    /// Rows: output features.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: input features.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The type of the stored weights.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Bytes of the weights, in memory or mapped.
+    pub fn bytes(&self) -> usize {
+        match &self.storage {
+            Storage::File(bytes) => bytes.len(),
+            Storage::Interleaved(weights) => weights.bytes(),
+        }
+    }
+
+    /// Decodes one row.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is not as long as a row.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.columns);
+        match &self.storage {
+            Storage::Interleaved(weights) => weights.row(row, out),
+            Storage::File(_) => self.decode(row, 0, out),
+        }
+    }
+
+    /// All weights as `f32`, row-major: for devices without kernels of ours.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows * self.columns];
+        out.chunks_exact_mut(self.columns).enumerate().for_each(|(row, out)| self.row(row, out));
+        out
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Decodes columns `start..start + out.len()` of a row in file order; both whole blocks.
+    fn decode(&self, row: usize, start: usize, out: &mut [f32]) {
+        let Storage::File(bytes) = &self.storage else { unreachable!("file order") };
+        let (len, size) = (self.dtype.block_len(), self.dtype.block_bytes());
+        let from = (row * self.columns + start) / len * size;
+        let bytes = &bytes[from..from + out.len() / len * size];
+        block::dequantize(self.dtype, bytes, out).expect("type and lengths were checked when the matrix was made");
+    }
+
+    /// Decodes rows `first..first + 16`, columns `start..start + depth`, into `out[k·16 + row]`; rows past the end
+    /// are zeros. `start` is a multiple of 256, and `depth` too unless it ends the row.
+    pub(crate) fn panel(&self, isa: Isa, first: usize, start: usize, depth: usize, out: &mut [f32]) {
+        let out = &mut out[..depth * COLUMNS];
+        if first + COLUMNS > self.rows {
+            out.fill(0.0);
+        }
+        match &self.storage {
+            Storage::Interleaved(weights) => {
+                let strip = first / STRIP;
+                for strip in strip..(strip + COLUMNS / STRIP).min(weights.strips()) {
+                    weights.panel(isa, strip, start, depth, &mut out[(strip * STRIP - first)..], COLUMNS);
+                }
+            }
+            Storage::File(_) => {
+                let mut rows = [[0.0f32; 256]; 8];
+                for half in (0..COLUMNS).step_by(8) {
+                    let count = self.rows.saturating_sub(first + half).min(8);
+                    for (begin, end) in (0..depth).step_by(256).map(|k| (k, (k + 256).min(depth))) {
+                        for (r, row) in rows.iter_mut().enumerate().take(count) {
+                            self.decode(first + half + r, start + begin, &mut row[..end - begin]);
+                        }
+                        rows[count..].iter_mut().for_each(|row| row.fill(0.0));
+                        transpose(isa, &rows, end - begin, &mut out[begin * COLUMNS + half..]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `out[k·16 + r] = rows[r][k]` for `k < depth`.
+fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
+    assert!(depth <= 256 && (depth == 0 || out.len() >= (depth - 1) * COLUMNS + 8));
+    let mut k = 0;
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx2 {
+        while k + 8 <= depth {
+            // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
+            unsafe { transpose8(rows, k, out.as_mut_ptr().add(k * COLUMNS)) };
+            k += 8;
+        }
+    }
+    for k in k..depth {
+        for (r, row) in rows.iter().enumerate() {
+            out[k * COLUMNS + r] = row[k];
+        }
+    }
+}
+
+/// # Safety
+/// AVX2; `k + 8 <= 256`; `out` holds 7 · 16 + 8 floats.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose8(rows: &[[f32; 256]; 8], k: usize, out: *mut f32) {
+    use std::arch::x86_64::*;
+    // SAFETY: by the contract.
+    let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(rows[i].as_ptr().add(k)) });
+    let lo = |i: usize| _mm256_unpacklo_ps(r[i], r[i + 1]);
+    let hi = |i: usize| _mm256_unpackhi_ps(r[i], r[i + 1]);
+    let (a, b, c, d) = ((lo(0), hi(0)), (lo(2), hi(2)), (lo(4), hi(4)), (lo(6), hi(6)));
+    let top = [
+        _mm256_shuffle_ps::<0x44>(a.0, b.0),
+        _mm256_shuffle_ps::<0xEE>(a.0, b.0),
+        _mm256_shuffle_ps::<0x44>(a.1, b.1),
+        _mm256_shuffle_ps::<0xEE>(a.1, b.1),
+    ];
+    let bottom = [
+        _mm256_shuffle_ps::<0x44>(c.0, d.0),
+        _mm256_shuffle_ps::<0xEE>(c.0, d.0),
+        _mm256_shuffle_ps::<0x44>(c.1, d.1),
+        _mm256_shuffle_ps::<0xEE>(c.1, d.1),
+    ];
+    for i in 0..4 {
+        // SAFETY: by the contract.
+        unsafe {
+            _mm256_storeu_ps(out.add(i * COLUMNS), _mm256_permute2f128_ps::<0x20>(top[i], bottom[i]));
+            _mm256_storeu_ps(out.add((i + 4) * COLUMNS), _mm256_permute2f128_ps::<0x31>(top[i], bottom[i]));
+        }
+    }
+}
+
+/// The inner product of two slices of equal length.
+pub(crate) fn dot(isa: Isa, a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: AVX2 and FMA were detected; the lengths are equal.
+        Isa::Avx2 => unsafe { dot_avx2(a, b) },
+        _ => a.iter().zip(b).map(|(a, b)| a * b).sum(),
+    }
+}
+
+/// # Safety
+/// AVX2 and FMA; equal lengths.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
+    use std::arch::x86_64::*;
+    let mut sums = [_mm256_setzero_ps(); 4];
+    let whole = a.len() / 32 * 32;
+    for k in (0..whole).step_by(32) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `k + 32 <= whole`.
+            unsafe {
+                let (a, b) = (_mm256_loadu_ps(a.as_ptr().add(k + 8 * i)), _mm256_loadu_ps(b.as_ptr().add(k + 8 * i)));
+                *sum = _mm256_fmadd_ps(a, b, *sum);
+            }
+        }
+    }
+    let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+    let mut lanes = [0.0f32; 8];
+    // SAFETY: eight floats.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
+    lanes.iter().sum::<f32>() + a[whole..].iter().zip(&b[whole..]).map(|(a, b)| a * b).sum::<f32>()
+}

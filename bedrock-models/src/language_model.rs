@@ -1,0 +1,273 @@
+//! A decoder-only language model, loaded: weights, tokenizer, chat template and limits.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::arch::llama::{self, Llama, LlamaConfig};
+use crate::arch::mistral::MistralConfig;
+use crate::arch::{Cache, CausalLm, Outputs, Step};
+use crate::error::Error;
+use crate::generate::TokenLogProb;
+use crate::layers::{Compute, Loader, Phase};
+use crate::options::LoadOptions;
+use crate::tokenizer::Tokenizer;
+use crate::weights::{Checkpoint, GgufFile};
+
+/// Architectures of language models, as `model_type` or `general.architecture` names them.
+pub const LANGUAGE_MODELS: &[&str] = &["llama", "mistral"];
+
+/// A language model in memory, without a thread of its own: every call computes on the caller's thread.
+///
+/// [`LocalChatModel`](crate::LocalChatModel) serves one to many callers at once; this is for evaluating logits.
+pub struct LanguageModel {
+    pub(crate) path: PathBuf,
+    pub(crate) id: String,
+    pub(crate) network: Box<dyn CausalLm>,
+    pub(crate) compute: Compute,
+    tokenizer: Option<Tokenizer>,
+    architecture: String,
+    pub(crate) vocab_size: usize,
+    pub(crate) max_tokens: usize,
+}
+
+impl fmt::Debug for LanguageModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanguageModel")
+            .field("path", &self.path)
+            .field("architecture", &self.architecture)
+            .field("vocab_size", &self.vocab_size)
+            .field("max_tokens", &self.max_tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one field of `config.json` that says how to read the others.
+#[derive(Deserialize)]
+struct AnyConfig {
+    model_type: Option<String>,
+}
+
+/// Reads a JSON file of at most 16 MiB, of which a model folder has several.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    const LIMIT: u64 = 16 << 20;
+    let read = |source| Error::Read { path: path.to_path_buf(), source };
+    let bytes = std::fs::metadata(path).map_err(read)?.len();
+    if bytes > LIMIT {
+        return Err(Error::FileTooLarge { path: path.to_path_buf(), bytes, limit: LIMIT });
+    }
+    let text = std::fs::read(path).map_err(read)?;
+    serde_json::from_slice(&text).map_err(|source| Error::Config { path: path.to_path_buf(), source })
+}
+
+/// The name of a folder or file, without its suffix.
+pub(crate) fn name_of(path: &Path) -> String {
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// `model_type` of a folder's `config.json`.
+pub(crate) fn model_type(config: &Path) -> Result<String, Error> {
+    Ok(read_json::<AnyConfig>(config)?.model_type.unwrap_or_default())
+}
+
+impl LanguageModel {
+    /// Loads a folder in Hugging Face layout or a `.gguf` file.
+    ///
+    /// # Errors
+    /// What is missing, malformed or not supported, by file and field.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let mut model = if path.is_dir() { Self::load_folder(path, options) } else { Self::load_gguf(path, options) }?;
+        if let Some(id) = &options.model_id {
+            model.id.clone_from(id);
+        }
+        if let Some(tokenizer) = &model.tokenizer
+            && tokenizer.id_limit() > model.vocab_size
+        {
+            return Err(Error::ConfigValue {
+                path: path.to_path_buf(),
+                what: format!(
+                    "the tokenizer has ids up to {}, the model only {} embeddings",
+                    tokenizer.id_limit(),
+                    model.vocab_size
+                ),
+            });
+        }
+        Ok(model)
+    }
+
+    fn load_folder(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
+        let file = path.join("config.json");
+        let architecture = model_type(&file)?;
+        let config = match architecture.as_str() {
+            "llama" => read_json::<LlamaConfig>(&file)?,
+            "mistral" => read_json::<MistralConfig>(&file)?.into_llama(),
+            found => {
+                let found = found.to_string();
+                return Err(Error::UnsupportedArchitecture { path: file, found, supported: LANGUAGE_MODELS });
+            }
+        };
+        let compute = options.compute();
+        let loader = Loader::new(Checkpoint::open(path)?, compute.clone(), |name| name.to_string());
+        let network = Llama::load(loader, &config, &file)?;
+        // Some tests and tools use weights without text: a missing tokenizer is an error only when text is asked for.
+        let tokenizer = if path.join("tokenizer.json").exists() { Some(Tokenizer::from_file(path)?) } else { None };
+        Ok(Self {
+            path: path.to_path_buf(),
+            id: name_of(path),
+            network: Box::new(network),
+            compute,
+            tokenizer,
+            architecture,
+            vocab_size: config.vocab_size,
+            max_tokens: config.max_position_embeddings,
+        })
+    }
+
+    fn load_gguf(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
+        let GgufFile { metadata, checkpoint } = GgufFile::open(path)?;
+        let architecture = metadata.required::<&str>("general.architecture")?.to_string();
+        if architecture != "llama" {
+            let path = path.to_path_buf();
+            return Err(Error::UnsupportedArchitecture { path, found: architecture, supported: LANGUAGE_MODELS });
+        }
+        if let Some(experts) = metadata.optional::<u32>("llama.expert_count")?.filter(|experts| *experts > 0) {
+            let found = format!("{architecture} with {experts} experts");
+            return Err(Error::UnsupportedArchitecture { path: path.to_path_buf(), found, supported: LANGUAGE_MODELS });
+        }
+        let rows = checkpoint.get("token_embd.weight").and_then(|table| table.shape.first().copied());
+        let tied = !checkpoint.contains("output.weight");
+        let config = LlamaConfig::from_gguf(&metadata, rows.unwrap_or(0), tied)?;
+        let compute = options.compute();
+        let network = Llama::load(Loader::new(checkpoint, compute.clone(), llama::gguf_name), &config, path)?;
+        let tokenizer = match metadata.get("tokenizer.ggml.model") {
+            Some(_) => Some(Tokenizer::from_gguf(&metadata)?),
+            None => None,
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            id: name_of(path),
+            network: Box::new(network),
+            compute,
+            tokenizer,
+            architecture,
+            vocab_size: config.vocab_size,
+            max_tokens: config.max_position_embeddings,
+        })
+    }
+
+    /// The id by which the model is known.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// `model_type` or `general.architecture` of the checkpoint.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    /// Number of logits.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The context: the most tokens that prompt and answer may have together.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if the checkpoint came without.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        self.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { path: self.path.clone() })
+    }
+
+    /// Checks that the tokens are in the vocabulary, and that there are some, but not more than the context holds.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`], [`Error::TooManyTokens`], [`Error::TokenOutOfRange`].
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<(), Error> {
+        if tokens.is_empty() {
+            return Err(Error::NoTokens);
+        }
+        if tokens.len() > self.max_tokens {
+            return Err(Error::TooManyTokens { got: tokens.len(), limit: self.max_tokens });
+        }
+        match tokens.iter().find(|token| **token as usize >= self.vocab_size) {
+            Some(token) => Err(Error::TokenOutOfRange { id: *token, vocabulary: self.vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// Logits after each token, `[tokens.len()][vocab_size]`, computed at once and in full precision.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::check_tokens`].
+    pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, Error> {
+        self.check_tokens(tokens)?;
+        let mut cache = Cache::new(self.network.layers());
+        Ok(self.forward(Phase::Prompt, Outputs::All, &mut [(tokens, &mut cache)]))
+    }
+
+    /// Logits after the last token of each sequence, computed as one batch.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::check_tokens`].
+    pub fn last_logits(&self, batch: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Error> {
+        batch.iter().try_for_each(|tokens| self.check_tokens(tokens))?;
+        let mut caches: Vec<Cache> = batch.iter().map(|_| Cache::new(self.network.layers())).collect();
+        let mut rows: Vec<_> = batch.iter().map(Vec::as_slice).zip(&mut caches).collect();
+        Ok(self.forward(Phase::Prompt, Outputs::Last, &mut rows))
+    }
+
+    /// Logits after each token as decoding computes them: the first `prompt` tokens at once, the others one by one with
+    /// cached keys and values and [`Activations`](crate::kernels::Activations) as loaded. `prompt` is at least 1; the
+    /// result has `tokens.len() - prompt + 1` rows, the first after token `prompt - 1`.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::check_tokens`].
+    pub fn decode_logits(&self, tokens: &[u32], prompt: usize) -> Result<Vec<Vec<f32>>, Error> {
+        self.check_tokens(tokens)?;
+        let prompt = prompt.clamp(1, tokens.len());
+        let mut cache = Cache::new(self.network.layers());
+        let mut out = self.forward(Phase::Prompt, Outputs::Last, &mut [(&tokens[..prompt], &mut cache)]);
+        for token in prompt..tokens.len() {
+            out.extend(self.forward(Phase::Decode, Outputs::Last, &mut [(&tokens[token..=token], &mut cache)]));
+        }
+        Ok(out)
+    }
+
+    /// Natural log-probability of each token of `continuation` after `context`, with the `top` most likely tokens
+    /// there.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::check_tokens`]; the context may not be empty.
+    pub fn score(&self, context: &[u32], continuation: &[u32], top: usize) -> Result<Vec<TokenLogProb>, Error> {
+        if context.is_empty() {
+            return Err(Error::NoTokens);
+        }
+        let tokens = [context, continuation].concat();
+        let logits = self.logits(&tokens)?;
+        let rows = &logits[context.len() - 1..];
+        rows.iter().zip(continuation).map(|(row, id)| crate::generate::token_log_prob(row, *id, top)).collect()
+    }
+
+    fn forward(&self, phase: Phase, outputs: Outputs, rows: &mut [(&[u32], &mut Cache)]) -> Vec<Vec<f32>> {
+        let mut step = Step::new(phase, outputs, &|| false);
+        for (tokens, cache) in rows {
+            step.push(tokens, cache);
+        }
+        let logits = self.network.forward(&self.compute, &mut step).expect("wants logits and is not cancelled");
+        rows_of(logits, self.vocab_size)
+    }
+}
+
+/// The rows of a `[rows, width]` tensor on the host.
+pub(crate) fn rows_of(tensor: burn::Tensor<2>, width: usize) -> Vec<Vec<f32>> {
+    let values = tensor.into_data().try_into_vec::<f32>().expect("all devices compute in f32");
+    values.chunks_exact(width).map(<[f32]>::to_vec).collect()
+}

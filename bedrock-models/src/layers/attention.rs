@@ -1,0 +1,173 @@
+//! Attention over the cached keys and values of each sequence of a step.
+
+use burn::Tensor;
+use burn::tensor::{Int, TensorData, activation::softmax};
+
+use super::run::{self, Run};
+use crate::kernels::attention::{self as kernel, Heads, Mask, PAGE, Page, Span};
+use crate::kernels::elementwise;
+
+/// The heads of a layer and what their queries see.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attention {
+    pub(crate) heads: Heads,
+    pub(crate) mask: Mask,
+}
+
+/// One layer's keys and values of one sequence.
+#[derive(Default)]
+// There are as many as layers: their size is nothing beside what they point to.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum LayerCache {
+    #[default]
+    Empty,
+    /// For the kernels.
+    Pages(Vec<Page>),
+    /// `[positions, keys · dim]` each, on a device without kernels.
+    Tensors(Tensor<2>, Tensor<2>),
+}
+
+/// The rows of one sequence in a step: `tokens` rows from `first_row`, at positions from `position` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequence {
+    pub(crate) first_row: usize,
+    pub(crate) tokens: usize,
+    pub(crate) position: usize,
+}
+
+/// Rotates every head of each row by its position.
+///
+/// # Shapes
+/// - `x`: `[rows, heads · head_dim]`, `angles`: one slice per row, see [`super::Rotary::angles`]
+/// - returns `[rows, heads · head_dim]`
+pub(crate) fn rotate(run: Run<'_>, x: Tensor<2>, head_dim: usize, angles: &[&[f32]], pairs: bool) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    if let Some(pool) = run.pool() {
+        let mut x = run::flex(x);
+        elementwise::rotate(pool, run::values_mut(&mut x), head_dim, width, angles, pairs);
+        return run::from_flex(x);
+    }
+    let half = angles.first().map_or(0, |angles| angles.len() / 2);
+    let table = |part: usize| {
+        let values: Vec<f32> = angles.iter().flat_map(|a| a[part * half..][..half].iter().copied()).collect();
+        Tensor::<3>::from_data(TensorData::new(values, [rows, 1, half]), &run.compute.device)
+    };
+    let (cos, sin) = (table(0), table(1));
+    let heads = width / head_dim;
+    let x = x.reshape([rows, heads, head_dim]);
+    let (rotated, rest) = (x.clone().narrow(2, 0, 2 * half), 2 * half < head_dim);
+    let rotated = if pairs {
+        let x = rotated.reshape([rows, heads, half, 2]);
+        let even = x.clone().narrow(3, 0, 1).reshape([rows, heads, half]);
+        let odd = x.narrow(3, 1, 1).reshape([rows, heads, half]);
+        let first = even.clone() * cos.clone() - odd.clone() * sin.clone();
+        let second = even * sin + odd * cos;
+        let pair = |x: Tensor<3>| x.reshape([rows, heads, half, 1]);
+        Tensor::cat(vec![pair(first), pair(second)], 3).reshape([rows, heads, 2 * half])
+    } else {
+        let low = rotated.clone().narrow(2, 0, half);
+        let high = rotated.narrow(2, half, half);
+        let first = low.clone() * cos.clone() - high.clone() * sin.clone();
+        Tensor::cat(vec![first, low * sin + high * cos], 2)
+    };
+    let x = if rest {
+        let rest = x.narrow(2, 2 * half, head_dim - 2 * half);
+        Tensor::cat(vec![rotated, rest], 2)
+    } else {
+        rotated
+    };
+    x.reshape([rows, width])
+}
+
+impl Attention {
+    /// Appends the step's keys and values to the caches and attends.
+    ///
+    /// # Shapes
+    /// - `queries`: `[rows, heads · head_dim]`; `keys`, `values`: `[rows, key heads · head_dim]`
+    /// - `caches`: this layer's cache of each sequence, in the order of `sequences`
+    /// - returns `[rows, heads · head_dim]`
+    ///
+    /// # Panics
+    /// If the shapes disagree, or a cache does not end where its sequence's rows start.
+    pub(crate) fn forward(
+        &self,
+        run: Run<'_>,
+        queries: Tensor<2>,
+        keys: Tensor<2>,
+        values: Tensor<2>,
+        sequences: &[Sequence],
+        caches: &mut [&mut LayerCache],
+    ) -> Tensor<2> {
+        assert_eq!(sequences.len(), caches.len());
+        let shape = queries.dims();
+        let Some(pool) = run.pool() else {
+            let rows = sequences.iter().zip(caches).map(|(sequence, cache)| {
+                let part = |x: &Tensor<2>| x.clone().narrow(0, sequence.first_row, sequence.tokens);
+                self.compose(part(&queries), part(&keys), part(&values), sequence.position, cache)
+            });
+            return Tensor::cat(rows.collect(), 0);
+        };
+        let width = self.heads.keys * self.heads.dim;
+        let (queries, keys, values) = (run::flex(queries), run::flex(keys), run::flex(values));
+        for (sequence, cache) in sequences.iter().zip(caches.iter_mut()) {
+            if matches!(cache, LayerCache::Empty) {
+                **cache = LayerCache::Pages(Vec::new());
+            }
+            let LayerCache::Pages(pages) = &mut **cache else { panic!("a cache of another device") };
+            for token in 0..sequence.tokens {
+                let (row, position) = (sequence.first_row + token, sequence.position + token);
+                if position / PAGE == pages.len() {
+                    pages.push(Page::new(self.heads));
+                }
+                let (key, value) = (&run::values(&keys)[row * width..], &run::values(&values)[row * width..]);
+                pages[position / PAGE].write(self.heads, position % PAGE, &key[..width], &value[..width]);
+            }
+        }
+        let spans: Vec<Span<'_>> = sequences
+            .iter()
+            .zip(caches.iter())
+            .map(|(sequence, cache)| {
+                let LayerCache::Pages(pages) = &**cache else { unreachable!("written above") };
+                let Sequence { first_row, tokens, position } = *sequence;
+                Span { pages, first_row, tokens, position }
+            })
+            .collect();
+        let mut out = vec![0.0; shape[0] * shape[1]];
+        kernel::attend(pool, self.heads, self.mask, run::values(&queries), &spans, &mut out);
+        run::from_vec(out, shape)
+    }
+
+    /// One sequence by burn's operations.
+    fn compose(&self, q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, position: usize, cache: &mut LayerCache) -> Tensor<2> {
+        let Heads { queries, keys, dim, scale } = self.heads;
+        let (k, v) = match std::mem::take(cache) {
+            LayerCache::Empty => (k, v),
+            LayerCache::Tensors(old_k, old_v) => (Tensor::cat(vec![old_k, k], 0), Tensor::cat(vec![old_v, v], 0)),
+            LayerCache::Pages(_) => panic!("a cache of another device"),
+        };
+        *cache = LayerCache::Tensors(k.clone(), v.clone());
+        let ([tokens, _], [len, _]) = (q.dims(), k.dims());
+        let group = queries / keys;
+        // [key heads, group · tokens, dim] against [key heads, len, dim]: no copy of keys for the grouped heads.
+        let q = q.reshape([tokens, keys, group, dim]).permute([1, 2, 0, 3]).reshape([keys, group * tokens, dim]);
+        let heads = |x: Tensor<2>| x.reshape([len, keys, dim]).swap_dims(0, 1);
+        let scores = q.matmul(heads(k).swap_dims(1, 2)) * scale;
+        let scores = match self.mask {
+            Mask::Full => scores,
+            Mask::Causal { window } => {
+                let device = scores.device();
+                let column = Tensor::<1, Int>::arange(0..len as i64, &device).unsqueeze::<2>();
+                let row = Tensor::<1, Int>::arange(position as i64..(position + tokens) as i64, &device);
+                let distance = row.reshape([tokens, 1]) - column;
+                let mut hidden = distance.clone().lower_elem(0);
+                if let Some(window) = window {
+                    hidden = hidden.bool_or(distance.greater_equal_elem(window as i64));
+                }
+                let hidden = hidden.unsqueeze::<3>().repeat(&[keys, group, 1]);
+                scores.mask_fill(hidden, f32::MIN)
+            }
+        };
+        let out = softmax(scores, 2).matmul(heads(v));
+        out.reshape([keys, group, tokens, dim]).permute([2, 0, 1, 3]).reshape([tokens, queries * dim])
+    }
+}

@@ -1,0 +1,87 @@
+//! Fully connected layers on stored weights.
+
+use burn::Tensor;
+use burn::tensor::TensorData;
+
+use super::run::{self, Compute, Phase, Run};
+use crate::kernels::Matrix;
+use crate::kernels::gemm::{self, Product};
+
+/// `y = x · Wᵀ + b`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Weight,
+    bias: Option<Vec<f32>>,
+    rows: usize,
+}
+
+#[derive(Debug)]
+// One a layer: its size is nothing beside the weights.
+#[allow(clippy::large_enum_variant)]
+enum Weight {
+    /// As stored, for our kernels.
+    Stored(std::sync::Arc<Matrix>),
+    /// `[columns, rows]` in `f32` on a device without kernels, and the bias there.
+    Dense(Tensor<2>, Option<Tensor<1>>),
+}
+
+impl Linear {
+    /// # Panics
+    /// If the bias has another length than the matrix has rows (the loader checks it).
+    pub(crate) fn new(compute: &Compute, matrix: std::sync::Arc<Matrix>, bias: Option<Vec<f32>>) -> Self {
+        let rows = matrix.rows();
+        assert!(bias.as_ref().is_none_or(|bias| bias.len() == rows));
+        let weight = if compute.pool.is_some() {
+            Weight::Stored(matrix)
+        } else {
+            let device = &compute.device;
+            let data = TensorData::new(matrix.to_f32(), [rows, matrix.columns()]);
+            let bias = bias.as_ref().map(|bias| Tensor::from_data(TensorData::new(bias.clone(), [rows]), device));
+            Weight::Dense(Tensor::<2>::from_data(data, device).transpose(), bias)
+        };
+        Self { weight, bias, rows }
+    }
+
+    /// # Shapes
+    /// - `x`: `[rows, in]`
+    /// - returns `[rows, out]`
+    pub(crate) fn forward(&self, run: Run<'_>, x: Tensor<2>) -> Tensor<2> {
+        let [y] = project(run, [self], x);
+        y
+    }
+}
+
+/// Several layers on the same input, in one parallel region.
+///
+/// # Shapes
+/// - `x`: `[rows, in]`
+/// - returns `[rows, out]` of each layer
+pub(crate) fn project<const N: usize>(run: Run<'_>, layers: [&Linear; N], x: Tensor<2>) -> [Tensor<2>; N] {
+    let [rows, _] = x.dims();
+    let Some(pool) = run.pool() else {
+        return layers.map(|layer| match &layer.weight {
+            Weight::Dense(weight, bias) => {
+                let y = x.clone().matmul(weight.clone());
+                bias.as_ref().map_or(y.clone(), |bias| y + bias.clone().unsqueeze())
+            }
+            Weight::Stored(_) => unreachable!("stored weights are kept only where there are kernels"),
+        });
+    };
+    let x = run::flex(x);
+    let mut outs = layers.map(|layer| vec![0.0; rows * layer.rows]);
+    let mut products: Vec<Product<'_>> = layers
+        .iter()
+        .zip(&mut outs)
+        .map(|(layer, out)| match &layer.weight {
+            Weight::Stored(weights) => Product { weights, bias: layer.bias.as_deref(), out },
+            Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
+        })
+        .collect();
+    match run.phase {
+        Phase::Prompt => gemm::products(pool, run::values(&x), rows, &mut products),
+        Phase::Decode => gemm::stream(pool, run::values(&x), rows, run.compute.activations, &mut products),
+    }
+    drop(products);
+    let mut layers = layers.iter();
+    outs.map(|out| run::from_vec(out, [rows, layers.next().expect("one layer an output").rows]))
+}

@@ -1,0 +1,24 @@
+//! The mathematics that several architectures share, on burn tensors.
+//!
+//! A batch is never padded: activations are `[rows, features]`, where the rows of all sequences of a step lie one
+//! after another, and only [attention](attention) knows where one sequence ends. On the flex device each layer
+//! is one call of our [kernels](crate::kernels) on the tensor's own memory; on every other device it is composed of burn's operations.
+
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod embedding;
+pub(crate) mod linear;
+pub(crate) mod loader;
+pub(crate) mod norm;
+pub(crate) mod rope;
+pub(crate) mod run;
+
+pub(crate) use activation::Activation;
+pub(crate) use attention::{Attention, LayerCache, Sequence};
+pub(crate) use embedding::Embedding;
+pub(crate) use linear::{Linear, project};
+pub(crate) use loader::Loader;
+pub(crate) use norm::{LayerNorm, RmsNorm};
+pub use rope::RopeProblem;
+pub(crate) use rope::{RopeParameters, Rotary};
+pub(crate) use run::{Compute, Phase, Run};

@@ -1,0 +1,97 @@
+//! Normalisation of each row.
+
+use burn::Tensor;
+use burn::tensor::TensorData;
+
+use super::run::{self, Compute, Run};
+use crate::kernels::elementwise;
+
+/// A vector of parameters, on the host for the kernels and on the device for burn.
+#[derive(Debug)]
+struct Parameters {
+    host: Vec<f32>,
+    device: Option<Tensor<1>>,
+}
+
+impl Parameters {
+    fn new(compute: &Compute, values: Vec<f32>) -> Self {
+        let len = values.len();
+        let device =
+            compute.pool.is_none().then(|| Tensor::from_data(TensorData::new(values.clone(), [len]), &compute.device));
+        Self { host: values, device }
+    }
+
+    fn tensor(&self) -> Tensor<2> {
+        self.device.clone().expect("kept where there are no kernels").unsqueeze()
+    }
+}
+
+/// Root-mean-square normalisation (Zhang and Sennrich 2019): `x / √(mean(x²) + ε) · w`.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    weight: Parameters,
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn new(compute: &Compute, weight: Vec<f32>, eps: f64) -> Self {
+        Self { weight: Parameters::new(compute, weight), eps }
+    }
+
+    /// # Shapes
+    /// - `x`: `[rows, features]`; returns the same
+    pub(crate) fn forward(&self, run: Run<'_>, x: Tensor<2>) -> Tensor<2> {
+        let shape = x.dims();
+        if let Some(pool) = run.pool() {
+            let x = run::flex(x);
+            let mut out = vec![0.0; shape[0] * shape[1]];
+            elementwise::rms_norm(pool, run::values(&x), &self.weight.host, self.eps as f32, &mut out);
+            return run::from_vec(out, shape);
+        }
+        let square = x.clone().powf_scalar(2.0).mean_dim(1);
+        x / (square + self.eps).sqrt() * self.weight.tensor()
+    }
+}
+
+/// Layer normalisation (Ba et al. 2016): `(x - mean) / √(variance + ε) · w + b`.
+#[derive(Debug)]
+pub(crate) struct LayerNorm {
+    weight: Parameters,
+    bias: Parameters,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// # Panics
+    /// If weight and bias differ in length (the loader checks both).
+    pub(crate) fn new(compute: &Compute, weight: Vec<f32>, bias: Vec<f32>, eps: f64) -> Self {
+        assert_eq!(weight.len(), bias.len());
+        Self { weight: Parameters::new(compute, weight), bias: Parameters::new(compute, bias), eps }
+    }
+
+    /// # Shapes
+    /// - `x`: `[rows, features]`; returns the same
+    pub(crate) fn forward(&self, run: Run<'_>, x: Tensor<2>) -> Tensor<2> {
+        if let Some(pool) = run.pool() {
+            let mut x = run::flex(x);
+            let (weight, bias) = (&self.weight.host, &self.bias.host);
+            elementwise::layer_norm(pool, run::values_mut(&mut x), weight, bias, self.eps as f32);
+            return run::from_flex(x);
+        }
+        let x = x.clone() - x.mean_dim(1);
+        let variance = x.clone().powf_scalar(2.0).mean_dim(1);
+        x / (variance + self.eps).sqrt() * self.weight.tensor() + self.bias.tensor()
+    }
+}
+
+/// `x + y`, in the memory of `x` where it can be.
+///
+/// # Shapes
+/// - `x`, `y`: `[rows, features]`; returns the same
+pub(crate) fn add(run: Run<'_>, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+    let [_, width] = x.dims();
+    let Some(pool) = run.pool() else { return x + y };
+    let (mut x, y) = (run::flex(x), run::flex(y));
+    elementwise::add(pool, run::values_mut(&mut x), run::values(&y), width);
+    run::from_flex(x)
+}

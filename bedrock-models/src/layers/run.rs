@@ -1,0 +1,71 @@
+//! Where and how a forward pass runs, and the border between burn's tensors and our kernels.
+
+use std::sync::Arc;
+
+use burn::Tensor;
+use burn::tensor::{Device, TensorData};
+use burn_flex::{Flex, FlexTensor};
+
+use crate::kernels::{Activations, Pool};
+
+/// What all layers of a loaded model share.
+#[derive(Debug, Clone)]
+pub(crate) struct Compute {
+    pub(crate) device: Device,
+    /// The kernels' threads; `None` where the device has no kernels of ours and burn's own operations run.
+    pub(crate) pool: Option<Arc<Pool>>,
+    pub(crate) activations: Activations,
+}
+
+/// Which product suits the rows of a forward pass. A property of what the rows are, not of how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Prompts and encoders: exact products.
+    Prompt,
+    /// The next token of each sequence: weights are streamed, activations as [`Compute::activations`] says.
+    Decode,
+}
+
+/// One forward pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) compute: &'a Compute,
+    pub(crate) phase: Phase,
+}
+
+impl Run<'_> {
+    /// The kernels' threads, on devices that have kernels.
+    pub(crate) fn pool(&self) -> Option<&Pool> {
+        self.compute.pool.as_deref()
+    }
+}
+
+/// The memory of a tensor on the flex device, row-major; copies only views that are not.
+///
+/// # Panics
+/// If the tensor lives elsewhere: layers call this only where [`Compute::pool`] is set.
+pub(crate) fn flex<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
+    let tensor = tensor.try_into_primitive::<Flex>().expect("kernels run on flex tensors");
+    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The values of [`flex`]'s result.
+pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().expect("float, made contiguous by `flex`")
+}
+
+/// The values of a contiguous tensor for writing; copies if somebody else holds it.
+pub(crate) fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    let (start, end) = tensor.layout().contiguous_offsets().expect("made contiguous by `flex`");
+    &mut tensor.storage_mut::<f32>()[start..end]
+}
+
+/// A tensor on the flex device that takes over `values`.
+pub(crate) fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, shape)))
+}
+
+/// Wraps a flex tensor again.
+pub(crate) fn from_flex<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(tensor)
+}

@@ -1,0 +1,99 @@
+//! How a model is loaded and where it runs.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use crate::error::Error;
+use crate::kernels::{Activations, Pool};
+use crate::layers::Compute;
+
+/// The device that a model computes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceKind {
+    /// This machine's processor, with the kernels of this crate on burn's flex tensors.
+    #[default]
+    Cpu,
+    /// This machine's processor through burn's `ndarray` backend: slower; for comparison.
+    #[cfg(feature = "ndarray")]
+    NdArray,
+    /// A GPU through wgpu. Weights are expanded to `f32` there.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+}
+
+impl FromStr for DeviceKind {
+    type Err = Error;
+
+    /// `cpu` (or `flex`), and with the features of these names `ndarray` and `wgpu`.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "cpu" | "flex" => Ok(Self::Cpu),
+            #[cfg(feature = "ndarray")]
+            "ndarray" => Ok(Self::NdArray),
+            #[cfg(feature = "wgpu")]
+            "wgpu" => Ok(Self::Wgpu),
+            other => Err(Error::InvalidParameter {
+                name: "device",
+                got: other.to_string(),
+                expected: "cpu, or ndarray or wgpu where the crate was built with that feature".into(),
+            }),
+        }
+    }
+}
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Threads that compute; 0: one per core.
+    pub threads: usize,
+    /// Where the model runs.
+    pub device: DeviceKind,
+    /// How activations meet quantised weights while decoding.
+    pub activations: Activations,
+    /// The id by which the model is known; the folder's or file's name where none is given.
+    pub model_id: Option<String>,
+    /// Limits of the engine that serves a language model.
+    pub engine: EngineOptions,
+}
+
+/// Limits of the engine that serves a language model. Each has a default, so that nothing grows without bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Requests that are generated at the same time.
+    pub batch: usize,
+    /// Requests that wait; one more is refused with a `ThrottlingException`.
+    pub queue: usize,
+    /// Tokens of a prompt that are computed before running generations get their next token.
+    pub prefill_chunk: usize,
+    /// Bytes that the keys and values of all running requests may take. A request that does not fit waits.
+    pub cache_bytes: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { batch: 32, queue: 256, prefill_chunk: 512, cache_bytes: 4 << 30 }
+    }
+}
+
+impl LoadOptions {
+    pub(crate) fn compute(&self) -> Compute {
+        match self.device {
+            DeviceKind::Cpu => Compute {
+                device: Device::flex(),
+                pool: Some(Arc::new(Pool::new(self.threads))),
+                activations: self.activations,
+            },
+            #[cfg(feature = "ndarray")]
+            DeviceKind::NdArray => Compute { device: Device::ndarray(), pool: None, activations: self.activations },
+            #[cfg(feature = "wgpu")]
+            DeviceKind::Wgpu => Compute {
+                device: Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+                pool: None,
+                activations: self.activations,
+            },
+        }
+    }
+}
