@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::fetch::Attempt;
 use crate::layers::RopeProblem;
 use crate::weights::{Dtype, GgufProblem, SafetensorsProblem};
 
@@ -386,6 +387,69 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+
+    /// What was asked for is no model that can be found.
+    #[error(
+        "{model} is neither a model folder, a .gguf file, an org/name of the Hugging Face hub nor one of: {}",
+        known.join(", ")
+    )]
+    UnknownModel {
+        /// As it was asked for.
+        model: String,
+        /// Names of the catalogue.
+        known: Vec<&'static str>,
+    },
+
+    /// A known model of a family that this version cannot load.
+    #[error("{model} cannot be loaded yet: its architecture {architecture} is not supported by this version")]
+    NotYetSupported {
+        /// The model.
+        model: String,
+        /// Its family.
+        architecture: String,
+    },
+
+    /// A model is not in the cache, and fetching is switched off.
+    #[error("{model} is not in the cache ({cache}), and fetching is switched off (BEDROCK_OFFLINE or the option)")]
+    Offline {
+        /// The model.
+        model: String,
+        /// Where it would be.
+        cache: PathBuf,
+    },
+
+    /// No source delivered a model.
+    #[error("cannot fetch {model}; tried {}", listed(attempts))]
+    Fetch {
+        /// The model.
+        model: String,
+        /// Every source that was tried, and why it failed.
+        attempts: Vec<Attempt>,
+    },
+
+    /// A file of the cache is not what was placed there.
+    #[error("{path} was changed: it should have {expected}, but has {got}")]
+    WrongContent {
+        /// The file.
+        path: PathBuf,
+        /// The size or hash that it had.
+        expected: String,
+        /// The size or hash that it has.
+        got: String,
+    },
+
+    /// There is no folder to keep models in.
+    #[error("no folder to keep models in: set BEDROCK_HOME")]
+    NoCacheFolder,
+
+    /// A file or folder could not be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
 }
 
 impl From<Error> for bedrock_core::Error {
@@ -401,6 +465,7 @@ impl From<Error> for bedrock_core::Error {
             | Error::CacheTooSmall { .. }
             | Error::NoTokenizer { .. }
             | Error::NoChatTemplate { .. } => Self::validation(error.to_string()),
+            Error::UnknownModel { .. } => Self::resource_not_found(error.to_string()),
             Error::Busy => Self::throttling(error.to_string()),
             Error::EngineStopped => Self::service_unavailable(error.to_string()),
             _ => Self::backend(error),
@@ -416,4 +481,8 @@ fn first_few(names: &[String]) -> String {
         text.push_str(", …");
     }
     text
+}
+
+fn listed(attempts: &[Attempt]) -> String {
+    attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

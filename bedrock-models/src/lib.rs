@@ -1,11 +1,13 @@
 //! See the crate's description in Cargo.toml.
 
 mod arch;
+pub mod catalog;
 mod classify;
 mod embed;
 mod encoder;
 mod engine;
 mod error;
+pub mod fetch;
 pub mod generate;
 pub mod kernels;
 mod language_model;
