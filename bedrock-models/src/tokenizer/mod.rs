@@ -14,6 +14,7 @@ mod special;
 mod stream;
 
 pub use encoding::{EncodeOptions, Encoding, TruncationStrategy};
+pub(crate) use folder::{read_bounded, read_json};
 pub use special::SpecialTokens;
 pub use stream::StreamDecoder;
 
