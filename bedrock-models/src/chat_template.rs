@@ -222,7 +222,8 @@ impl ChatTemplate {
     /// [`Error::TemplateFailed`] if it fails otherwise, [`Error::TemplateLimit`] if it wants too much,
     /// [`Error::NoChatTemplate`] if the one named does not exist.
     pub fn render(&self, input: &TemplateInput<'_>) -> Result<String, Error> {
-        let missing = |name: Option<&str>| Error::NoChatTemplate { path: self.path.clone(), name: name.map(str::to_string) };
+        let missing =
+            |name: Option<&str>| Error::NoChatTemplate { path: self.path.clone(), name: name.map(str::to_string) };
         let (name, source) = match input.template {
             Some(name) => self.templates.get_key_value(name).ok_or_else(|| missing(Some(name)))?,
             None => {

@@ -2,6 +2,7 @@
 
 mod arch;
 pub mod catalog;
+pub mod chat_template;
 mod classify;
 mod embed;
 mod encoder;

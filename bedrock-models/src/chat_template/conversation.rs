@@ -1,8 +1,9 @@
 //! A request's conversation in the form that chat templates take.
 
 use bedrock_core::{
-    CitationGeneratedContent, ContentBlock, ConverseRequest, GuardrailConverseContentBlock, ReasoningContentBlock, Role,
-    SystemContentBlock, ToolChoice, ToolDefinition, ToolInputSchema, ToolResultBlock, ToolResultContentBlock, ToolResultStatus,
+    CitationGeneratedContent, ContentBlock, ConverseRequest, GuardrailConverseContentBlock, ReasoningContentBlock,
+    Role, SystemContentBlock, ToolChoice, ToolDefinition, ToolInputSchema, ToolResultBlock, ToolResultContentBlock,
+    ToolResultStatus,
 };
 use serde_json::{Value, json};
 
@@ -238,7 +239,8 @@ mod tests {
     fn a_round_trip_with_tools_keeps_everything() {
         let mut request = ConverseRequest::new("m");
         request.system = vec!["Be brief.".into(), "Be kind.".into()];
-        let call = ToolUseBlock { tool_use_id: "t1".into(), name: "count".into(), input: json!({"of": "bees"}), kind: None };
+        let call =
+            ToolUseBlock { tool_use_id: "t1".into(), name: "count".into(), input: json!({"of": "bees"}), kind: None };
         request.messages = vec![
             Message::user("How many").with(" bees?"),
             Message::assistant("I count.").with(call),
@@ -271,9 +273,9 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused_with_its_place() {
-        let request = ConverseRequest::new("m").user("a").message(
-            Message::user("look").with(ImageBlock::new(ImageFormat::Png, vec![1])),
-        );
+        let request = ConverseRequest::new("m")
+            .user("a")
+            .message(Message::user("look").with(ImageBlock::new(ImageFormat::Png, vec![1])));
         let error = messages_for_template(&request).unwrap_err();
         assert_eq!(error.to_string(), "messages[1].content[1]: this model takes text only, not image");
         assert_eq!(bedrock_core::Error::from(error).exception_name(), "ValidationException");

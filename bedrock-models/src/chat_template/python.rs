@@ -72,7 +72,9 @@ fn quote(text: &str, out: &mut String) {
                 out.push('\\');
                 out.push(character);
             }
-            character if (character as u32) < 0x20 || (0x7f..0xa1).contains(&(character as u32)) || character == '\u{ad}' => {
+            character
+                if (character as u32) < 0x20 || (0x7f..0xa1).contains(&(character as u32)) || character == '\u{ad}' =>
+            {
                 let _ = write!(out, "\\x{:02x}", character as u32);
             }
             character => out.push(character),
@@ -621,7 +623,10 @@ mod tests {
         let text = |text: &str| Value::from(text);
         assert_eq!(call(" a  b ", "split", &[]), "['a', 'b']");
         assert_eq!(call(" a  b c", "split", &[Value::from(()), Value::from(1)]), "['a', 'b c']");
-        assert_eq!(call(" a  b c ", "rsplit", &[Value::from(()), Value::from(1)]), "['a  b', 'c']".replace("'a  b'", "' a  b'"));
+        assert_eq!(
+            call(" a  b c ", "rsplit", &[Value::from(()), Value::from(1)]),
+            "['a  b', 'c']".replace("'a  b'", "' a  b'")
+        );
         assert_eq!(call("a,b,,c", "split", &[text(",")]), "['a', 'b', '', 'c']");
         assert_eq!(call("a,b,c", "rsplit", &[text(","), Value::from(1)]), "['a,b', 'c']");
         assert_eq!(call("ab", "split", &[text("")]), "error: invalid operation: empty separator");
@@ -656,7 +661,14 @@ mod tests {
             "{\n  \"b\": [\n    1,\n    2.5,\n    {}\n  ],\n  \"a\": \"é<\\\"\\u0001🍯\"\n}"
         );
         assert_eq!(
-            dump(value, vec![("ensure_ascii", Value::from(true)), ("sort_keys", Value::from(true)), ("separators", Value::from(vec![",", ":"]))]),
+            dump(
+                value,
+                vec![
+                    ("ensure_ascii", Value::from(true)),
+                    ("sort_keys", Value::from(true)),
+                    ("separators", Value::from(vec![",", ":"]))
+                ]
+            ),
             "{\"a\":\"\\u00e9<\\\"\\u0001\\ud83c\\udf6f\",\"b\":[1,2.5,{}]}"
         );
     }

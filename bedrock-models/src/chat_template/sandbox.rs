@@ -169,12 +169,7 @@ pub(super) fn check(origin: &str, source: &str) -> Result<(), Error> {
 }
 
 /// Renders a template that was checked.
-pub(super) fn run(
-    origin: &str,
-    source: &str,
-    variables: serde_json::Value,
-    now: SystemTime,
-) -> Result<String, Error> {
+pub(super) fn run(origin: &str, source: &str, variables: serde_json::Value, now: SystemTime) -> Result<String, Error> {
     on_a_large_stack(origin, || {
         let source = prepared(source);
         let meter = Arc::new(Meter::for_input(size(&variables, 0).ok_or_else(|| Error::TemplateLimit {
@@ -197,9 +192,7 @@ pub(super) fn run(
         let mut text = String::new();
         let mut output = make_string_output(&mut text);
         let variables = Value::from_serialize(&variables);
-        Vm::new(&environment)
-            .eval(&instructions, variables, &blocks, &mut output, AutoEscape::None)
-            .map_err(failed)?;
+        Vm::new(&environment).eval(&instructions, variables, &blocks, &mut output, AutoEscape::None).map_err(failed)?;
         drop(output);
         Ok(text)
     })
@@ -225,7 +218,8 @@ fn size(value: &serde_json::Value, depth: usize) -> Option<usize> {
 /// Runs on a thread whose stack is as deep as the limits allow. A panic there is an error here.
 fn on_a_large_stack<T: Send>(origin: &str, run: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     let result = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("chat-template".into()).stack_size(STACK).spawn_scoped(scope, run);
+        let thread =
+            std::thread::Builder::new().name("chat-template".into()).stack_size(STACK).spawn_scoped(scope, run);
         thread.map(|thread| thread.join())
     });
     match result {
@@ -478,7 +472,8 @@ fn environment(meter: &Arc<Meter>, now: SystemTime) -> Environment<'static> {
         match attribute {
             None => python::join(&m, values, &separator),
             Some(attribute) => {
-                let values = values.try_iter()?.map(|value| value.get_attr(&attribute)).collect::<Result<Vec<_>, _>>()?;
+                let values =
+                    values.try_iter()?.map(|value| value.get_attr(&attribute)).collect::<Result<Vec<_>, _>>()?;
                 python::join(&m, &Value::from(values), &separator)
             }
         }
@@ -534,24 +529,57 @@ mod tests {
 
     #[test]
     fn templates_run_as_in_jinja() {
-        assert_eq!(ok("{% for m in messages %}\n  {% if m.content %}\n{{ m.content }}!\n  {% endif %}\n{% endfor %}\n"), "Hi!\n");
-        assert_eq!(ok("{{ messages[0]['items'] }} {{ messages[0].items() | length }} {{ messages[1] }}"),
-            "[1] 3 {'role': 'assistant', 'content': None}");
-        assert_eq!(ok("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}"), "2");
-        assert_eq!(ok("{% for i in range(9) %}{% if i == 2 %}{% continue %}{% endif %}{% if i > 3 %}{% break %}{% endif %}{{ i }}{% endfor %}"), "013");
-        assert_eq!(ok("{{ messages[1:] | length }}{{ messages[::-1][0].role }}{{ 7 // 2 }}{{ 'a' * 3 }}{{ 'x' ~ 1 ~ none }}"), "1assistant3aaax1None");
-        assert_eq!(ok("{% macro f(x, y=2) %}<{{ x }}{{ y }}>{% endmacro %}{{ f(1) }}{{ f(1, y=3) ~ 'z' }}"), "<12><13>z");
+        assert_eq!(
+            ok("{% for m in messages %}\n  {% if m.content %}\n{{ m.content }}!\n  {% endif %}\n{% endfor %}\n"),
+            "Hi!\n"
+        );
+        assert_eq!(
+            ok("{{ messages[0]['items'] }} {{ messages[0].items() | length }} {{ messages[1] }}"),
+            "[1] 3 {'role': 'assistant', 'content': None}"
+        );
+        assert_eq!(
+            ok("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}"),
+            "2"
+        );
+        assert_eq!(
+            ok(
+                "{% for i in range(9) %}{% if i == 2 %}{% continue %}{% endif %}{% if i > 3 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+            ),
+            "013"
+        );
+        assert_eq!(
+            ok("{{ messages[1:] | length }}{{ messages[::-1][0].role }}{{ 7 // 2 }}{{ 'a' * 3 }}{{ 'x' ~ 1 ~ none }}"),
+            "1assistant3aaax1None"
+        );
+        assert_eq!(
+            ok("{% macro f(x, y=2) %}<{{ x }}{{ y }}>{% endmacro %}{{ f(1) }}{{ f(1, y=3) ~ 'z' }}"),
+            "<12><13>z"
+        );
         assert_eq!(ok("{%- set a %}x{{ 1 }}y{% endset -%} {{ a | upper }}"), "X1Y");
         assert_eq!(ok("{% if tools is none %}no{% endif %}{% if x is defined %}{% else %} x{% endif %}"), "no x");
         assert_eq!(ok("{{ messages | map(attribute='role') | join(', ') }}"), "user, assistant");
         assert_eq!(ok("{{ messages | selectattr('role', 'equalto', 'user') | list | length }}"), "1");
-        assert_eq!(ok("{{ messages[0].get('nothing') }}{{ messages[0].get('nothing', 3) }}{{ '%s-%d' | format('a', 2) }}"), "None3a-2");
+        assert_eq!(
+            ok("{{ messages[0].get('nothing') }}{{ messages[0].get('nothing', 3) }}{{ '%s-%d' | format('a', 2) }}"),
+            "None3a-2"
+        );
         assert_eq!(ok("{{ strftime_now('%d %b %Y') }}"), "01 Jan 1970");
         assert_eq!(ok("{{ 'a\nb\n\nc' | indent(2) }}|{{ 'a' | indent(2, true) }}"), "a\n  b\n\n  c|  a");
         assert_eq!(ok("{% generation %}a{% endgeneration %}{%- generation -%} b {%- endgeneration -%} c"), "abc");
-        assert_eq!(ok("{{ dict(a=1, b=2) | tojson }}{{ 'x' in 'xyz' }}{{ 1.0 }}{{ 1e20 }}"), "{\"a\": 1, \"b\": 2}True1.01e+20");
-        assert_eq!(ok("{% for a, b in {'k': 'v'}.items() %}{{ a }}={{ b }}{% endfor %}{{ loop is defined }}"), "k=vFalse");
-        assert_eq!(ok("{% for x in [1, [2, [3]]] recursive %}{% if x is iterable %}({{ loop(x) }}){% else %}{{ x }}{% endif %}{% endfor %}"), "1(2(3))");
+        assert_eq!(
+            ok("{{ dict(a=1, b=2) | tojson }}{{ 'x' in 'xyz' }}{{ 1.0 }}{{ 1e20 }}"),
+            "{\"a\": 1, \"b\": 2}True1.01e+20"
+        );
+        assert_eq!(
+            ok("{% for a, b in {'k': 'v'}.items() %}{{ a }}={{ b }}{% endfor %}{{ loop is defined }}"),
+            "k=vFalse"
+        );
+        assert_eq!(
+            ok(
+                "{% for x in [1, [2, [3]]] recursive %}{% if x is iterable %}({{ loop(x) }}){% else %}{{ x }}{% endif %}{% endfor %}"
+            ),
+            "1(2(3))"
+        );
         assert_eq!(ok("{% filter upper %}a{{ 'b' }}{% endfilter %}{% call(x) g() %}[{{ x }}]{% endcall %}{% macro g() %}{{ caller(1) }}{% endmacro %}".replace("{% call(x) g() %}[{{ x }}]{% endcall %}{% macro g() %}{{ caller(1) }}{% endmacro %}", "{% macro g() %}{{ caller(1) }}{% endmacro %}{% call(x) g() %}[{{ x }}]{% endcall %}").as_str()), "AB[1]");
         assert_eq!(ok("{{ '=' * 5 }}{{ 60 * 60 * 24 * 365 }}"), "=====31536000");
         assert_eq!(ok("{{ not true and false or 1 < 2 < 3 }}{{ 'a' if false else 'b' }}"), "Trueb");
