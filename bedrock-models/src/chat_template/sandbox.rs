@@ -14,7 +14,6 @@ use std::time::{Duration, Instant, SystemTime};
 use minijinja::machinery::{
     CodeGenerator, Instruction, Instructions, Token, Vm, WhitespaceConfig, make_string_output, parse, tokenize,
 };
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error as Failure, ErrorKind, FormatStyle, Value};
 
@@ -267,7 +266,7 @@ fn limit_compilation(origin: &str, source: &str) -> Result<(), Error> {
     let mut elifs = 0;
     let mut grown = 0u64;
     let mut tag = Tag::default();
-    for token in tokenize(source, false, SyntaxConfig::default(), whitespace()) {
+    for token in tokenize(source, false, Default::default(), whitespace()) {
         let (token, span) = token.map_err(|source| Error::TemplateSyntax { origin: origin.into(), source })?;
         tag.tokens += 1;
         match token {
@@ -326,7 +325,7 @@ impl Tag {
 type Program<'s> = (Instructions<'s>, BTreeMap<&'s str, Instructions<'s>>);
 
 fn compile(source: &str) -> Result<Program<'_>, Failure> {
-    let tree = parse(source, "chat_template", SyntaxConfig::default(), whitespace())?;
+    let tree = parse(source, "chat_template", Default::default(), whitespace())?;
     let mut generator = CodeGenerator::new("chat_template", source);
     generator.compile_stmt(&tree);
     let (instructions, blocks) = generator.finish();
