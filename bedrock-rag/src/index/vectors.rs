@@ -1,0 +1,161 @@
+//! The vectors of a knowledge base as it changes: a graph of most of them, the newest beside it, deletions marked.
+
+use std::collections::HashSet;
+
+use super::{Allowed, Flat, Hnsw, HnswSettings, Neighbor};
+use crate::Error;
+
+/// When a graph is worth having.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VectorsSettings {
+    pub(crate) hnsw: HnswSettings,
+    /// Fewer vectors than this are searched one by one, which is exact and at this size as quick.
+    pub(crate) graph_from: usize,
+}
+
+/// A graph that never changes, and what came and went since it was built.
+///
+/// Ids are never used twice, and the vector of an id never changes. So an old graph is never wrong, only incomplete.
+#[derive(Debug)]
+pub(crate) struct Vectors {
+    settings: VectorsSettings,
+    dimensions: usize,
+    graph: Option<Hnsw>,
+    deleted: HashSet<u64>,
+    recent: Flat,
+}
+
+impl Vectors {
+    pub(crate) fn new(settings: VectorsSettings, dimensions: usize, graph: Option<Hnsw>) -> Self {
+        Self { settings, dimensions, graph, deleted: HashSet::new(), recent: Flat::new(dimensions) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.graph.as_ref().map_or(0, Hnsw::len) - self.deleted.len() + self.recent.len()
+    }
+
+    pub(crate) fn graph(&self) -> Option<&Hnsw> {
+        self.graph.as_ref()
+    }
+
+    pub(crate) fn insert(&mut self, id: u64, vector: &[f32]) -> Result<(), Error> {
+        self.recent.push(id, vector)
+    }
+
+    /// Removes ids, wherever they are.
+    pub(crate) fn remove(&mut self, ids: &HashSet<u64>) {
+        if ids.is_empty() {
+            return;
+        }
+        self.recent.retain(|id| !ids.contains(&id));
+        if let Some(graph) = &self.graph {
+            self.deleted.extend(graph.ids().iter().copied().filter(|id| ids.contains(id)));
+        }
+    }
+
+    /// Whether so much has come or gone that a new graph would pay: a fifth of it.
+    pub(crate) fn wants_graph(&self) -> bool {
+        let changed = self.recent.len() + self.deleted.len();
+        self.len() >= self.settings.graph_from && changed * 5 > self.len()
+    }
+
+    /// Whether what is left is too little for a graph.
+    pub(crate) fn outlived_graph(&self) -> bool {
+        self.graph.is_some() && self.len() < self.settings.graph_from / 2
+    }
+
+    /// Everything in a new graph (or, if there is little, without one).
+    pub(crate) fn rebuilt(&self) -> Result<Self, Error> {
+        let mut fresh = Self::new(self.settings, self.dimensions, None);
+        let old = self.graph.iter().flat_map(Hnsw::rows).filter(|(id, _)| !self.deleted.contains(id));
+        let rows = old.chain(self.recent.rows());
+        if self.len() < self.settings.graph_from {
+            for (id, vector) in rows {
+                fresh.insert(id, vector)?;
+            }
+            return Ok(fresh);
+        }
+        let mut ids = Vec::with_capacity(self.len());
+        let mut vectors = Vec::with_capacity(self.len() * self.dimensions);
+        for (id, vector) in rows {
+            ids.push(id);
+            vectors.extend_from_slice(vector);
+        }
+        fresh.graph = Some(Hnsw::build(self.settings.hnsw, self.dimensions, ids, vectors)?);
+        Ok(fresh)
+    }
+
+    /// The `k` nearest, best first. `selective` says that few ids are allowed: every one of them is then looked at, which
+    /// is both exact and quicker than walking a graph through what may not be returned.
+    pub(crate) fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        allowed: Option<Allowed<'_>>,
+        selective: bool,
+    ) -> Result<Vec<Neighbor>, Error> {
+        let mut found = self.recent.search(query, k, allowed)?;
+        if let Some(graph) = &self.graph {
+            let living = |id: u64| !self.deleted.contains(&id) && allowed.is_none_or(|allowed| allowed(id));
+            let allowed: Option<Allowed<'_>> =
+                if self.deleted.is_empty() && allowed.is_none() { None } else { Some(&living) };
+            found.extend(if selective {
+                graph.search_exact(query, k, allowed)?
+            } else {
+                graph.search_default(query, k, allowed)?
+            });
+        }
+        found.sort_by(Neighbor::by_rank);
+        found.truncate(k);
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Whatever comes, goes and is rebuilt, the answer is that of a flat index of what is there. (The graph is small
+        /// enough here for its search to be exhaustive.)
+        #[test]
+        fn changes_and_rebuilds_do_not_show(steps in prop::collection::vec((0u8..4, 0u64..40), 1..80)) {
+            let settings = VectorsSettings { hnsw: HnswSettings::default(), graph_from: 8 };
+            let mut vectors = Vectors::new(settings, 3, None);
+            let mut truth = Flat::new(3);
+            let mut next = 0;
+            let vector = |id: u64| [1.0, (id * 7 % 11) as f32, (id * 5 % 13) as f32 - 6.0];
+            for (step, argument) in steps {
+                match step {
+                    0 | 1 => {
+                        vectors.insert(next, &vector(next)).unwrap();
+                        truth.push(next, &vector(next)).unwrap();
+                        next += 1;
+                    }
+                    2 => {
+                        vectors.remove(&HashSet::from([argument]));
+                        truth.retain(|id| id != argument);
+                    }
+                    _ => vectors = vectors.rebuilt().unwrap(),
+                }
+                prop_assert_eq!(vectors.len(), truth.len());
+                let query = vector(argument);
+                let even: Allowed<'_> = &|id| id % 2 == 0;
+                let ids = |found: Vec<Neighbor>| found.into_iter().map(|n| n.id).collect::<Vec<_>>();
+                for selective in [false, true] {
+                    prop_assert_eq!(
+                        ids(vectors.search(&query, 5, None, selective).unwrap()),
+                        ids(truth.search(&query, 5, None).unwrap())
+                    );
+                    prop_assert_eq!(
+                        ids(vectors.search(&query, 5, Some(even), selective).unwrap()),
+                        ids(truth.search(&query, 5, Some(even)).unwrap())
+                    );
+                }
+            }
+        }
+    }
+}

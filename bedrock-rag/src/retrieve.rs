@@ -1,0 +1,512 @@
+//! Finding passages: by meaning, by words, or both; filtered; ordered anew by a reranker.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bedrock_core::{
+    BoxFuture, EmbedPurpose, KnowledgeBaseRetrievalResult, RerankRequest, RetrievalFilter, RetrievalResultContent,
+    RetrievalResultLocation, RetrieveRequest, RetrieveResponse, Retriever, SearchType,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::document::Metadata;
+use crate::index::id_ranges::IdRanges;
+use crate::index::{Allowed, Neighbor};
+use crate::knowledge_base::{KnowledgeBase, State};
+use crate::{Error, filter};
+
+/// Results unless a request says how many; the service's default.
+const DEFAULT_RESULTS: usize = 5;
+
+/// Most results of one search.
+const MAX_RESULTS: usize = 10_000;
+
+/// How passages are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchMode {
+    /// By meaning: cosine of embeddings. The score is (1 + cosine) / 2.
+    #[default]
+    Vector,
+    /// By words: BM25. The score is b / (b + 10) of the BM25 score b, which keeps the order and fits into 0 to 1.
+    /// Needs the feature `keyword`.
+    Keyword,
+    /// Both, joined by reciprocal rank fusion (k = 60). The score is the share of what first place in both rankings
+    /// gives. Needs the feature `keyword`.
+    Hybrid,
+}
+
+impl SearchMode {
+    pub(crate) fn check(self) -> Result<(), Error> {
+        if self != Self::Vector && cfg!(not(feature = "keyword")) {
+            return Err(Error::InvalidRequest(
+                "keyword and hybrid search need bedrock-rag's feature `keyword`, which this build lacks".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for SearchMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "vector" => Ok(Self::Vector),
+            "keyword" => Ok(Self::Keyword),
+            "hybrid" => Ok(Self::Hybrid),
+            _ => Err(Error::InvalidRequest(format!("`{text}` is none of vector, keyword, hybrid"))),
+        }
+    }
+}
+
+/// What to look for, and how.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Search {
+    /// The query, 1 to 20,000 characters.
+    pub text: String,
+    /// Most results, 1 to 10,000. `None`: 5.
+    pub results: Option<usize>,
+    /// How passages are found. `None`: as the knowledge base was opened.
+    pub mode: Option<SearchMode>,
+    /// Only documents whose metadata pass.
+    pub filter: Option<RetrievalFilter>,
+    /// Whether the reranker orders the candidates anew: four times the results, but at least 20 and at most 200 (or
+    /// the results, if those are more). The score is then the reranker's, through the logistic function when it is
+    /// not within 0 to 1 already.
+    pub rerank: bool,
+    /// Passages with a lower score are left out. Default 0.
+    pub min_score: f32,
+}
+
+impl Search {
+    /// Looks for `text` with defaults.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// At most this many results.
+    pub fn results(mut self, results: usize) -> Self {
+        self.results = Some(results);
+        self
+    }
+
+    /// Finds passages this way.
+    pub fn mode(mut self, mode: SearchMode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Only documents whose metadata pass.
+    pub fn filter(mut self, filter: RetrievalFilter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Has the reranker order the candidates anew.
+    pub fn rerank(mut self) -> Self {
+        self.rerank = true;
+        self
+    }
+}
+
+/// A passage that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passage {
+    /// Id of the chunk, unique in the knowledge base and never used again.
+    pub chunk_id: u64,
+    /// Address of its document.
+    pub uri: String,
+    /// Title of its document.
+    pub title: Option<String>,
+    /// 0 to 1, higher is better; what it means depends on the [`SearchMode`] and on whether a reranker was used.
+    pub score: f32,
+    /// Cosine of the embeddings of query and passage (of the best child, for a parent), −1 to 1. `None` in keyword mode.
+    pub similarity: Option<f32>,
+    /// The passage.
+    pub text: String,
+    /// First byte in the document's extracted text.
+    pub start: usize,
+    /// One past its last byte there.
+    pub end: usize,
+    /// Tokens, counted by the embedding model.
+    pub tokens: usize,
+    /// Headings it stands under, outermost first.
+    pub headings: Vec<String>,
+    /// Attributes of its document.
+    pub metadata: Metadata,
+}
+
+/// A chunk with its score, before it is read.
+#[derive(Clone, Copy, Debug)]
+struct Hit {
+    id: u64,
+    score: f32,
+    similarity: Option<f32>,
+}
+
+impl KnowledgeBase {
+    /// Finds passages, best first; ties by chunk id.
+    ///
+    /// With hierarchical chunking children are searched and their parents returned, each once, so there may be fewer
+    /// results than asked for.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a query, number or filter out of range, a mode this build lacks, or reranking without
+    /// a reranker; [`Error::Model`] when a model fails; [`Error::Store`], [`Error::Damaged`] from the store.
+    pub async fn search(&self, search: &Search) -> Result<Vec<Passage>, Error> {
+        let results = search.results.unwrap_or(DEFAULT_RESULTS);
+        let characters = search.text.chars().count();
+        if search.text.trim().is_empty() || characters > 20_000 {
+            return Err(Error::InvalidRequest(format!(
+                "a query must have 1 to 20000 characters, this one has {characters}"
+            )));
+        }
+        if results == 0 || results > MAX_RESULTS {
+            return Err(Error::InvalidRequest(format!(
+                "the number of results is {results}, it must be 1 to {MAX_RESULTS}"
+            )));
+        }
+        if search.rerank && self.reranker.is_none() {
+            return Err(Error::InvalidRequest(
+                "reranking was asked for, but the knowledge base has no reranker".to_owned(),
+            ));
+        }
+        let mode = search.mode.unwrap_or(self.mode);
+        mode.check()?;
+        let candidates = if search.rerank { (results * 4).clamp(20, 200).max(results) } else { results };
+        let query = match mode {
+            SearchMode::Keyword => None,
+            _ => self.embed(vec![search.text.clone()], EmbedPurpose::Query).await?.pop(),
+        };
+        let mut passages = self.find(search, mode, query.as_deref(), candidates)?;
+        if let Some((_, reranker)) = self.reranker.as_ref().filter(|_| search.rerank) {
+            let documents: Vec<String> = passages.iter().map(|passage| passage.text.clone()).collect();
+            let request = RerankRequest { top_n: Some(results), ..RerankRequest::new(&search.text, documents) };
+            let response =
+                reranker.rerank(&request).await.map_err(|source| Error::Model { role: "reranking", source })?;
+            let within = response.results.iter().all(|result| (0.0..=1.0).contains(&result.relevance_score));
+            let mut ranked = Vec::new();
+            for result in response.results {
+                let Some(passage) = passages.get(result.index) else { continue };
+                let score = result.relevance_score;
+                let score = if within { score } else { 1.0 / (1.0 + (-score).exp()) };
+                ranked.push(Passage { score, ..passage.clone() });
+            }
+            passages = ranked;
+        }
+        passages.retain(|passage| passage.score >= search.min_score);
+        passages.truncate(results);
+        Ok(passages)
+    }
+
+    /// [`KnowledgeBase::search`] for callers without an async runtime.
+    ///
+    /// # Errors
+    /// As [`KnowledgeBase::search`].
+    pub fn search_blocking(&self, search: &Search) -> Result<Vec<Passage>, Error> {
+        futures::executor::block_on(self.search(search))
+    }
+
+    /// The part that waits for no model.
+    fn find(
+        &self,
+        search: &Search,
+        mode: SearchMode,
+        query: Option<&[f32]>,
+        results: usize,
+    ) -> Result<Vec<Passage>, Error> {
+        #[cfg(feature = "keyword")]
+        let keywords = if mode == SearchMode::Vector { None } else { Some(self.keywords()?) };
+        // Held until the chunks are read, so that none of them is deleted in between.
+        let state = self.read_state();
+        let allowed = search.filter.as_ref().map(|filter| allowed_by(&state, filter)).transpose()?;
+        let selective = allowed
+            .as_ref()
+            .is_some_and(|allowed| allowed.len() < 5_000 || allowed.len() * 10 < state.vectors.len() as u64);
+        let passes = |id: u64| allowed.as_ref().is_none_or(|allowed| allowed.contains(id));
+        let filter: Option<Allowed<'_>> = if allowed.is_some() { Some(&passes) } else { None };
+        let hierarchical = matches!(self.manifest.chunking, crate::chunk::Chunking::Hierarchical { .. });
+        // Children of one parent become one result, so more of them are needed.
+        let depth = if hierarchical { results.saturating_mul(4) } else { results };
+        let neighbors = |depth: usize| -> Result<Vec<Neighbor>, Error> {
+            query.map_or(Ok(Vec::new()), |query| state.vectors.search(query, depth, filter, selective))
+        };
+        let hits: Vec<Hit> = match mode {
+            SearchMode::Vector => neighbors(depth)?
+                .into_iter()
+                .map(|found| Hit {
+                    id: found.id,
+                    score: ((1.0 + found.similarity) / 2.0).clamp(0.0, 1.0),
+                    similarity: Some(found.similarity.clamp(-1.0, 1.0)),
+                })
+                .collect(),
+            #[cfg(not(feature = "keyword"))]
+            SearchMode::Keyword | SearchMode::Hybrid => Vec::new(),
+            #[cfg(feature = "keyword")]
+            SearchMode::Keyword => keywords
+                .iter()
+                .map(|index| index.search(&search.text, depth, allowed.as_ref()))
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .flatten()
+                .map(|(id, score)| Hit { id, score: score / (score + 10.0), similarity: None })
+                .collect(),
+            #[cfg(feature = "keyword")]
+            SearchMode::Hybrid => {
+                // Deep enough that what is good in both rankings is found in both.
+                let deep = depth.saturating_mul(2).max(100);
+                let by_meaning = neighbors(deep)?;
+                let mut by_words = Vec::new();
+                if let Some(index) = &keywords {
+                    by_words = index.search(&search.text, deep, allowed.as_ref())?;
+                }
+                let similarities: std::collections::HashMap<u64, f32> =
+                    by_meaning.iter().map(|found| (found.id, found.similarity)).collect();
+                let rankings =
+                    [by_meaning.iter().map(|found| found.id).collect(), by_words.iter().map(|&(id, _)| id).collect()];
+                let mut hits = Vec::new();
+                for (id, score) in crate::index::rank::fuse(&rankings).into_iter().take(depth) {
+                    let similarity = match (similarities.get(&id), query) {
+                        (Some(&similarity), _) => Some(similarity),
+                        (None, Some(query)) => Some(cosine(query, &self.store.vector(id)?)),
+                        (None, None) => None,
+                    };
+                    hits.push(Hit { id, score, similarity: similarity.map(|similarity| similarity.clamp(-1.0, 1.0)) });
+                }
+                hits
+            }
+        };
+        self.read_passages(&state, hits, results)
+    }
+
+    fn read_passages(&self, state: &State, hits: Vec<Hit>, results: usize) -> Result<Vec<Passage>, Error> {
+        let mut passages = Vec::new();
+        let mut parents = HashSet::new();
+        for hit in hits {
+            if passages.len() == results {
+                break;
+            }
+            let mut id = hit.id;
+            let mut chunk = self.store.chunk(id)?;
+            if let Some(parent) = chunk.parent {
+                if !parents.insert(parent) {
+                    continue;
+                }
+                id = parent;
+                chunk = self.store.chunk(parent)?;
+            }
+            let entry = state
+                .documents
+                .get(&chunk.document)
+                .ok_or_else(|| Error::damaged(self.store.path(), format!("chunk {id} belongs to no document")))?;
+            passages.push(Passage {
+                chunk_id: id,
+                uri: entry.uri.clone(),
+                title: entry.title.clone(),
+                score: hit.score,
+                similarity: hit.similarity,
+                text: chunk.text,
+                start: chunk.start as usize,
+                end: chunk.end as usize,
+                tokens: chunk.tokens as usize,
+                headings: chunk.headings,
+                metadata: entry.attributes.clone(),
+            });
+        }
+        Ok(passages)
+    }
+}
+
+#[cfg(feature = "keyword")]
+impl KnowledgeBase {
+    /// The keyword index, made from the store if this is the first time it is needed.
+    fn keywords(&self) -> Result<std::sync::Arc<crate::index::keyword::KeywordIndex>, Error> {
+        // State first, as everywhere: no change comes between reading the chunks and keeping the index.
+        let state = self.read_state();
+        let mut slot = self.keyword.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(index) = &*slot {
+            return Ok(index.clone());
+        }
+        let index = crate::index::keyword::KeywordIndex::new()?;
+        let mut texts = Vec::new();
+        let mut numbers: Vec<u64> = state.documents.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let record = self.store.document(number)?;
+            for id in record.vector_ids() {
+                texts.push((id, self.store.chunk(id)?.text));
+            }
+            if texts.len() >= 4096 {
+                index.apply(texts.iter().map(|(id, text)| (*id, text.as_str())), [])?;
+                texts.clear();
+            }
+        }
+        index.apply(texts.iter().map(|(id, text)| (*id, text.as_str())), [])?;
+        let index = std::sync::Arc::new(index);
+        *slot = Some(index.clone());
+        Ok(index)
+    }
+
+    /// Tells the keyword index, if there is one already, what has changed.
+    pub(crate) fn update_keywords(&self, change: &crate::store::Change) -> Result<(), Error> {
+        let slot = self.keyword.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(index) = slot.as_ref().filter(|_| !change.inserted.is_empty() || !change.removed.is_empty()) else {
+            return Ok(());
+        };
+        let texts = change.inserted.iter().flat_map(|inserted| &inserted.searched);
+        index.apply(texts.map(|(id, text, _)| (*id, text.as_str())), change.removed.iter().copied())
+    }
+}
+
+#[cfg(feature = "keyword")]
+fn cosine(query: &[f32], vector: &[f32]) -> f32 {
+    let norm = query.iter().map(|value| value * value).sum::<f32>().sqrt();
+    query.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>() / norm.max(f32::MIN_POSITIVE)
+}
+
+/// Chunks of the documents whose attributes pass.
+fn allowed_by(state: &State, condition: &RetrievalFilter) -> Result<IdRanges, Error> {
+    filter::validate(condition)?;
+    let passing = state.documents.values().filter(|entry| filter::passes(condition, &entry.attributes));
+    Ok(IdRanges::new(passing.map(|entry| entry.first_chunk..entry.first_chunk + entry.chunks).collect()))
+}
+
+/// Metadata keys that results carry beside a document's own attributes.
+pub mod keys {
+    /// Address of the document (the service's key).
+    pub const SOURCE_URI: &str = "x-amz-bedrock-kb-source-uri";
+    /// Id of the chunk (the service's key).
+    pub const CHUNK_ID: &str = "x-amz-bedrock-kb-chunk-id";
+    /// First byte of the passage in the document's extracted text.
+    pub const START: &str = "x-bedrock-kb-start-byte";
+    /// One past its last byte.
+    pub const END: &str = "x-bedrock-kb-end-byte";
+    /// Headings it stands under, outermost first.
+    pub const HEADINGS: &str = "x-bedrock-kb-headings";
+    /// Title of the document.
+    pub const TITLE: &str = "x-bedrock-kb-title";
+}
+
+impl Passage {
+    /// The passage in the service's shape. The document's address is its location.
+    pub fn into_result(self) -> KnowledgeBaseRetrievalResult {
+        KnowledgeBaseRetrievalResult {
+            score: Some(f64::from(self.score)),
+            document_id: Some(self.uri.clone()),
+            location: Some(self.location()),
+            metadata: self.all_metadata(),
+            content: RetrievalResultContent::text(self.text),
+        }
+    }
+
+    pub(crate) fn location(&self) -> RetrievalResultLocation {
+        RetrievalResultLocation::custom(&self.uri)
+    }
+
+    pub(crate) fn all_metadata(&self) -> BTreeMap<String, Value> {
+        let mut metadata: BTreeMap<String, Value> = self.metadata.clone().into_iter().collect();
+        metadata.insert(keys::SOURCE_URI.to_owned(), Value::from(self.uri.as_str()));
+        metadata.insert(keys::CHUNK_ID.to_owned(), Value::from(self.chunk_id.to_string()));
+        metadata.insert(keys::START.to_owned(), Value::from(self.start));
+        metadata.insert(keys::END.to_owned(), Value::from(self.end));
+        if !self.headings.is_empty() {
+            metadata.insert(keys::HEADINGS.to_owned(), Value::from(self.headings.clone()));
+        }
+        if let Some(title) = &self.title {
+            metadata.insert(keys::TITLE.to_owned(), Value::from(title.as_str()));
+        }
+        metadata
+    }
+}
+
+impl KnowledgeBase {
+    /// Reads a request of the service into a search.
+    pub(crate) fn to_search(&self, request: &RetrieveRequest) -> Result<Search, bedrock_core::Error> {
+        request.validate()?;
+        self.check_id(&request.knowledge_base_id)?;
+        let refuse = |what: &str| Err(bedrock_core::Error::validation(what));
+        if request.next_token.is_some() {
+            return refuse("nextToken: results come in one page");
+        }
+        if request.guardrail_configuration.is_some() {
+            return refuse("guardrailConfiguration: apply the guardrail around the knowledge base");
+        }
+        if request.user_context.is_some() {
+            return refuse("userContext: this knowledge base keeps no access lists, so it can't honour one");
+        }
+        let Some(text) = &request.retrieval_query.text else {
+            return refuse("retrievalQuery.text is missing; this knowledge base is searched by text");
+        };
+        let mut search = Search::new(text);
+        if let Some(configuration) = &request.retrieval_configuration {
+            self.configure(&mut search, configuration)?;
+        }
+        Ok(search)
+    }
+
+    pub(crate) fn check_id(&self, id: &str) -> Result<(), bedrock_core::Error> {
+        if id.is_empty() || id == self.id() {
+            return Ok(());
+        }
+        Err(bedrock_core::Error::resource_not_found(format!("knowledge base {id} is not this one, {}", self.id())))
+    }
+
+    pub(crate) fn configure(
+        &self,
+        search: &mut Search,
+        configuration: &bedrock_core::KnowledgeBaseRetrievalConfiguration,
+    ) -> Result<(), bedrock_core::Error> {
+        let refuse = |what: String| Err(bedrock_core::Error::validation(what));
+        if configuration.managed_search_configuration.is_some() {
+            return refuse("managedSearchConfiguration: this knowledge base is one of vectors".to_owned());
+        }
+        let Some(vector) = &configuration.vector_search_configuration else { return Ok(()) };
+        if vector.implicit_filter_configuration.is_some() {
+            return refuse("implicitFilterConfiguration: not supported; set `filter`".to_owned());
+        }
+        search.results = vector.number_of_results.map(|number| number as usize).or(search.results);
+        search.filter.clone_from(&vector.filter);
+        search.mode = match &vector.override_search_type {
+            None => search.mode,
+            Some(SearchType::Semantic) => Some(SearchMode::Vector),
+            Some(SearchType::Hybrid) => Some(SearchMode::Hybrid),
+            Some(other) => return refuse(format!("overrideSearchType: {other} is not known")),
+        };
+        if let Some(reranking) = &vector.reranking_configuration {
+            let model = reranking.bedrock_reranking_configuration.as_ref();
+            let Some(model) = model else {
+                return refuse("rerankingConfiguration.bedrockRerankingConfiguration is missing".to_owned());
+            };
+            let arn = &model.model_configuration.model_arn;
+            let known = self.reranker.as_ref().is_some_and(|(id, _)| id == arn || arn.ends_with(&format!("/{id}")));
+            if !known {
+                return refuse(format!("rerankingConfiguration: this knowledge base has no reranker {arn}"));
+            }
+            if model.metadata_configuration.is_some()
+                || !model.model_configuration.additional_model_request_fields.is_empty()
+            {
+                return refuse("rerankingConfiguration: metadata and additional fields are not supported".to_owned());
+            }
+            search.rerank = true;
+            if let Some(number) = model.number_of_reranked_results {
+                search.results = Some(number as usize);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Retriever for KnowledgeBase {
+    fn retrieve<'a>(
+        &'a self,
+        request: &'a RetrieveRequest,
+    ) -> BoxFuture<'a, Result<RetrieveResponse, bedrock_core::Error>> {
+        Box::pin(async move {
+            let search = self.to_search(request)?;
+            let passages = self.search(&search).await?;
+            let retrieval_results = passages.into_iter().map(Passage::into_result).collect();
+            Ok(RetrieveResponse { retrieval_results, ..RetrieveResponse::default() })
+        })
+    }
+}
