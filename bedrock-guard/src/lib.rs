@@ -1,1 +1,57 @@
-//! See the crate's description in Cargo.toml.
+//! Guardrails in your own process: words, personal data and your own patterns are found, masked or blocked, in the input and the output
+//! of any chat model, in whole answers and in streams.
+//!
+//! A guardrail is the JSON body of the service's `CreateGuardrail`:
+//!
+//! ```
+//! use bedrock_core::testing::{Reply, ScriptedModel};
+//! use bedrock_core::{ChatModel, ConverseRequest};
+//! use bedrock_guard::{Guarded, Guardrail};
+//!
+//! let guardrail = Guardrail::from_json(
+//!     r#"{
+//!         "name": "support",
+//!         "blockedInputMessaging": "I can't help with that.",
+//!         "blockedOutputsMessaging": "I can't say that.",
+//!         "wordPolicyConfig": {"managedWordListsConfig": [{"type": "PROFANITY"}]},
+//!         "sensitiveInformationPolicyConfig": {"piiEntitiesConfig": [{"type": "PHONE", "action": "ANONYMIZE"}]}
+//!     }"#,
+//! )?;
+//! // Any chat model, local or remote; a scripted one here.
+//! let model = Guarded::new(ScriptedModel::new([Reply::text("Call (415) 555-0132.")]), guardrail);
+//! let answer = model.converse_blocking(&ConverseRequest::new("any").user("How do I reach you?"))?;
+//! assert_eq!(answer.text(), "Call {PHONE}.");
+//! # Ok::<(), bedrock_core::Error>(())
+//! ```
+//!
+//! # The tour
+//! - [`Guardrail`] is compiled from a configuration and judges texts: alone through [`bedrock_core::Guardrail`]
+//!   (`ApplyGuardrail`), with positions and scores through [`Guardrail::find`].
+//! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
+//! - [`PiiRecognizer`] is the finder of personal data by itself: the 31 kinds of the service, with scores.
+//! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
+//!
+//! # What it can't do
+//! - Content filters, denied topics, contextual grounding and automated reasoning are refused when a guardrail that has them is
+//!   built; nothing is left out silently.
+//! - Names and addresses are found by word lists and grammar, not by a learned recogniser. Names that no list, ending or cue gives
+//!   away are missed; the lists lean to the languages of Europe and North America.
+//! - Words are matched as they are written: no inflection, no look-alike letters, no leetspeak.
+//! - A match is looked for inside one text: a number that is spread over two blocks of content is not found.
+
+mod assess;
+mod detect;
+mod guarded;
+mod guardrail;
+mod hold;
+mod json;
+mod pattern;
+mod policy;
+mod record;
+mod relay;
+mod scan;
+
+pub use guarded::{Guarded, OnFailure};
+pub use guardrail::{FindingKind, Guardrail, TextFinding};
+pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
+pub use record::{FindingCount, Intervention};

@@ -1,0 +1,324 @@
+//! One side of a guardrail, compiled: what to look for in texts that go to a model, or come from one, and what to do about it.
+
+use std::ops::Range;
+
+use bedrock_core::{
+    CreateGuardrailRequest, Error, GuardrailAssessment, GuardrailConfigAction, GuardrailContentSource,
+    GuardrailCustomWord, GuardrailManagedWord, GuardrailManagedWordsType, GuardrailPiiEntityFilter,
+    GuardrailPiiEntityType, GuardrailPolicyAction, GuardrailRegexFilter, GuardrailSensitiveInformationPolicyAssessment,
+    GuardrailUsage, GuardrailWordPolicyAssessment,
+};
+
+use crate::detect::{Detector, resolve};
+use crate::policy::pii::{self, KINDS};
+use crate::policy::regex::RegexRecognizer;
+use crate::policy::word::{WordRecognizer, profanity};
+use crate::scan::{Candidate, Label, Recognizer, Window};
+
+/// What is done about a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Report,
+    Mask,
+    Block,
+}
+
+impl Action {
+    fn of(action: &GuardrailConfigAction) -> Self {
+        match action {
+            GuardrailConfigAction::Block => Self::Block,
+            GuardrailConfigAction::Anonymize => Self::Mask,
+            _ => Self::Report,
+        }
+    }
+
+    fn label(self) -> GuardrailPolicyAction {
+        match self {
+            Self::Block => GuardrailPolicyAction::Blocked,
+            Self::Mask => GuardrailPolicyAction::Anonymized,
+            Self::Report => GuardrailPolicyAction::None,
+        }
+    }
+}
+
+/// A finding and what is done about it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Finding {
+    /// Bytes of the text that was judged.
+    pub(crate) span: Range<usize>,
+    pub(crate) label: Label,
+    pub(crate) score: f32,
+    pub(crate) action: Action,
+    /// The characters.
+    pub(crate) matched: String,
+}
+
+/// One side of a guardrail.
+#[derive(Debug)]
+pub(crate) struct Side {
+    pub(crate) source: GuardrailContentSource,
+    detector: Detector,
+    kinds: Vec<(u8, Action)>,
+    regexes: Vec<Option<Action>>,
+    /// Name and pattern of each regex of the configuration.
+    regex_names: Vec<(String, String)>,
+    words: Vec<Option<Action>>,
+    profanity: Option<Action>,
+}
+
+/// The action of one entry on one side; `None` if the entry is switched off there.
+fn side_action(
+    source: &GuardrailContentSource,
+    (input_enabled, output_enabled): (Option<bool>, Option<bool>),
+    (input, output): (&Option<GuardrailConfigAction>, &Option<GuardrailConfigAction>),
+    default: &GuardrailConfigAction,
+) -> Option<Action> {
+    let (enabled, action) = match source {
+        GuardrailContentSource::Input => (input_enabled, input),
+        _ => (output_enabled, output),
+    };
+    enabled.unwrap_or(true).then(|| Action::of(action.as_ref().unwrap_or(default)))
+}
+
+impl Side {
+    pub(crate) fn new(config: &CreateGuardrailRequest, source: GuardrailContentSource) -> Result<Self, Error> {
+        let mut recognizers: Vec<Box<dyn Recognizer>> = Vec::new();
+        let (mut kinds, mut regexes, mut regex_names) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(policy) = &config.sensitive_information_policy_config {
+            for entity in &policy.pii_entities_config {
+                let enabled = (entity.input_enabled, entity.output_enabled);
+                if let Some(action) =
+                    side_action(&source, enabled, (&entity.input_action, &entity.output_action), &entity.action)
+                    && let Some(kind) = KINDS.iter().position(|kind| *kind == entity.kind)
+                {
+                    kinds.push((kind as u8, action));
+                }
+            }
+            for (index, regex) in policy.regexes_config.iter().enumerate() {
+                let action = side_action(
+                    &source,
+                    (regex.input_enabled, regex.output_enabled),
+                    (&regex.input_action, &regex.output_action),
+                    &regex.action,
+                );
+                if action.is_some() {
+                    let recognizer =
+                        RegexRecognizer::new(&regex.pattern, Label::Regex(index as u16)).map_err(|error| {
+                            Error::validation(format!(
+                                "sensitiveInformationPolicyConfig.regexesConfig.{index}.pattern: {error}"
+                            ))
+                        })?;
+                    recognizers.push(Box::new(recognizer));
+                }
+                regexes.push(action);
+                regex_names.push((regex.name.clone(), regex.pattern.clone()));
+            }
+        }
+        let wanted: Vec<GuardrailPiiEntityType> =
+            kinds.iter().map(|(kind, _)| KINDS[usize::from(*kind)].clone()).collect();
+        recognizers.extend(pii::recognizers(&wanted, pii::THRESHOLD));
+
+        let (mut words, mut profane) = (Vec::new(), None);
+        if let Some(policy) = &config.word_policy_config {
+            let block = GuardrailConfigAction::Block;
+            for word in &policy.words_config {
+                let enabled = (word.input_enabled, word.output_enabled);
+                words.push(side_action(&source, enabled, (&word.input_action, &word.output_action), &block));
+            }
+            for list in &policy.managed_word_lists_config {
+                let enabled = (list.input_enabled, list.output_enabled);
+                profane = profane.or(side_action(&source, enabled, (&list.input_action, &list.output_action), &block));
+            }
+            let custom = policy.words_config.iter().zip(&words).enumerate();
+            let custom = custom
+                .filter(|(_, (_, action))| action.is_some())
+                .map(|(index, (word, _))| (word.text.as_str(), Label::Word(index as u16)));
+            let managed = profanity().filter(|_| profane.is_some()).map(|word| (word, Label::Profanity));
+            let list: Vec<_> = custom.chain(managed).collect();
+            if !list.is_empty() {
+                let words = WordRecognizer::new(list)
+                    .map_err(|error| Error::validation(format!("wordPolicyConfig.wordsConfig: {error}")))?;
+                recognizers.push(Box::new(words));
+            }
+        }
+        if !recognizers.is_empty() {
+            let names = KINDS
+                .iter()
+                .map(GuardrailPiiEntityType::as_str)
+                .chain(regex_names.iter().map(|(name, _)| name.as_str()));
+            let masks = RegexRecognizer::masks(names).map_err(|error| {
+                Error::validation(format!("sensitiveInformationPolicyConfig.regexesConfig: {error}"))
+            })?;
+            recognizers.push(Box::new(masks));
+        }
+        Ok(Self {
+            source,
+            detector: Detector::new(recognizers),
+            kinds,
+            regexes,
+            regex_names,
+            words,
+            profanity: profane,
+        })
+    }
+
+    pub(crate) fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// Whether there is anything to look for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.detector.len() == 0
+    }
+
+    fn action(&self, label: Label) -> Option<Action> {
+        match label {
+            Label::Mask => None,
+            Label::Pii(kind) => self.kinds.iter().find(|(known, _)| *known == kind).map(|(_, action)| *action),
+            Label::Regex(index) => self.regexes.get(usize::from(index)).copied().flatten(),
+            Label::Word(index) => self.words.get(usize::from(index)).copied().flatten(),
+            Label::Profanity => self.profanity,
+        }
+    }
+
+    /// The candidates that stay, with what is done about them.
+    pub(crate) fn decide(&self, text: &str, candidates: Vec<Candidate>) -> Vec<Finding> {
+        resolve(candidates)
+            .into_iter()
+            .filter_map(|Candidate { span, label, score }| {
+                let action = self.action(label)?;
+                let matched = text[span.clone()].to_owned();
+                Some(Finding { span, label, score: score.min(1.0), action, matched })
+            })
+            .collect()
+    }
+
+    /// Findings of a whole text.
+    pub(crate) fn judge(&self, text: &str) -> Vec<Finding> {
+        let found = self.detector.detect(Window::whole(text));
+        self.decide(text, found)
+    }
+
+    fn mask_of(&self, label: Label) -> String {
+        match label {
+            Label::Pii(kind) => pii::mask(&KINDS[usize::from(kind)]),
+            Label::Regex(index) => {
+                format!("{{{}}}", self.regex_names.get(usize::from(index)).map_or("", |(name, _)| name.as_str()))
+            }
+            Label::Mask | Label::Word(_) | Label::Profanity => String::new(),
+        }
+    }
+
+    /// `text[range]` with masks. Masks that overlap melt into one, which has the name of the strongest finding: the highest
+    /// score, then the longest, then a built-in kind before a pattern.
+    pub(crate) fn mask(&self, text: &str, range: Range<usize>, findings: &[Finding]) -> String {
+        let mut out = String::with_capacity(range.len());
+        let mut at = range.start;
+        let mut group: Option<(Range<usize>, &Finding)> = None;
+        let masked =
+            findings.iter().filter(|finding| finding.action == Action::Mask && finding.span.start >= range.start);
+        let close = |out: &mut String, at: &mut usize, group: Option<(Range<usize>, &Finding)>| {
+            if let Some((span, best)) = group {
+                out.push_str(&text[*at..span.start]);
+                out.push_str(&self.mask_of(best.label));
+                *at = span.end;
+            }
+        };
+        for finding in masked {
+            match &mut group {
+                Some((span, best)) if finding.span.start < span.end => {
+                    span.end = span.end.max(finding.span.end);
+                    let key = |f: &Finding| (f.score, f.span.len());
+                    if key(finding) > key(best) || (key(finding) == key(best) && finding.label < best.label) {
+                        *best = finding;
+                    }
+                }
+                _ => close(&mut out, &mut at, group.replace((finding.span.clone(), finding))),
+            }
+        }
+        close(&mut out, &mut at, group);
+        out.push_str(&text[at..range.end]);
+        out
+    }
+
+    /// The findings in the service's shape. With `full`, kinds that were looked for and not found are listed too.
+    pub(crate) fn assessment<'f>(
+        &self,
+        findings: impl IntoIterator<Item = &'f Finding>,
+        full: bool,
+        masks: bool,
+    ) -> GuardrailAssessment {
+        let mut words = GuardrailWordPolicyAssessment::default();
+        let mut sensitive = GuardrailSensitiveInformationPolicyAssessment::default();
+        for finding in findings {
+            let matched = finding.matched.clone();
+            let action = match finding.action {
+                Action::Mask if !masks => GuardrailPolicyAction::None,
+                action => action.label(),
+            };
+            let detected = Some(true);
+            match finding.label {
+                Label::Mask => {}
+                Label::Pii(kind) => sensitive.pii_entities.push(GuardrailPiiEntityFilter {
+                    matched,
+                    kind: KINDS[usize::from(kind)].clone(),
+                    action,
+                    detected,
+                }),
+                Label::Regex(index) => {
+                    let (name, regex) = self.regex_names.get(usize::from(index)).cloned().unwrap_or_default();
+                    sensitive.regexes.push(GuardrailRegexFilter {
+                        name: Some(name),
+                        matched: Some(matched),
+                        regex: Some(regex),
+                        action,
+                        detected,
+                    });
+                }
+                Label::Word(_) => {
+                    if !words.custom_words.iter().any(|word| word.matched == matched) {
+                        words.custom_words.push(GuardrailCustomWord { matched, action, detected });
+                    }
+                }
+                Label::Profanity => {
+                    if !words.managed_word_lists.iter().any(|word| word.matched == matched) {
+                        let kind = GuardrailManagedWordsType::Profanity;
+                        words.managed_word_lists.push(GuardrailManagedWord { matched, kind, action, detected });
+                    }
+                }
+            }
+        }
+        if full {
+            for (kind, _) in &self.kinds {
+                let kind = &KINDS[usize::from(*kind)];
+                if !sensitive.pii_entities.iter().any(|entity| entity.kind == *kind) {
+                    sensitive.pii_entities.push(GuardrailPiiEntityFilter {
+                        matched: String::new(),
+                        kind: kind.clone(),
+                        action: GuardrailPolicyAction::None,
+                        detected: Some(false),
+                    });
+                }
+            }
+        }
+        let words_found = !words.custom_words.is_empty() || !words.managed_word_lists.is_empty();
+        let sensitive_found = !sensitive.pii_entities.is_empty() || !sensitive.regexes.is_empty();
+        GuardrailAssessment {
+            word_policy: words_found.then_some(words),
+            sensitive_information_policy: sensitive_found.then_some(sensitive),
+            ..GuardrailAssessment::default()
+        }
+    }
+
+    /// Text units (of up to 1,000 characters) that judging so many characters counts, by policy.
+    pub(crate) fn usage(&self, characters: usize) -> GuardrailUsage {
+        let units = u32::try_from(characters.div_ceil(1000)).unwrap_or(u32::MAX);
+        let if_any = |any: bool| if any { units } else { 0 };
+        GuardrailUsage {
+            word_policy_units: if_any(self.profanity.is_some() || self.words.iter().any(Option::is_some)),
+            sensitive_information_policy_units: if_any(!self.kinds.is_empty()),
+            sensitive_information_policy_free_units: if_any(self.regexes.iter().any(Option::is_some)),
+            ..GuardrailUsage::default()
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! From candidates to findings: what overlaps is decided, nothing else.
+
+use crate::scan::{Candidate, Label, Recognizer, Window};
+
+/// A set of recognisers that is run together.
+#[derive(Debug)]
+pub(crate) struct Detector {
+    recognizers: Vec<Box<dyn Recognizer>>,
+}
+
+impl Detector {
+    pub(crate) fn new(recognizers: Vec<Box<dyn Recognizer>>) -> Self {
+        Self { recognizers }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.recognizers.len()
+    }
+
+    /// Findings of a complete text, in its order.
+    pub(crate) fn detect(&self, window: Window<'_>) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for recognizer in &self.recognizers {
+            recognizer.scan(window, 0, &mut found);
+        }
+        resolve(found)
+    }
+
+    /// Continues the scan of a growing text: `frontiers` holds one position for each recogniser. Returns the least.
+    pub(crate) fn advance(&self, window: Window<'_>, frontiers: &mut [usize], found: &mut Vec<Candidate>) -> usize {
+        for (recognizer, frontier) in self.recognizers.iter().zip(frontiers.iter_mut()) {
+            *frontier = recognizer.scan(window, *frontier, found);
+        }
+        frontiers.iter().copied().min().unwrap_or(window.text.len())
+    }
+}
+
+/// Which findings compete: personal data among themselves and with masks that are there already; everything else stands
+/// for itself.
+fn competes(label: Label) -> bool {
+    matches!(label, Label::Pii(_) | Label::Mask)
+}
+
+/// Drops what overlaps something better, and sorts by position.
+///
+/// Order of preference: score, length, label, start.
+pub(crate) fn resolve(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|a, b| {
+        b.score
+            .total_cmp(&a.score)
+            .then_with(|| b.span.len().cmp(&a.span.len()))
+            .then_with(|| a.label.cmp(&b.label))
+            .then_with(|| a.span.start.cmp(&b.span.start))
+    });
+    // The spans that are taken, by start; they do not overlap, so one look to each side is enough.
+    let mut taken: std::collections::BTreeMap<usize, usize> = std::collections::BTreeMap::new();
+    let mut kept = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let span = &candidate.span;
+        if competes(candidate.label) {
+            let left = taken.range(..span.end).next_back();
+            if left.is_some_and(|(_, end)| *end > span.start) {
+                continue;
+            }
+            taken.insert(span.start, span.end);
+        }
+        kept.push(candidate);
+    }
+    kept.sort_by(|a, b| a.span.start.cmp(&b.span.start).then(a.span.end.cmp(&b.span.end)).then(a.label.cmp(&b.label)));
+    kept.dedup_by(|a, b| a.span == b.span && a.label == b.label);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(start: usize, end: usize, kind: u8, score: f32) -> Candidate {
+        Candidate { span: start..end, label: Label::Pii(kind), score }
+    }
+
+    #[test]
+    fn the_best_score_stays_then_the_longest_then_the_first_kind() {
+        let kept = resolve(vec![candidate(0, 9, 3, 0.5), candidate(4, 12, 1, 0.9), candidate(12, 15, 2, 0.6)]);
+        assert_eq!(kept, [candidate(4, 12, 1, 0.9), candidate(12, 15, 2, 0.6)]);
+        let kept = resolve(vec![candidate(0, 4, 0, 0.5), candidate(2, 9, 1, 0.5)]);
+        assert_eq!(kept, [candidate(2, 9, 1, 0.5)]);
+        let kept = resolve(vec![candidate(0, 4, 1, 0.5), candidate(0, 4, 0, 0.5)]);
+        assert_eq!(kept, [candidate(0, 4, 0, 0.5)]);
+    }
+
+    #[test]
+    fn a_finding_inside_a_mask_is_dropped_and_a_pattern_is_not() {
+        let mask = Candidate { span: 0..6, label: Label::Mask, score: 1.0 };
+        let regex = Candidate { span: 1..3, label: Label::Regex(0), score: 1.0 };
+        let kept = resolve(vec![candidate(1, 5, 0, 1.0), mask.clone(), regex.clone()]);
+        assert_eq!(kept, [mask, regex]);
+    }
+}

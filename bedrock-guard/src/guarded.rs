@@ -1,0 +1,833 @@
+//! `Guarded<M>`: a chat model whose input and output a guardrail judges.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bedrock_core::{
+    Blob, BoxFuture, ChatModel, CitationsDelta, ContentBlock, ContentBlockDelta, ContentBlockStart,
+    ContentBlockStartEvent, ConverseMetrics, ConverseRequest, ConverseResponse, ConverseStreamMetadataEvent,
+    ConverseTrace, DocumentBlock, DocumentContentBlock, DocumentFormat, DocumentSource, Error, EventStream,
+    GuardrailAssessment, GuardrailContentBlock, GuardrailContentSource, GuardrailImageFormat, GuardrailImageSource,
+    GuardrailStreamProcessingMode, GuardrailTrace, GuardrailTraceAssessment, ImageBlock, ImageFormat,
+    ReasoningContentBlockDelta, Role, SearchResultBlock, StopReason, StreamEvent, SystemContentBlock, TokenUsage,
+    ToolResultBlockDelta, ToolResultContentBlock, ToolUseBlockDelta, collect,
+};
+use futures::{StreamExt, stream};
+
+use crate::assess::{Action, Finding, Side};
+use crate::guardrail::{Guardrail, coverage, is_guarded};
+use crate::hold::{Hold, Released};
+use crate::json;
+use crate::relay::Relay;
+
+/// Default of [`Guarded::hold_limit`].
+const HOLD_LIMIT: usize = 16 << 10;
+/// Bytes of the input of one tool call that are judged; a longer one is a failure to judge.
+const TOOL_INPUT_LIMIT: usize = 1 << 20;
+
+/// What happens to content that the guardrail is unable to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// It does not pass: a request is an [`Error::Validation`], an answer ends as if it had been blocked.
+    #[default]
+    Closed,
+    /// It passes unjudged.
+    Open,
+}
+
+/// A chat model behind a guardrail: itself a chat model.
+///
+/// # What is judged
+/// On the way in: the text of users' turns, documents that are text, search results, guarded content of the instructions, and, unlike the
+/// service, what tools answered. If the request has `guardContent` blocks, these alone are judged of the text, documents and
+/// search results; tool results are judged all the same, because nobody who tags their own text has written them. The model sees the
+/// masks. If something blocks, the model is not called.
+///
+/// On the way out: text, reasoning, citations, and, unlike the service, the inputs of tool calls and the answers of tools that the
+/// serving side ran.
+///
+/// Pictures, sound and video pass: the policies of this version are about text. A document in a format that is not text
+/// (PDF, Word, …) can't be judged: see [`OnFailure`].
+///
+/// # Streams
+/// In mode `sync`, the default, text is held back until nothing that may still come can make it part of a match. What is given out is,
+/// joined, exactly what masking the whole text gives; prose waits for a word or two. No more than
+/// [`hold_limit`](Self::hold_limit) bytes wait: a match that could be longer is a failure to judge. The
+/// input of a tool call waits until it is whole.
+///
+/// In mode `async` text is given out at once and judged behind; masks are not possible (findings that would be masked are reported
+/// with action `NONE`), and what blocks ends the stream only after it was shown. As in the service.
+///
+/// # Blocked answers
+/// From the moment something blocks, nothing more of the model is given out, and its stream is dropped, which stops its work. A
+/// text block with `blockedOutputsMessaging` follows, and `guardrail_intervened`. What a stream gave out before holds no part of the
+/// match. [`converse`](ChatModel::converse) answers with the message alone. Since the model was stopped, the usage of a
+/// blocked answer is zero, as that of a blocked request is.
+///
+/// Masks do not change the stop reason: callers act on `tool_use` and `max_tokens`. Whether something was masked is in the
+/// trace.
+///
+/// ```
+/// use bedrock_core::testing::{Reply, ScriptedModel};
+/// use bedrock_core::{ChatModel, ConverseRequest, CreateGuardrailRequest};
+/// use bedrock_guard::{Guarded, Guardrail};
+///
+/// let guardrail = Guardrail::from_json(include_str!("../../examples/data/guardrail.json"))?;
+/// let model = Guarded::new(ScriptedModel::new([Reply::text("Write to ada@example.org.")]), guardrail);
+/// let answer = model.converse_blocking(&ConverseRequest::new("any").user("I'm Mary Miller. Who can help?"))?;
+/// assert_eq!(answer.text(), "Write to {EMAIL}.");
+/// assert_eq!(model.model().requests()[0].messages[0].text(), "I'm {NAME}. Who can help?");
+/// # Ok::<(), bedrock_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Guarded<M> {
+    model: M,
+    guardrail: Guardrail,
+    on_failure: OnFailure,
+    hold_limit: usize,
+    trace: GuardrailTrace,
+}
+
+impl<M> Guarded<M> {
+    /// Puts `guardrail` before and behind `model`.
+    pub fn new(model: M, guardrail: Guardrail) -> Self {
+        Self {
+            model,
+            guardrail,
+            on_failure: OnFailure::default(),
+            hold_limit: HOLD_LIMIT,
+            trace: GuardrailTrace::Disabled,
+        }
+    }
+
+    /// What happens to content that can't be judged. Default: it does not pass.
+    #[must_use]
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = on_failure;
+        self
+    }
+
+    /// Bytes of an answer that may wait at most. Default: 16 KiB. A word, a built-in kind of personal data and most
+    /// patterns decide within a few hundred; a pattern like `begin.*end` may reach any length.
+    #[must_use]
+    pub fn hold_limit(mut self, bytes: usize) -> Self {
+        self.hold_limit = bytes;
+        self
+    }
+
+    /// Whether answers carry the findings, if the request does not say. Default: disabled.
+    #[must_use]
+    pub fn trace(mut self, trace: GuardrailTrace) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// The model.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// The guardrail.
+    pub fn guardrail(&self) -> &Guardrail {
+        &self.guardrail
+    }
+}
+
+/// A request after the guardrail.
+struct Input {
+    request: ConverseRequest,
+    blocked: bool,
+    masked: bool,
+    assessment: GuardrailAssessment,
+}
+
+/// What one request asks of the guardrail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mode {
+    trace: bool,
+    full: bool,
+    sync: bool,
+}
+
+/// Judges one text after the other and remembers what was found.
+struct Judge<'s> {
+    side: &'s Side,
+    findings: Vec<Finding>,
+    guarded: usize,
+    total: usize,
+    images: u32,
+}
+
+impl Judge<'_> {
+    fn text(&mut self, text: &mut String) {
+        let characters = text.chars().count();
+        self.guarded += characters;
+        self.total += characters;
+        let found = self.side.judge(text);
+        if found.iter().any(|finding| finding.action == Action::Mask) {
+            *text = self.side.mask(text, 0..text.len(), &found);
+        }
+        self.findings.extend(found);
+    }
+
+    fn skip(&mut self, text: &str) {
+        self.total += text.chars().count();
+    }
+
+    fn json(&mut self, value: &mut serde_json::Value) {
+        let characters = value.to_string().chars().count();
+        self.guarded += characters;
+        self.total += characters;
+        json::judge(self.side, value, &mut self.findings);
+    }
+
+    fn search_result(&mut self, result: &mut SearchResultBlock) {
+        self.text(&mut result.title);
+        result.content.iter_mut().for_each(|piece| self.text(&mut piece.text));
+    }
+
+    /// Answers why the document can't be judged, if it can't.
+    fn document(&mut self, document: &mut DocumentBlock) -> Result<(), String> {
+        if let Some(context) = &mut document.context {
+            self.text(context);
+        }
+        match &mut document.source {
+            DocumentSource::Text(text) => self.text(text),
+            DocumentSource::Content(pieces) => {
+                for piece in pieces {
+                    match piece {
+                        DocumentContentBlock::Text(text) => self.text(text),
+                        _ => return Err("has a piece that is no text".to_owned()),
+                    }
+                }
+            }
+            DocumentSource::Bytes(bytes) => {
+                let textual = matches!(
+                    document.format,
+                    None | Some(DocumentFormat::Txt | DocumentFormat::Md | DocumentFormat::Csv | DocumentFormat::Html)
+                );
+                let text = if textual { String::from_utf8(bytes.0.clone()).ok() } else { None };
+                let Some(mut text) = text else {
+                    let format = document.format.as_ref().map_or("unknown", DocumentFormat::as_str);
+                    return Err(format!("is no UTF-8 text (format {format})"));
+                };
+                self.text(&mut text);
+                *bytes = Blob(text.into_bytes());
+            }
+            _ => return Err("lies elsewhere".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn assessment(&self, guardrail: &Guardrail, mode: Mode, started: Instant, masks: bool) -> GuardrailAssessment {
+        let coverage = coverage(self.guarded, self.total, self.images);
+        let assessment = self.side.assessment(&self.findings, mode.full, masks);
+        guardrail.record(&self.side.source, &self.findings, self.guarded, started);
+        guardrail.complete(assessment, &self.side.source, coverage, started)
+    }
+
+    fn blocked(&self) -> bool {
+        self.findings.iter().any(|finding| finding.action == Action::Block)
+    }
+
+    fn masked(&self) -> bool {
+        self.findings.iter().any(|finding| finding.action == Action::Mask)
+    }
+}
+
+impl<M: ChatModel> Guarded<M> {
+    fn mode(&self, request: &ConverseRequest) -> Result<Mode, Error> {
+        let config = request.guardrail_config.clone().unwrap_or_default();
+        self.guardrail.answers_to(config.guardrail_identifier.as_deref(), config.guardrail_version.as_deref())?;
+        let trace = config.trace.as_ref().unwrap_or(&self.trace);
+        Ok(Mode {
+            trace: matches!(trace, GuardrailTrace::Enabled | GuardrailTrace::EnabledFull),
+            full: *trace == GuardrailTrace::EnabledFull,
+            sync: config.stream_processing_mode != Some(GuardrailStreamProcessingMode::Async),
+        })
+    }
+
+    /// The request as the model shall see it.
+    fn judge_input(&self, request: &ConverseRequest, mode: Mode) -> Result<Input, Error> {
+        let started = Instant::now();
+        let mut request = request.clone();
+        request.guardrail_config = None;
+        let is_tagged = |block: &ContentBlock| matches!(block, ContentBlock::GuardContent(_));
+        let restricted = request.messages.iter().any(|message| message.content.iter().any(is_tagged))
+            || request.system.iter().any(|block| matches!(block, SystemContentBlock::GuardContent(_)));
+        let side = self.guardrail.side(&GuardrailContentSource::Input);
+        let mut judge = Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0 };
+        let unread = |path: String, document: &DocumentBlock, why: Result<(), String>| match (why, self.on_failure) {
+            (Ok(()), _) | (Err(_), OnFailure::Open) => Ok(()),
+            (Err(_), OnFailure::Closed) if side.is_empty() => Ok(()),
+            (Err(why), OnFailure::Closed) => {
+                let name = &document.name;
+                Err(Error::validation(format!("{path}: the guardrail can't judge document {name:?}, which {why}")))
+            }
+        };
+        for (turn, message) in request.messages.iter_mut().enumerate() {
+            for (index, block) in message.content.iter_mut().enumerate() {
+                let path = || format!("messages.{turn}.content.{index}");
+                let judged = message.role == Role::User && !restricted;
+                match block {
+                    ContentBlock::Text(text) if judged => judge.text(text),
+                    ContentBlock::Text(text) => judge.skip(text),
+                    ContentBlock::Document(document) if judged => {
+                        let why = judge.document(document);
+                        unread(path(), document, why)?;
+                    }
+                    ContentBlock::SearchResult(result) if judged => judge.search_result(result),
+                    ContentBlock::Image(_) => judge.images += 1,
+                    ContentBlock::ToolResult(result) => {
+                        for content in &mut result.content {
+                            match content {
+                                ToolResultContentBlock::Json(value) => judge.json(value),
+                                ToolResultContentBlock::Text(text) => judge.text(text),
+                                ToolResultContentBlock::Document(document) => {
+                                    let why = judge.document(document);
+                                    unread(path(), document, why)?;
+                                }
+                                ToolResultContentBlock::SearchResult(result) => judge.search_result(result),
+                                ToolResultContentBlock::Image(_) => judge.images += 1,
+                                _ => {}
+                            }
+                        }
+                    }
+                    ContentBlock::GuardContent(content) => match guarded_content(&mut judge, content) {
+                        Some(Plain::Text(text)) => *block = ContentBlock::Text(text),
+                        Some(Plain::Image(image)) => *block = ContentBlock::Image(image),
+                        None => return Err(Error::validation(format!("{}: unknown kind of guarded content", path()))),
+                    },
+                    _ => {}
+                }
+            }
+        }
+        for (index, block) in request.system.iter_mut().enumerate() {
+            match block {
+                SystemContentBlock::Text(text) => judge.skip(text),
+                SystemContentBlock::GuardContent(content) => match guarded_content(&mut judge, content) {
+                    Some(Plain::Text(text)) => *block = SystemContentBlock::Text(text),
+                    // A picture can stand in the instructions as guarded content only, so it stays.
+                    Some(Plain::Image(_)) => {}
+                    None => return Err(Error::validation(format!("system.{index}: unknown kind of guarded content"))),
+                },
+                _ => {}
+            }
+        }
+        let assessment = judge.assessment(&self.guardrail, mode, started, true);
+        Ok(Input { request, blocked: judge.blocked(), masked: judge.masked(), assessment })
+    }
+
+    /// Begins an answer. `blocked` is set if the answer was blocked.
+    async fn begin<'a>(
+        &'a self,
+        request: &'a ConverseRequest,
+        blocked: Arc<AtomicBool>,
+    ) -> Result<EventStream<'a>, Error> {
+        let started = Instant::now();
+        let mode = self.mode(request)?;
+        request.validate()?;
+        let input = self.judge_input(request, mode)?;
+        let mut output = Output::new(self, mode, started);
+        let id = self.guardrail.id().to_owned();
+        let intervened = input.blocked || input.masked;
+        output.trace.input_assessment.insert(id, input.assessment);
+        if intervened {
+            output.reason = Some(if input.blocked { "Guardrail blocked." } else { "Guardrail masked." });
+        }
+        if input.blocked {
+            blocked.store(true, Ordering::Release);
+            let message = self.guardrail.blocked_message(&GuardrailContentSource::Input).to_owned();
+            let mut events = vec![StreamEvent::message_start()];
+            events.extend(output.refusal(message));
+            return Ok(stream::iter(events.into_iter().map(Ok)).boxed());
+        }
+        let inner = input.request;
+        let mut relay = Relay::new(|sender| {
+            Box::pin(async move {
+                let mut events = self.model.converse_stream(&inner).await?;
+                // The stream has begun: from here on failures are items of it.
+                sender.send([None]).await;
+                while let Some(event) = events.next().await {
+                    let out = output.push(event?);
+                    let over = output.blocked;
+                    if over {
+                        // Stops the model before the reader has read the rest.
+                        drop(std::mem::replace(&mut events, stream::empty().boxed()));
+                        blocked.store(true, Ordering::Release);
+                    }
+                    sender.send(out.into_iter().map(Some)).await;
+                    if over {
+                        break;
+                    }
+                }
+                Ok(())
+            })
+        });
+        match relay.next().await {
+            Some(Err(error)) => Err(error),
+            _ => Ok(relay.filter_map(|event| async move { event.transpose() }).boxed()),
+        }
+    }
+}
+
+enum Plain {
+    Text(String),
+    Image(ImageBlock),
+}
+
+/// Judges guarded content and answers with what the model gets in its place.
+fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBlock) -> Option<Plain> {
+    match content {
+        GuardrailContentBlock::Text(block) => {
+            if is_guarded(block) {
+                judge.text(&mut block.text);
+            } else {
+                judge.skip(&block.text);
+            }
+            Some(Plain::Text(std::mem::take(&mut block.text)))
+        }
+        GuardrailContentBlock::Image(block) => {
+            judge.images += 1;
+            let format = match &block.format {
+                GuardrailImageFormat::Png => ImageFormat::Png,
+                GuardrailImageFormat::Jpeg => ImageFormat::Jpeg,
+                _ => return None,
+            };
+            match &block.source {
+                GuardrailImageSource::Bytes(bytes) => Some(Plain::Image(ImageBlock::new(format, bytes.0.clone()))),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+impl<M: ChatModel> ChatModel for Guarded<M> {
+    fn converse_stream<'a>(&'a self, request: &'a ConverseRequest) -> BoxFuture<'a, Result<EventStream<'a>, Error>> {
+        Box::pin(self.begin(request, Arc::default()))
+    }
+
+    fn converse<'a>(&'a self, request: &'a ConverseRequest) -> BoxFuture<'a, Result<ConverseResponse, Error>> {
+        Box::pin(async move {
+            let blocked = Arc::new(AtomicBool::new(false));
+            // A whole answer is never given out before it is judged, so the mode of streams does not matter.
+            let mut request = request.clone();
+            if let Some(config) = &mut request.guardrail_config {
+                config.stream_processing_mode = None;
+            }
+            let mut response = collect(self.begin(&request, blocked.clone()).await?).await?;
+            if blocked.load(Ordering::Acquire)
+                && let bedrock_core::ConverseOutput::Message(message) = &mut response.output
+            {
+                // The last block is the message in place of the answer.
+                message.content.drain(..message.content.len().saturating_sub(1));
+            }
+            Ok(response)
+        })
+    }
+
+    fn count_tokens<'a>(&'a self, request: &'a ConverseRequest) -> BoxFuture<'a, Result<u32, Error>> {
+        Box::pin(async move {
+            let mode = self.mode(request)?;
+            request.validate()?;
+            let input = self.judge_input(request, mode)?;
+            if input.blocked { Ok(0) } else { self.model.count_tokens(&input.request).await }
+        })
+    }
+}
+
+/// A block of the answer that is open.
+enum Open<'g> {
+    Text(Hold<'g>),
+    Reasoning { hold: Hold<'g>, masked: bool },
+    ToolUse { start: ContentBlockStartEvent, input: String },
+    ToolResult(Hold<'g>),
+}
+
+/// The way out: events of the model in, events for the caller out.
+struct Output<'g> {
+    guardrail: &'g Guardrail,
+    on_failure: OnFailure,
+    hold_limit: usize,
+    mode: Mode,
+    started: Instant,
+    judge: Judge<'g>,
+    open: BTreeMap<u32, Open<'g>>,
+    /// Blocks of which something was given out.
+    begun: u32,
+    /// The block that was begun and not ended.
+    unended: Option<u32>,
+    /// What the model said, kept for a full trace only.
+    raw: String,
+    blocked: bool,
+    reason: Option<&'static str>,
+    trace: GuardrailTraceAssessment,
+}
+
+impl<'g> Output<'g> {
+    fn new<M>(guarded: &'g Guarded<M>, mode: Mode, started: Instant) -> Self {
+        let side = guarded.guardrail.side(&GuardrailContentSource::Output);
+        Self {
+            guardrail: &guarded.guardrail,
+            on_failure: guarded.on_failure,
+            hold_limit: guarded.hold_limit,
+            mode,
+            started,
+            judge: Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0 },
+            open: BTreeMap::new(),
+            begun: 0,
+            unended: None,
+            raw: String::new(),
+            blocked: false,
+            reason: None,
+            trace: GuardrailTraceAssessment::default(),
+        }
+    }
+
+    /// What the caller sees of one event. After something blocked: the refusal, and nothing more is to be pushed.
+    fn push(&mut self, event: StreamEvent) -> Vec<StreamEvent> {
+        let mut out = Vec::new();
+        self.take(event, &mut out);
+        if self.blocked {
+            // The events of this step were about to be given out together with the match.
+            out.clear();
+            let message = self.guardrail.blocked_message(&GuardrailContentSource::Output).to_owned();
+            return self.refusal(message);
+        }
+        for event in &out {
+            match event {
+                StreamEvent::ContentBlockStart(ContentBlockStartEvent { content_block_index: index, .. }) => {
+                    (self.begun, self.unended) = (index + 1, Some(*index));
+                }
+                StreamEvent::ContentBlockDelta(delta) => {
+                    (self.begun, self.unended) = (delta.content_block_index + 1, Some(delta.content_block_index));
+                }
+                StreamEvent::ContentBlockStop(_) => self.unended = None,
+                _ => {}
+            }
+        }
+        out
+    }
+
+    fn take(&mut self, event: StreamEvent, out: &mut Vec<StreamEvent>) {
+        match event {
+            StreamEvent::ContentBlockStart(start) => {
+                let index = start.content_block_index;
+                match &start.start {
+                    ContentBlockStart::ToolUse(_) if self.mode.sync => {
+                        self.open.insert(index, Open::ToolUse { start, input: String::new() });
+                    }
+                    ContentBlockStart::ToolUse(_) => {
+                        self.open.insert(index, Open::ToolUse { start: start.clone(), input: String::new() });
+                        out.push(StreamEvent::ContentBlockStart(start));
+                    }
+                    ContentBlockStart::ToolResult(_) => {
+                        self.open.insert(index, Open::ToolResult(self.hold()));
+                        out.push(StreamEvent::ContentBlockStart(start));
+                    }
+                    _ => out.push(StreamEvent::ContentBlockStart(start)),
+                }
+            }
+            StreamEvent::ContentBlockDelta(delta) => self.delta(delta.content_block_index, delta.delta, out),
+            StreamEvent::ContentBlockStop(stop) => {
+                self.end(stop.content_block_index, out);
+                out.push(StreamEvent::ContentBlockStop(stop));
+            }
+            StreamEvent::Metadata(metadata) => {
+                let mut metadata = metadata;
+                self.add_trace(&mut metadata);
+                out.push(StreamEvent::Metadata(metadata));
+            }
+            StreamEvent::MessageStop(stop) => {
+                // A model that ends its message without ending its blocks has broken the protocol; nothing is lost.
+                for index in self.open.keys().copied().collect::<Vec<_>>() {
+                    self.end(index, out);
+                }
+                out.push(StreamEvent::MessageStop(stop));
+            }
+            other => out.push(other),
+        }
+    }
+
+    fn hold(&self) -> Hold<'g> {
+        Hold::new(self.judge.side, self.hold_limit)
+    }
+
+    fn count(&mut self, text: &str) {
+        let characters = text.chars().count();
+        self.judge.guarded += characters;
+        self.judge.total += characters;
+        if self.mode.full {
+            self.raw.push_str(text);
+        }
+    }
+
+    fn delta(&mut self, index: u32, delta: ContentBlockDelta, out: &mut Vec<StreamEvent>) {
+        match delta {
+            ContentBlockDelta::Text(text) => {
+                self.count(&text);
+                let fresh = self.hold();
+                let Open::Text(hold) = self.open.entry(index).or_insert(Open::Text(fresh)) else {
+                    return self.protocol_violation();
+                };
+                let released = push(hold, &text, self.on_failure, self.mode.sync);
+                if let Some(text) = self.settle(released, text) {
+                    out.push(StreamEvent::text(index, text));
+                }
+            }
+            ContentBlockDelta::ReasoningContent(ReasoningContentBlockDelta::Text(text)) => {
+                self.count(&text);
+                let fresh = self.hold();
+                let open = self.open.entry(index).or_insert(Open::Reasoning { hold: fresh, masked: false });
+                let Open::Reasoning { hold, masked } = open else { return self.protocol_violation() };
+                let released = push(hold, &text, self.on_failure, self.mode.sync);
+                *masked |= released.findings.iter().any(|finding| finding.action == Action::Mask);
+                if let Some(text) = self.settle(released, text) {
+                    out.push(reasoning(index, text));
+                }
+            }
+            ContentBlockDelta::ReasoningContent(ReasoningContentBlockDelta::Signature(signature)) => {
+                // The signature vouches for the text before it. It does not vouch for a masked one.
+                let masked = match self.open.get_mut(&index) {
+                    Some(Open::Reasoning { hold, masked }) => {
+                        let released = hold.finish();
+                        *masked |= released.findings.iter().any(|finding| finding.action == Action::Mask);
+                        let (masked, fresh) = (*masked, Hold::new(self.judge.side, self.hold_limit));
+                        self.open.insert(index, Open::Reasoning { hold: fresh, masked });
+                        if let Some(text) = self.settle(released, String::new()) {
+                            out.push(reasoning(index, text));
+                        }
+                        masked && self.mode.sync
+                    }
+                    _ => false,
+                };
+                if !masked {
+                    let delta = ReasoningContentBlockDelta::Signature(signature);
+                    out.push(StreamEvent::delta(index, ContentBlockDelta::ReasoningContent(delta)));
+                }
+            }
+            ContentBlockDelta::ToolUse(ToolUseBlockDelta { input: piece }) => {
+                self.count(&piece);
+                let Some(Open::ToolUse { input, .. }) = self.open.get_mut(&index) else {
+                    return self.protocol_violation();
+                };
+                let open = self.on_failure == OnFailure::Open;
+                if input.len() + piece.len() <= TOOL_INPUT_LIMIT || open {
+                    input.push_str(&piece);
+                } else {
+                    self.fail("the input of a tool call is longer than the guardrail judges");
+                }
+                if !self.mode.sync {
+                    out.push(StreamEvent::delta(index, ContentBlockDelta::ToolUse(ToolUseBlockDelta { input: piece })));
+                }
+            }
+            ContentBlockDelta::ToolResult(parts) => {
+                let mut kept = Vec::new();
+                for part in parts {
+                    match part {
+                        ToolResultBlockDelta::Text(text) => {
+                            self.count(&text);
+                            let fresh = self.hold();
+                            let Open::ToolResult(hold) = self.open.entry(index).or_insert(Open::ToolResult(fresh))
+                            else {
+                                return self.protocol_violation();
+                            };
+                            let released = push(hold, &text, self.on_failure, self.mode.sync);
+                            if let Some(text) = self.settle(released, text) {
+                                kept.push(ToolResultBlockDelta::Text(text));
+                            }
+                        }
+                        ToolResultBlockDelta::Json(mut value) => {
+                            // The text before it is complete.
+                            if let Some(Open::ToolResult(hold)) = self.open.get_mut(&index) {
+                                let released =
+                                    std::mem::replace(hold, Hold::new(self.judge.side, self.hold_limit)).finish();
+                                if let Some(text) = self.settle(released, String::new()) {
+                                    kept.push(ToolResultBlockDelta::Text(text));
+                                }
+                            }
+                            let given = value.clone();
+                            self.judge.json(&mut value);
+                            self.blocked |= self.judge.blocked();
+                            kept.push(ToolResultBlockDelta::Json(if self.mode.sync { value } else { given }));
+                        }
+                        other => kept.push(other),
+                    }
+                }
+                if !kept.is_empty() {
+                    out.push(StreamEvent::delta(index, ContentBlockDelta::ToolResult(kept)));
+                }
+            }
+            ContentBlockDelta::Citation(mut citation) => {
+                let given = citation.clone();
+                self.citation(&mut citation);
+                let citation = if self.mode.sync { citation } else { given };
+                out.push(StreamEvent::delta(index, ContentBlockDelta::Citation(citation)));
+            }
+            other => out.push(StreamEvent::delta(index, other)),
+        }
+    }
+
+    fn citation(&mut self, citation: &mut CitationsDelta) {
+        let passages = citation.source_content.iter_mut().filter_map(|passage| passage.text.as_mut());
+        for text in citation.title.iter_mut().chain(passages) {
+            self.judge.text(text);
+        }
+        self.blocked |= self.judge.blocked();
+    }
+
+    /// Gives out what is left of a block.
+    fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
+        match self.open.remove(&index) {
+            None => {}
+            Some(Open::Text(mut hold)) => {
+                if let Some(text) = self.settle(hold.finish(), String::new()) {
+                    out.push(StreamEvent::text(index, text));
+                }
+            }
+            Some(Open::Reasoning { mut hold, .. }) => {
+                if let Some(text) = self.settle(hold.finish(), String::new()) {
+                    out.push(reasoning(index, text));
+                }
+            }
+            Some(Open::ToolResult(mut hold)) => {
+                if let Some(text) = self.settle(hold.finish(), String::new()) {
+                    let part = vec![ToolResultBlockDelta::Text(text)];
+                    out.push(StreamEvent::delta(index, ContentBlockDelta::ToolResult(part)));
+                }
+            }
+            Some(Open::ToolUse { start, input }) => {
+                let judged = self.tool_input(&input);
+                if self.mode.sync {
+                    out.push(StreamEvent::ContentBlockStart(start));
+                    if !judged.is_empty() {
+                        let delta = ContentBlockDelta::ToolUse(ToolUseBlockDelta { input: judged });
+                        out.push(StreamEvent::delta(index, delta));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The input of a tool call with masks. What is no JSON is judged as text.
+    fn tool_input(&mut self, input: &str) -> String {
+        let before = self.judge.findings.len();
+        let judged = match serde_json::from_str::<serde_json::Value>(input) {
+            Ok(mut value) => {
+                json::judge(self.judge.side, &mut value, &mut self.judge.findings);
+                value.to_string()
+            }
+            Err(_) => {
+                let found = self.judge.side.judge(input);
+                let masked = self.judge.side.mask(input, 0..input.len(), &found);
+                self.judge.findings.extend(found);
+                masked
+            }
+        };
+        self.blocked |= self.judge.blocked();
+        let masked = self.judge.findings[before..].iter().any(|finding| finding.action == Action::Mask);
+        // What nothing was found in is given out as the model wrote it.
+        if masked { judged } else { input.to_owned() }
+    }
+
+    /// Takes note of what a hold released. Returns the text to give out, `given` being what came in.
+    fn settle(&mut self, released: Released, given: String) -> Option<String> {
+        self.blocked |= released.blocked();
+        self.judge.findings.extend(released.findings);
+        if released.overflow && self.mode.sync {
+            self.fail("more text waits than the guardrail holds back");
+        }
+        let text = if self.mode.sync { released.text } else { given };
+        (!text.is_empty()).then_some(text)
+    }
+
+    fn fail(&mut self, why: &'static str) {
+        if self.on_failure == OnFailure::Closed {
+            self.blocked = true;
+            self.reason = Some(why);
+        }
+    }
+
+    /// A delta that does not fit its block could carry text past the guardrail.
+    fn protocol_violation(&mut self) {
+        self.blocked = true;
+        self.reason = Some("the model sent content that does not fit its block");
+    }
+
+    /// The message in place of an answer, and the end.
+    fn refusal(&mut self, message: String) -> Vec<StreamEvent> {
+        let mut out = Vec::new();
+        if let Some(index) = self.unended.take() {
+            out.push(StreamEvent::block_stop(index));
+        }
+        let index = self.begun;
+        out.push(StreamEvent::text(index, message));
+        out.push(StreamEvent::block_stop(index));
+        out.push(StreamEvent::message_stop(StopReason::GuardrailIntervened));
+        let latency_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut metadata = ConverseStreamMetadataEvent {
+            usage: TokenUsage::default(),
+            metrics: ConverseMetrics { latency_ms },
+            trace: None,
+            performance_config: None,
+            service_tier: None,
+        };
+        self.add_trace(&mut metadata);
+        out.push(StreamEvent::Metadata(metadata));
+        out
+    }
+
+    fn add_trace(&mut self, metadata: &mut ConverseStreamMetadataEvent) {
+        let masks = self.mode.sync;
+        let judged = self.judge.total > 0 || !self.judge.findings.is_empty();
+        let assessment = judged.then(|| self.judge.assessment(self.guardrail, self.mode, self.started, masks));
+        if !self.mode.trace {
+            return;
+        }
+        let mut trace = std::mem::take(&mut self.trace);
+        if let Some(assessment) = assessment {
+            trace.output_assessments.insert(self.guardrail.id().to_owned(), vec![assessment]);
+        }
+        if self.mode.full && !self.raw.is_empty() && (self.judge.blocked() || self.judge.masked()) {
+            trace.model_output = vec![std::mem::take(&mut self.raw)];
+        }
+        let reason = match self.reason {
+            Some(reason) => reason,
+            None if self.judge.blocked() => "Guardrail blocked.",
+            None if masks && self.judge.masked() => "Guardrail masked.",
+            None => "No action.",
+        };
+        trace.action_reason = Some(reason.to_owned());
+        // A guarded model inside this one has a trace of its own; its guardrail has another id.
+        let inner = metadata.trace.get_or_insert_with(ConverseTrace::default);
+        match &mut inner.guardrail {
+            Some(known) => {
+                known.model_output.extend(trace.model_output);
+                known.input_assessment.extend(trace.input_assessment);
+                known.output_assessments.extend(trace.output_assessments);
+                known.action_reason = trace.action_reason;
+            }
+            empty => *empty = Some(trace),
+        }
+    }
+}
+
+fn reasoning(index: u32, text: String) -> StreamEvent {
+    StreamEvent::delta(index, ContentBlockDelta::ReasoningContent(ReasoningContentBlockDelta::Text(text)))
+}
+
+/// Text into a hold. If too much waits and failures are open, the hold decides what it has.
+fn push(hold: &mut Hold<'_>, text: &str, on_failure: OnFailure, sync: bool) -> Released {
+    let mut released = hold.push(text);
+    if released.overflow && (on_failure == OnFailure::Open || !sync) {
+        let rest = hold.cut();
+        released.text.push_str(&rest.text);
+        released.findings.extend(rest.findings);
+        released.overflow = false;
+    }
+    released
+}

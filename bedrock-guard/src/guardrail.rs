@@ -1,0 +1,616 @@
+//! A guardrail: the body of the service's `CreateGuardrail`, compiled.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bedrock_core::{
+    AppliedGuardrailDetails, ApplyGuardrailRequest, ApplyGuardrailResponse, BoxFuture, CreateGuardrailRequest, Error,
+    GuardrailAction, GuardrailAssessment, GuardrailConfigAction, GuardrailContentBlock, GuardrailContentQualifier,
+    GuardrailContentSource, GuardrailCoverage, GuardrailImageCoverage, GuardrailInvocationMetrics,
+    GuardrailOutputContent, GuardrailOutputScope, GuardrailTextBlock, GuardrailTextCharactersCoverage,
+};
+use serde_json::Value;
+
+use crate::assess::{Action, Finding, Side};
+use crate::pattern::Pattern;
+use crate::policy::pii::KINDS;
+use crate::policy::word;
+use crate::record::{Intervention, Recorder};
+use crate::scan::Label;
+
+/// A guardrail that judges texts in this process.
+///
+/// Built from the service's own JSON. What this version can't do is refused when the guardrail is built, so that a guardrail
+/// that exists does all that its configuration says: content filters, denied topics, contextual grounding and automated
+/// reasoning are [`Error::Validation`]s that name the field.
+///
+/// ```
+/// use bedrock_core::{ApplyGuardrailRequest, Guardrail as _};
+/// use bedrock_guard::Guardrail;
+///
+/// let guardrail = Guardrail::from_json(
+///     r#"{
+///         "name": "support",
+///         "blockedInputMessaging": "I can't help with that.",
+///         "blockedOutputsMessaging": "I can't say that.",
+///         "wordPolicyConfig": {"wordsConfig": [{"text": "project x"}]},
+///         "sensitiveInformationPolicyConfig": {"piiEntitiesConfig": [{"type": "EMAIL", "action": "ANONYMIZE"}]}
+///     }"#,
+/// )?;
+/// let verdict = guardrail.apply_blocking(&ApplyGuardrailRequest::input("Mail ada@example.org."))?;
+/// assert_eq!(verdict.outputs[0].text.as_deref(), Some("Mail {EMAIL}."));
+/// let verdict = guardrail.apply_blocking(&ApplyGuardrailRequest::input("How is Project X?"))?;
+/// assert!(verdict.blocked());
+/// # Ok::<(), bedrock_core::Error>(())
+/// ```
+///
+/// Cloning is cheap: clones share the compiled recognisers.
+#[derive(Debug, Clone)]
+pub struct Guardrail {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: CreateGuardrailRequest,
+    id: String,
+    version: String,
+    input: Side,
+    output: Side,
+    recorder: Option<Recorder>,
+    record_matches: bool,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guardrail").field("name", &self.config.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a guardrail found in one text.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TextFinding {
+    /// Bytes of the text; both ends lie between characters.
+    pub span: std::ops::Range<usize>,
+    /// What it is.
+    pub kind: FindingKind,
+    /// How sure that is, 0..=1. Words and patterns are always 1.
+    pub score: f32,
+    /// What the guardrail does about it.
+    pub action: GuardrailConfigAction,
+}
+
+/// What a finding is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// Personal data.
+    Pii(bedrock_core::GuardrailPiiEntityType),
+    /// A match of the guardrail's pattern of this name.
+    Regex(String),
+    /// One of the guardrail's own words.
+    Word,
+    /// A word of the managed list.
+    Profanity,
+}
+
+impl Guardrail {
+    /// Compiles a configuration. The id is made from the configuration, so the same one has the same id; the version is
+    /// `DRAFT`.
+    ///
+    /// Fields that concern the service's own machines (`crossRegionConfig`, `kmsKeyId`, `tags`, `clientRequestToken`) are
+    /// checked and have no effect here.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] with the path of the first field that breaks a rule of the service or that this version does not
+    /// support.
+    pub fn new(config: CreateGuardrailRequest) -> Result<Self, Error> {
+        refuse_unsupported(&config)?;
+        config.validate()?;
+        check(&config)?;
+        let input = Side::new(&config, GuardrailContentSource::Input)?;
+        let output = Side::new(&config, GuardrailContentSource::Output)?;
+        let id = id_of(&config);
+        let inner =
+            Inner { config, id, version: "DRAFT".to_owned(), input, output, recorder: None, record_matches: false };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Compiles the JSON body of a `CreateGuardrail` request.
+    ///
+    /// # Errors
+    /// As [`Guardrail::new`]; also [`Error::Validation`] for text that is no JSON, a missing field, a value of the wrong type, and
+    /// a field that the service does not know: a misspelt policy must not be a policy that is left out.
+    pub fn from_json(json: &str) -> Result<Self, Error> {
+        let value: Value =
+            serde_json::from_str(json).map_err(|error| Error::validation(format!("not JSON: {error}")))?;
+        let config: CreateGuardrailRequest =
+            serde_json::from_value(value.clone()).map_err(|error| Error::validation(error.to_string()))?;
+        let understood = serde_json::to_value(&config).map_err(Error::backend)?;
+        if let Some(path) = unknown_field(&value, &understood, "") {
+            return Err(Error::validation(format!("{path}: no such field")));
+        }
+        Self::new(config)
+    }
+
+    /// The same guardrail under another id (lower-case letters and digits) and version (`DRAFT` or a number).
+    #[must_use]
+    pub fn with_identity(self, id: impl Into<String>, version: impl Into<String>) -> Self {
+        self.change(|inner| (inner.id, inner.version) = (id.into(), version.into()))
+    }
+
+    /// The same guardrail, with a function that is called for each [`Intervention`].
+    #[must_use]
+    pub fn on_intervention(self, recorder: impl Fn(&Intervention) + Send + Sync + 'static) -> Self {
+        self.change(|inner| inner.recorder = Some(Arc::new(recorder)))
+    }
+
+    /// The same guardrail, whose records carry what was matched. Off by default: records then name kinds and counts only.
+    #[must_use]
+    pub fn record_matches(self, yes: bool) -> Self {
+        self.change(|inner| inner.record_matches = yes)
+    }
+
+    fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::try_unwrap(self.inner).unwrap_or_else(|shared| Inner {
+            config: shared.config.clone(),
+            id: shared.id.clone(),
+            version: shared.version.clone(),
+            // The configuration compiled before, so it compiles again.
+            input: Side::new(&shared.config, GuardrailContentSource::Input).expect("compiled before"),
+            output: Side::new(&shared.config, GuardrailContentSource::Output).expect("compiled before"),
+            recorder: shared.recorder.clone(),
+            record_matches: shared.record_matches,
+        });
+        change(&mut inner);
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &CreateGuardrailRequest {
+        &self.inner.config
+    }
+
+    /// Its id: lower-case letters and digits.
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.inner.version
+    }
+
+    /// Its ARN, in the partition `local`.
+    pub fn arn(&self) -> String {
+        format!("arn:aws:bedrock:local:000000000000:guardrail/{}", self.inner.id)
+    }
+
+    /// Findings in one text, with positions and scores, which the service's own answer lacks. In the order of the text.
+    pub fn find(&self, text: &str, source: &GuardrailContentSource) -> Vec<TextFinding> {
+        let side = self.side(source);
+        let regexes =
+            self.inner.config.sensitive_information_policy_config.iter().flat_map(|policy| &policy.regexes_config);
+        let names: Vec<&str> = regexes.map(|regex| regex.name.as_str()).collect();
+        side.judge(text)
+            .into_iter()
+            .filter_map(|finding| {
+                let kind = match finding.label {
+                    Label::Pii(kind) => FindingKind::Pii(KINDS[usize::from(kind)].clone()),
+                    Label::Regex(index) => FindingKind::Regex((*names.get(usize::from(index))?).to_owned()),
+                    Label::Word(_) => FindingKind::Word,
+                    Label::Profanity => FindingKind::Profanity,
+                    Label::Mask => return None,
+                };
+                let action = match finding.action {
+                    Action::Block => GuardrailConfigAction::Block,
+                    Action::Mask => GuardrailConfigAction::Anonymize,
+                    Action::Report => GuardrailConfigAction::None,
+                };
+                Some(TextFinding { span: finding.span, kind, score: finding.score, action })
+            })
+            .collect()
+    }
+
+    pub(crate) fn side(&self, source: &GuardrailContentSource) -> &Side {
+        match source {
+            GuardrailContentSource::Input => &self.inner.input,
+            _ => &self.inner.output,
+        }
+    }
+
+    /// The message in place of what is blocked.
+    pub(crate) fn blocked_message(&self, source: &GuardrailContentSource) -> &str {
+        match source {
+            GuardrailContentSource::Input => &self.inner.config.blocked_input_messaging,
+            _ => &self.inner.config.blocked_outputs_messaging,
+        }
+    }
+
+    /// Whether a request that names this guardrail means this one.
+    pub(crate) fn answers_to(&self, identifier: Option<&str>, version: Option<&str>) -> Result<(), Error> {
+        let inner = &self.inner;
+        if let Some(identifier) = identifier.filter(|identifier| !identifier.is_empty())
+            && identifier != inner.id
+            && identifier != inner.config.name
+            && identifier != self.arn()
+        {
+            let message =
+                format!("no guardrail {identifier:?} here; this one is {:?} ({:?})", inner.id, inner.config.name);
+            return Err(Error::resource_not_found(message));
+        }
+        if let Some(version) = version.filter(|version| !version.is_empty())
+            && version != inner.version
+        {
+            let message = format!("guardrail {:?} has no version {version:?}; it is {:?}", inner.id, inner.version);
+            return Err(Error::resource_not_found(message));
+        }
+        Ok(())
+    }
+
+    /// Hands a record to whoever asked for it.
+    pub(crate) fn record(
+        &self,
+        source: &GuardrailContentSource,
+        findings: &[Finding],
+        characters: usize,
+        started: Instant,
+    ) {
+        let Some(recorder) = &self.inner.recorder else { return };
+        if findings.is_empty() {
+            return;
+        }
+        let assessment = self.side(source).assessment(findings, false, true);
+        let mut record =
+            Intervention::new(self.id(), self.version(), source, &assessment, characters, started.elapsed());
+        if self.inner.record_matches {
+            record.matches = Some(findings.iter().map(|finding| finding.matched.clone()).collect());
+        }
+        recorder(&record);
+    }
+
+    /// The findings with what the judgement took and who judged.
+    pub(crate) fn complete(
+        &self,
+        mut assessment: GuardrailAssessment,
+        source: &GuardrailContentSource,
+        coverage: GuardrailCoverage,
+        started: Instant,
+    ) -> GuardrailAssessment {
+        let guarded = coverage.text_characters.as_ref().and_then(|text| text.guarded).unwrap_or(0);
+        assessment.invocation_metrics = Some(GuardrailInvocationMetrics {
+            guardrail_processing_latency: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            usage: Some(self.side(source).usage(guarded as usize)),
+            guardrail_coverage: Some(coverage),
+        });
+        assessment.applied_guardrail_details = Some(AppliedGuardrailDetails {
+            guardrail_id: Some(self.inner.id.clone()),
+            guardrail_version: Some(self.inner.version.clone()),
+            guardrail_arn: Some(self.arn()),
+            ..AppliedGuardrailDetails::default()
+        });
+        assessment
+    }
+
+    fn judge(&self, request: &ApplyGuardrailRequest) -> Result<ApplyGuardrailResponse, Error> {
+        let started = Instant::now();
+        request.validate()?;
+        self.answers_to(Some(&request.guardrail_identifier), Some(&request.guardrail_version))?;
+        let side = self.side(&request.source);
+        let (mut findings, mut outputs) = (Vec::new(), Vec::new());
+        let (mut guarded, mut total, mut images) = (0usize, 0usize, 0u32);
+        for block in &request.content {
+            match block {
+                GuardrailContentBlock::Text(block) => {
+                    let characters = block.text.chars().count();
+                    total += characters;
+                    let mut text = block.text.clone();
+                    if is_guarded(block) {
+                        guarded += characters;
+                        let found = side.judge(&block.text);
+                        text = side.mask(&block.text, 0..block.text.len(), &found);
+                        findings.extend(found);
+                    }
+                    outputs.push(GuardrailOutputContent { text: Some(text) });
+                }
+                // The policies of this version judge text alone; the coverage says that the picture was not looked at.
+                _ => images += 1,
+            }
+        }
+        let blocked = findings.iter().any(|finding| finding.action == Action::Block);
+        let masked = findings.iter().any(|finding| finding.action == Action::Mask);
+        let (action, reason) = match (blocked, masked) {
+            (true, _) => (GuardrailAction::GuardrailIntervened, "Guardrail blocked."),
+            (false, true) => (GuardrailAction::GuardrailIntervened, "Guardrail masked."),
+            (false, false) => (GuardrailAction::None, "No action."),
+        };
+        if blocked {
+            outputs = vec![GuardrailOutputContent { text: Some(self.blocked_message(&request.source).to_owned()) }];
+        } else if !masked {
+            outputs.clear();
+        }
+        let full = request.output_scope == Some(GuardrailOutputScope::Full);
+        let coverage = coverage(guarded, total, images);
+        let assessment = side.assessment(&findings, full, true);
+        self.record(&request.source, &findings, guarded, started);
+        Ok(ApplyGuardrailResponse {
+            usage: side.usage(guarded),
+            action,
+            action_reason: Some(reason.to_owned()),
+            outputs,
+            assessments: vec![self.complete(assessment, &request.source, coverage.clone(), started)],
+            guardrail_coverage: Some(coverage),
+        })
+    }
+}
+
+impl bedrock_core::Guardrail for Guardrail {
+    fn apply<'a>(&'a self, request: &'a ApplyGuardrailRequest) -> BoxFuture<'a, Result<ApplyGuardrailResponse, Error>> {
+        Box::pin(async move { self.judge(request) })
+    }
+}
+
+/// Whether a text is to be judged: it has no qualifier, or that of guarded content. A grounding source or a query alone is
+/// material for the grounding check, as in the service.
+pub(crate) fn is_guarded(block: &GuardrailTextBlock) -> bool {
+    block.qualifiers.is_empty() || block.qualifiers.contains(&GuardrailContentQualifier::GuardContent)
+}
+
+pub(crate) fn coverage(guarded: usize, total: usize, images: u32) -> GuardrailCoverage {
+    let count = |characters: usize| Some(u32::try_from(characters).unwrap_or(u32::MAX));
+    GuardrailCoverage {
+        text_characters: Some(GuardrailTextCharactersCoverage { guarded: count(guarded), total: count(total) }),
+        images: (images > 0).then_some(GuardrailImageCoverage { guarded: Some(0), total: Some(images) }),
+    }
+}
+
+fn refuse_unsupported(config: &CreateGuardrailRequest) -> Result<(), Error> {
+    let policies = [
+        ("topicPolicyConfig", "denied topics", config.topic_policy_config.is_some()),
+        ("contentPolicyConfig", "content filters", config.content_policy_config.is_some()),
+        (
+            "contextualGroundingPolicyConfig",
+            "contextual grounding",
+            config.contextual_grounding_policy_config.is_some(),
+        ),
+        ("automatedReasoningPolicyConfig", "automated reasoning", config.automated_reasoning_policy_config.is_some()),
+    ];
+    match policies.iter().find(|(_, _, present)| *present) {
+        Some((field, name, _)) => Err(Error::validation(format!("{field}: {name} are not supported in this version"))),
+        None => Ok(()),
+    }
+}
+
+/// What the limits of the service do not say.
+fn check(config: &CreateGuardrailRequest) -> Result<(), Error> {
+    let fail = |path: String, what: &str| Err(Error::validation(format!("{path}: {what}")));
+    for (index, word) in config.word_policy_config.iter().flat_map(|policy| &policy.words_config).enumerate() {
+        if word::is_invisible(&word.text) {
+            return fail(format!("wordPolicyConfig.wordsConfig.{index}.text"), "has no visible character");
+        }
+    }
+    if let Some(policy) = &config.sensitive_information_policy_config {
+        for (index, regex) in policy.regexes_config.iter().enumerate() {
+            let path = |field: &str| format!("sensitiveInformationPolicyConfig.regexesConfig.{index}.{field}");
+            if policy.regexes_config[..index].iter().any(|earlier| earlier.name == regex.name) {
+                return fail(path("name"), &format!("{:?} is listed twice", regex.name));
+            }
+            if let Err(error) = Pattern::new(&regex.pattern) {
+                return fail(path("pattern"), &error.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Path of the first field of `given` that is not in `understood`, which was read from it and written again. Values that are
+/// left out when written (null, empty lists) are not missed.
+fn unknown_field(given: &Value, understood: &Value, path: &str) -> Option<String> {
+    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match (given, understood) {
+        (Value::Object(given), Value::Object(understood)) => {
+            given.iter().find_map(|(name, value)| match understood.get(name) {
+                Some(known) => unknown_field(value, known, &join(name)),
+                None if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => None,
+                None => Some(join(name)),
+            })
+        }
+        (Value::Array(given), Value::Array(understood)) => given
+            .iter()
+            .zip(understood)
+            .enumerate()
+            .find_map(|(index, (given, understood))| unknown_field(given, understood, &join(&index.to_string()))),
+        _ => None,
+    }
+}
+
+/// FNV-1a of the configuration, in base 36: ids look like the service's.
+fn id_of(config: &CreateGuardrailRequest) -> String {
+    let json = serde_json::to_vec(config).unwrap_or_default();
+    let mut hash = json
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut id = String::new();
+    for _ in 0..12 {
+        id.push(char::from_digit((hash % 36) as u32, 36).unwrap_or('0'));
+        hash /= 36;
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use bedrock_core::Guardrail as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn json(extra: Value) -> String {
+        let mut all = json!({"name": "g", "blockedInputMessaging": "no in", "blockedOutputsMessaging": "no out"});
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        all.to_string()
+    }
+
+    fn refused(extra: Value) -> String {
+        match Guardrail::from_json(&json(extra)) {
+            Err(Error::Validation { message }) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_or_misspelt_is_refused_with_its_name() {
+        let filter = json!({"filtersConfig": [{"type": "HATE", "inputStrength": "LOW", "outputStrength": "LOW"}]});
+        assert!(
+            refused(json!({"contentPolicyConfig": filter}))
+                .contains("contentPolicyConfig: content filters are not supported")
+        );
+        let topic = json!({"topicsConfig": [{"name": "a", "definition": "b", "type": "DENY"}]});
+        assert!(refused(json!({"topicPolicyConfig": topic})).contains("topicPolicyConfig"));
+        let grounding = json!({"filtersConfig": [{"type": "GROUNDING", "threshold": 0.5}]});
+        assert!(
+            refused(json!({"contextualGroundingPolicyConfig": grounding})).contains("contextualGroundingPolicyConfig")
+        );
+        assert!(refused(json!({"automatedReasoningPolicyConfig": {"policies": ["a"]}})).contains("automatedReasoning"));
+        assert!(refused(json!({"wordPolicyConfigs": {}})).contains("wordPolicyConfigs: no such field"));
+        let words = json!({"wordPolicyConfig": {"wordsConfig": [{"text": "a"}, {"text": "b", "action": "BLOCK"}]}});
+        assert!(refused(words).contains("wordPolicyConfig.wordsConfig.1.action: no such field"));
+    }
+
+    #[test]
+    fn fields_that_break_a_rule_are_named() {
+        let regex = |pattern: &str| {
+            json!({"sensitiveInformationPolicyConfig": {"regexesConfig": [
+                {"name": "r", "pattern": pattern, "action": "BLOCK"}]}})
+        };
+        assert!(refused(regex("(")).contains("regexesConfig.0.pattern"));
+        assert!(refused(regex("a*")).contains("matches the empty text"));
+        assert!(refused(regex("(?=a)b")).contains("look-around"), "{}", refused(regex("(?=a)b")));
+        let pii = |list: Value| json!({"sensitiveInformationPolicyConfig": {"piiEntitiesConfig": list}});
+        assert!(refused(pii(json!([{"type": "SHOE_SIZE", "action": "BLOCK"}]))).contains("SHOE_SIZE"));
+        assert!(refused(pii(json!([{"type": "EMAIL", "action": "HIDE"}]))).contains("HIDE"));
+        let twice = json!([{"type": "EMAIL", "action": "BLOCK"}, {"type": "EMAIL", "action": "NONE"}]);
+        assert!(refused(pii(twice)).contains("piiEntitiesConfig.1"));
+        let word = json!({"wordPolicyConfig": {"wordsConfig": [{"text": "a", "inputAction": "ANONYMIZE"}]}});
+        assert!(refused(word).contains("wordsConfig.0.inputAction"));
+        assert!(Guardrail::from_json("{").is_err() && Guardrail::from_json("{}").is_err());
+    }
+
+    fn guardrail() -> Guardrail {
+        Guardrail::from_json(&json(json!({
+            "sensitiveInformationPolicyConfig": {
+                "piiEntitiesConfig": [
+                    {"type": "EMAIL", "action": "ANONYMIZE"},
+                    {"type": "PHONE", "action": "ANONYMIZE", "outputAction": "BLOCK"},
+                    {"type": "IP_ADDRESS", "action": "BLOCK", "inputAction": "NONE"},
+                    {"type": "MAC_ADDRESS", "action": "BLOCK", "inputEnabled": false}],
+                "regexesConfig": [{"name": "ticket", "pattern": "T-[0-9]+", "action": "ANONYMIZE"}]},
+            "wordPolicyConfig": {"wordsConfig": [{"text": "gizmo", "outputAction": "NONE"}]},
+        })))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_side_has_its_own_actions() {
+        let text = "ada@example.org at 10.0.0.1, T-17";
+        let input = guardrail().apply_blocking(&ApplyGuardrailRequest::input(text)).unwrap();
+        assert_eq!(input.outputs[0].text.as_deref(), Some("{EMAIL} at 10.0.0.1, {ticket}"));
+        let assessment = serde_json::to_value(&input.assessments[0]).unwrap();
+        assert_eq!(
+            assessment["sensitiveInformationPolicy"],
+            json!({
+                "piiEntities": [
+                    {"match": "ada@example.org", "type": "EMAIL", "action": "ANONYMIZED", "detected": true},
+                    {"match": "10.0.0.1", "type": "IP_ADDRESS", "action": "NONE", "detected": true}],
+                "regexes": [{"name": "ticket", "match": "T-17", "regex": "T-[0-9]+", "action": "ANONYMIZED", "detected": true}]})
+        );
+        let output = guardrail().apply_blocking(&ApplyGuardrailRequest::output(text)).unwrap();
+        assert!(output.blocked());
+        assert_eq!(output.outputs[0].text.as_deref(), Some("no out"));
+
+        let mac = guardrail().apply_blocking(&ApplyGuardrailRequest::input("00:1A:2B:3C:4D:5E")).unwrap();
+        assert!(!mac.intervened() && mac.outputs.is_empty());
+        assert!(guardrail().apply_blocking(&ApplyGuardrailRequest::input("A Gizmo!")).unwrap().blocked());
+        let reported = guardrail().apply_blocking(&ApplyGuardrailRequest::output("A Gizmo!")).unwrap();
+        assert!(!reported.intervened());
+        assert_eq!(reported.assessments[0].word_policy.as_ref().unwrap().custom_words[0].matched, "Gizmo");
+    }
+
+    #[test]
+    fn usage_and_coverage_count_characters() {
+        let long = "é".repeat(1001);
+        let mut request = ApplyGuardrailRequest::input(long);
+        request.content.push(GuardrailContentBlock::text("source", [GuardrailContentQualifier::GroundingSource]));
+        let verdict = guardrail().apply_blocking(&request).unwrap();
+        assert_eq!(verdict.usage.word_policy_units, 2);
+        assert_eq!(verdict.usage.sensitive_information_policy_units, 2);
+        assert_eq!(verdict.usage.sensitive_information_policy_free_units, 2);
+        let text = verdict.guardrail_coverage.unwrap().text_characters.unwrap();
+        assert_eq!((text.guarded, text.total), (Some(1001), Some(1007)));
+    }
+
+    #[test]
+    fn full_scope_lists_what_was_not_found() {
+        let mut request = ApplyGuardrailRequest::input("nothing here");
+        request.output_scope = Some(GuardrailOutputScope::Full);
+        let verdict = guardrail().apply_blocking(&request).unwrap();
+        let entities = &verdict.assessments[0].sensitive_information_policy.as_ref().unwrap().pii_entities;
+        assert_eq!(entities.len(), 3, "MAC_ADDRESS is switched off on this side");
+        assert!(entities.iter().all(|entity| entity.detected == Some(false)));
+        assert!(!verdict.intervened());
+    }
+
+    #[test]
+    fn another_guardrail_or_version_is_not_this_one() {
+        let guardrail = guardrail().with_identity("abc", "2");
+        let mut request = ApplyGuardrailRequest::input("a");
+        for (id, version, found) in [
+            ("abc", "2", true),
+            ("g", "", true),
+            (guardrail.arn().as_str(), "2", true),
+            ("abc", "1", false),
+            ("abd", "2", false),
+        ] {
+            (request.guardrail_identifier, request.guardrail_version) = (id.to_owned(), version.to_owned());
+            assert_eq!(guardrail.apply_blocking(&request).is_ok(), found, "{id} {version}");
+        }
+    }
+
+    #[test]
+    fn the_contract_of_guardrails_holds() {
+        let guardrail = guardrail();
+        futures::executor::block_on(async {
+            for source in [GuardrailContentSource::Input, GuardrailContentSource::Output] {
+                bedrock_core::testing::check_guardrail(&guardrail, source, "All clear.", "ada@example.org").await;
+            }
+            let source = GuardrailContentSource::Input;
+            bedrock_core::testing::check_guardrail(&guardrail, source, "All clear.", "Gizmo").await;
+        });
+    }
+
+    #[test]
+    fn overlapping_masks_melt_into_one() {
+        let guardrail = Guardrail::from_json(&json(json!({"sensitiveInformationPolicyConfig": {
+            "piiEntitiesConfig": [{"type": "EMAIL", "action": "ANONYMIZE"}],
+            "regexesConfig": [{"name": "at", "pattern": "example.org or b", "action": "ANONYMIZE"}]}})))
+        .unwrap();
+        let verdict = guardrail.apply_blocking(&ApplyGuardrailRequest::input("a@example.org or b.")).unwrap();
+        assert_eq!(verdict.outputs[0].text.as_deref(), Some("{at}."));
+    }
+
+    #[test]
+    fn interventions_are_recorded_without_text_unless_asked() {
+        use std::sync::Mutex;
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let keep = records.clone();
+        let plain = guardrail()
+            .on_intervention(move |record| keep.lock().unwrap().push(serde_json::to_string(record).unwrap()));
+        plain.apply_blocking(&ApplyGuardrailRequest::input("ada@example.org, b@example.org")).unwrap();
+        plain.apply_blocking(&ApplyGuardrailRequest::input("nothing")).unwrap();
+        plain.record_matches(true).apply_blocking(&ApplyGuardrailRequest::input("ada@example.org")).unwrap();
+        let records = records.lock().unwrap();
+        assert_eq!(records.len(), 2, "{records:?}");
+        assert!(!records[0].contains("ada") && records[0].contains(r#""count":2"#), "{}", records[0]);
+        assert!(records[1].contains("ada@example.org"));
+    }
+}

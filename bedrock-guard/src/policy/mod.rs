@@ -1,0 +1,5 @@
+//! What a guardrail looks for: one module a policy.
+
+pub(crate) mod pii;
+pub(crate) mod regex;
+pub(crate) mod word;

@@ -1,0 +1,369 @@
+//! Postal addresses: a grammar over tokens.
+//!
+//! An address has a **core** that gives it away (a number with a street, a street with a number, a street corner) and
+//! a **tail** of what may follow: unit, city, state, postcode, country, in any order and over line breaks. The core alone decides
+//! whether there is an address; a tail with a unit or a postcode makes a weak core sure. Parts that are telling without
+//! a street (post boxes, postcodes with a state, units) are rows of the table in `rules.rs`.
+
+use std::cell::Cell;
+
+use bedrock_core::GuardrailPiiEntityType as Kind;
+
+use super::rule::Cues;
+use super::rules::ADDRESS_CUES;
+use super::{kind_index, lists};
+use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window};
+
+/// Words between a house number and the word that makes it a street.
+const MAX_STREET_WORDS: usize = 5;
+/// Elements of a tail.
+const MAX_TAIL: usize = 14;
+
+#[rustfmt::skip]
+const UNITS: &[&str] = &[
+    "apt", "apartment", "suite", "ste", "unit", "flat", "room", "rm", "floor", "fl", "bldg", "building", "block",
+    "lot", "box", "no", "dept", "level", "wing", "tower", "penthouse",
+];
+
+/// Finds addresses.
+#[derive(Debug)]
+pub(crate) struct AddressRecognizer {
+    threshold: f32,
+    kind: u8,
+    cues: Cues,
+}
+
+impl AddressRecognizer {
+    pub(crate) fn new(threshold: f32) -> Self {
+        Self { threshold, kind: kind_index(&Kind::Address), cues: Cues::new(ADDRESS_CUES) }
+    }
+}
+
+impl Recognizer for AddressRecognizer {
+    fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
+        let touched = Cell::new(false);
+        let mut at = from;
+        loop {
+            let Some(token) = Cursor::new(&window, at, &touched).peek() else { return at };
+            let address = if touched.get() { None } else { parse(&window, token, &touched) };
+            if touched.get() {
+                return at;
+            }
+            at = token.end();
+            let Some((end, mut score)) = address else { continue };
+            if score < 0.95 && self.cues.precede(window, token.start) {
+                score = (score + 0.25).min(0.95);
+            }
+            if score >= self.threshold {
+                found.push(Candidate { span: token.start..end, label: Label::Pii(self.kind), score });
+                at = end;
+            }
+        }
+    }
+}
+
+/// Reads an address that begins with `first`: its end and its score.
+fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
+    let cursor = Cursor::new(window, first.end(), touched);
+    let (core, score) = match first.kind {
+        TokenKind::Number => {
+            let before = window.before(first.start);
+            if before.is_some_and(|c| {
+                matches!(c, '.' | ',' | '$' | '€' | '£' | '#' | '/' | ':' | '-' | '+' | '=') || c.is_alphanumeric()
+            }) || !is_house_number(first.text)
+            {
+                return None;
+            }
+            number_first(cursor)?
+        }
+        TokenKind::Word => {
+            if first.text.eq_ignore_ascii_case("corner") {
+                corner(cursor)?
+            } else {
+                street_first(first, cursor)?
+            }
+        }
+        _ => return None,
+    };
+    let mut tail = Cursor::new(window, core, touched);
+    let (end, strong) = read_tail(&mut tail);
+    Some((end, if strong { (score + 0.25_f32).min(0.95) } else { score }))
+}
+
+/// One to six digits, maybe with a letter: `6`, `221B`.
+fn is_house_number(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    (1..=6).contains(&digits) && text.len() <= digits + 1
+}
+
+/// `25615 Tawastintie 72`, `12 rue de la Paix`, `221B Baker Street`, `123 main street`.
+fn number_first(mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
+    if !cursor.skip_space(false) {
+        return None;
+    }
+    let mut best: Option<(usize, f32)> = None;
+    let (mut words, mut capitals, mut small) = (0, 0, 0);
+    let mut street = false;
+    // A second number: "370 3911 Fourth Avenue".
+    let mut second = cursor.clone();
+    if second.take(|token| token.kind == TokenKind::Number && is_house_number(token.text)).is_some()
+        && second.skip_space(false)
+    {
+        cursor = second;
+    }
+    while words < MAX_STREET_WORDS {
+        let mut ahead = cursor.clone();
+        let Some(token) = ahead.take(|token| matches!(token.kind, TokenKind::Word | TokenKind::Number)) else { break };
+        if token.kind == TokenKind::Number {
+            let ordinal = token.text.ends_with("st")
+                || token.text.ends_with("nd")
+                || token.text.ends_with("rd")
+                || token.text.ends_with("th");
+            if ordinal && words == 0 {
+                capitals += 1;
+            } else {
+                // A house number behind the street.
+                if capitals > 0 && small == 0 && is_house_number(token.text) {
+                    best = Some((token.end(), if street { 0.85 } else { 0.4 }));
+                }
+                break;
+            }
+        } else {
+            let lower = token.text.to_lowercase();
+            let capital = token.is_capitalized();
+            let suffix = lists::is_street_suffix(&lower);
+            if words == 0 && lists::is_street_prefix(&lower) && !suffix {
+                street = true;
+            } else if (suffix && (capital || is_plain_suffix(&lower)) && words > 0)
+                || (lists::is_street_shape(&lower) && (capital || small == 0))
+            {
+                let mut end = token.end();
+                // The dot of an abbreviation, if something follows it on the line.
+                let mut dotted = ahead.clone();
+                if token.text.len() <= 5 && dotted.take(|token| token.is(".")).is_some() {
+                    end = dotted.at;
+                    ahead = dotted;
+                }
+                let score = if capitals > 0 || lists::is_street_shape(&lower) { 0.85 } else { 0.7 };
+                if best.is_none_or(|(_, known)| score >= known) {
+                    best = Some((end, score));
+                }
+                street = true;
+                capitals += 1;
+            } else if capital {
+                capitals += 1;
+                if street && best.is_none() {
+                    best = Some((token.end(), 0.75));
+                }
+            } else {
+                small += 1;
+                if small > 3 || lists::is_common(&lower) && small > 1 {
+                    break;
+                }
+            }
+        }
+        words += 1;
+        cursor = ahead;
+        let mut blank = cursor.clone();
+        blank.take(|token| token.is("."));
+        if !blank.skip_space(false) {
+            break;
+        }
+        cursor = blank;
+    }
+    if best.is_none() && capitals >= 1 && small == 0 {
+        // A number and capitalised words: an address only with a tail or a cue that says so.
+        return Some((cursor.trimmed_end(), 0.3));
+    }
+    best
+}
+
+/// Suffixes that are streets in small letters too.
+fn is_plain_suffix(lower: &str) -> bool {
+    matches!(
+        lower,
+        "street"
+            | "st"
+            | "avenue"
+            | "ave"
+            | "road"
+            | "rd"
+            | "boulevard"
+            | "blvd"
+            | "lane"
+            | "drive"
+            | "highway"
+            | "parkway"
+            | "terrace"
+            | "crescent"
+    )
+}
+
+/// `Rua do Arenque 1634`, `ul. Miła 53`, `Brucker Bundesstrasse 31`, `Dalbraut 99`.
+fn street_first(first: Token<'_>, mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
+    let lower = first.text.to_lowercase();
+    let prefix = lists::is_street_prefix(&lower);
+    if !first.is_capitalized() && !prefix {
+        return None;
+    }
+    let mut street = lists::is_street_shape(&lower) || prefix;
+    let mut words = 1;
+    let mut capitals = usize::from(!prefix);
+    cursor.take(|token| token.is("."));
+    while words < MAX_STREET_WORDS {
+        let mut ahead = cursor.clone();
+        if !ahead.skip_space(false) {
+            return None;
+        }
+        let token = ahead.next()?;
+        match token.kind {
+            TokenKind::Number => {
+                let plain = token.text.bytes().all(|byte| byte.is_ascii_digit()) || is_house_number(token.text);
+                if !is_house_number(token.text) || !plain || capitals == 0 {
+                    return None;
+                }
+                return Some((token.end(), if street { 0.75 } else { 0.25 }));
+            }
+            TokenKind::Word => {
+                let lower = token.text.to_lowercase();
+                let small = matches!(
+                    lower.as_str(),
+                    "do" | "da" | "de" | "del" | "la" | "der" | "den" | "u" | "kapu" | "út" | "tér" | "utca" | "és"
+                );
+                if token.is_capitalized() {
+                    capitals += 1;
+                } else if !small {
+                    return None;
+                }
+                street |= lists::is_street_shape(&lower)
+                    || matches!(lower.as_str(), "u" | "kapu" | "út" | "tér" | "utca")
+                    || (lists::is_street_suffix(&lower) && capitals > 1);
+                ahead.take(|token| token.is("."));
+            }
+            _ => return None,
+        }
+        words += 1;
+        cursor = ahead;
+    }
+    None
+}
+
+/// `corner of 5th and Main`, `corner of Dalbraut 99 and Frederikke Coves`.
+fn corner(mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
+    cursor.take(|token| token.text == " ")?;
+    cursor.take(|token| token.text.eq_ignore_ascii_case("of"))?;
+    let mut end = None;
+    let mut joined = false;
+    for _ in 0..12 {
+        if !cursor.skip_space(false) {
+            break;
+        }
+        let mut ahead = cursor.clone();
+        let Some(token) = ahead.take(|token| matches!(token.kind, TokenKind::Word | TokenKind::Number)) else { break };
+        if matches!(token.text, "and" | "&") {
+            joined = true;
+        } else if joined
+            && token.kind == TokenKind::Word
+            && !token.is_capitalized()
+            && !lists::is_street_suffix(&token.text.to_lowercase())
+        {
+            if end.is_some_and(|end| end > token.start) || lists::is_common(&token.text.to_lowercase()) {
+                break;
+            }
+            end = Some(token.end());
+        } else {
+            end = Some(token.end());
+        }
+        ahead.take(|token| token.is(".") && !joined);
+        cursor = ahead;
+    }
+    end.filter(|_| joined).map(|end| (end, 0.8))
+}
+
+/// Reads what may follow a street. Returns the end and whether there was a unit or a postcode.
+fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
+    let mut end = cursor.at;
+    let mut strong = false;
+    // Capitalised words that belong to the address only if something surer follows.
+    let mut open = 0;
+    let mut open_after_comma = None;
+    for _ in 0..MAX_TAIL {
+        let mut ahead = cursor.clone();
+        let (mut comma, mut line, mut any) = (false, false, false);
+        for _ in 0..5 {
+            match ahead.peek() {
+                Some(token) if token.kind == TokenKind::Blank => {}
+                Some(token) if token.kind == TokenKind::Break && token.text.matches('\n').count() <= 2 => line = true,
+                Some(token) if token.is(",") => comma = true,
+                _ => break,
+            }
+            any = true;
+            ahead.next();
+        }
+        if !any {
+            break;
+        }
+        let Some(token) = ahead.next() else { break };
+        let lower = token.text.to_lowercase();
+        match token.kind {
+            TokenKind::Word if UNITS.contains(&lower.as_str()) => {
+                ahead.take(|token| token.is("."));
+                ahead.skip_space(false);
+                ahead.take(|token| token.is("#"));
+                let Some(number) = ahead.take(|token| {
+                    token.kind == TokenKind::Number || (token.kind == TokenKind::Word && token.text.len() <= 2)
+                }) else {
+                    break;
+                };
+                (end, strong, open) = (number.end(), true, 0);
+            }
+            TokenKind::Word
+                if token.text.len() <= 3 && lists::is_state_code(token.text) && (comma || line || open > 0) =>
+            {
+                (end, open) = (token.end(), 0);
+            }
+            TokenKind::Word
+                if lists::is_place(&lower) && token.is_capitalized() && (comma || line || open > 0 || strong) =>
+            {
+                (end, open) = (token.end(), 0);
+            }
+            TokenKind::Word if token.is_capitalized() => {
+                let goes_on = if open == 0 { comma } else { open_after_comma.is_some() };
+                if goes_on && !lists::is_common(&lower) {
+                    open_after_comma = Some(token.end());
+                }
+                open += 1;
+                if open > 4 {
+                    break;
+                }
+            }
+            TokenKind::Number => {
+                let digits = token.text.len();
+                if !(3..=6).contains(&digits)
+                    || !token.text.bytes().all(|b| b.is_ascii_digit())
+                    || !(open > 0 || comma || line || strong || end > cursor.at)
+                {
+                    break;
+                }
+                end = token.end();
+                let mut extension = ahead.clone();
+                if extension.take(|token| token.is("-")).is_some()
+                    && let Some(more) = extension.take(|token| token.kind == TokenKind::Number && token.text.len() == 4)
+                {
+                    end = more.end();
+                    ahead = extension;
+                }
+                (strong, open, open_after_comma) = (true, 0, None);
+            }
+            _ => break,
+        }
+        *cursor = ahead;
+    }
+    if let Some(city) = open_after_comma
+        && open > 0
+        && city > end
+    {
+        end = city;
+    }
+    (end, strong)
+}

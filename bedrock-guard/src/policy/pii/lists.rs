@@ -1,0 +1,236 @@
+//! Word lists behind the grammars of names and addresses. Sources and licences: `data/SOURCE.md`.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+type List = LazyLock<HashSet<&'static str>>;
+
+fn list(sources: &[&'static str]) -> HashSet<&'static str> {
+    sources.iter().flat_map(|source| source.split_whitespace()).collect()
+}
+
+/// Phrases, one between two commas.
+fn phrases(source: &'static str) -> HashSet<&'static str> {
+    source.split(',').map(str::trim).filter(|phrase| !phrase.is_empty()).collect()
+}
+
+static FIRST: List = LazyLock::new(|| {
+    list(&[include_str!("../../../data/first.txt"), include_str!("../../../data/first_international.txt")])
+});
+static LAST: List = LazyLock::new(|| list(&[include_str!("../../../data/last.txt")]));
+static VOCABULARY: List = LazyLock::new(|| list(&[include_str!("../../../data/vocabulary.txt"), MORE_VOCABULARY]));
+static CAPITALIZED: List = LazyLock::new(|| list(&[CALENDAR, PEOPLES, TERMS]));
+static PLACES: List = LazyLock::new(|| phrases(PLACE_NAMES));
+static ORGANIZATIONS: List = LazyLock::new(|| list(&[ORGANIZATION_WORDS]));
+static STREETS: List = LazyLock::new(|| list(&[STREET_SUFFIXES]));
+
+/// Given names, lower case.
+pub(crate) fn is_first(lower: &str) -> bool {
+    FIRST.contains(lower) || (!lower.is_ascii() && FIRST.contains(plain(lower).as_str()))
+}
+
+/// Surnames, lower case.
+pub(crate) fn is_last(lower: &str) -> bool {
+    LAST.contains(lower) || (!lower.is_ascii() && LAST.contains(plain(lower).as_str()))
+}
+
+/// Words that English writes in lower case, lower case; also their simple plurals and participles.
+pub(crate) fn is_common(lower: &str) -> bool {
+    let known = |word: &str| VOCABULARY.contains(word);
+    if known(lower) {
+        return true;
+    }
+    let stems = [
+        ("'s", ""),
+        ("’s", ""),
+        ("s", ""),
+        ("es", ""),
+        ("ies", "y"),
+        ("ed", ""),
+        ("ed", "e"),
+        ("ing", ""),
+        ("ing", "e"),
+        ("ly", ""),
+        ("er", ""),
+        ("er", "e"),
+        ("n't", ""),
+    ];
+    stems.iter().any(|(ending, instead)| {
+        lower.strip_suffix(ending).is_some_and(|stem| {
+            stem.len() >= 3
+                && (known(stem) && instead.is_empty() || !instead.is_empty() && known(&format!("{stem}{instead}")))
+        })
+    })
+}
+
+/// Days, months, peoples, languages and other words that are written with a capital but name no person.
+pub(crate) fn is_capitalized_term(lower: &str) -> bool {
+    CAPITALIZED.contains(lower)
+}
+
+/// Countries, states and large cities, lower case, one or several words.
+pub(crate) fn is_place(lower: &str) -> bool {
+    PLACES.contains(lower)
+}
+
+/// Words that make the name before them one of an organisation or a thing.
+pub(crate) fn is_organization_word(lower: &str) -> bool {
+    ORGANIZATIONS.contains(lower)
+}
+
+/// `street`, `ave`, … lower case, without a dot.
+pub(crate) fn is_street_suffix(lower: &str) -> bool {
+    STREETS.contains(lower)
+}
+
+/// Words in front of a street's own name: `rue`, `calle`, `ul`.
+pub(crate) fn is_street_prefix(lower: &str) -> bool {
+    #[rustfmt::skip]
+    const PREFIXES: &[&str] = &[
+        "rue", "avenue", "boulevard", "calle", "avenida", "plaza", "paseo", "via", "viale", "piazza", "corso", "rua",
+        "praça", "travessa", "ul", "ulica", "ulice", "aleja", "al", "allée", "place", "chemin", "impasse", "quai",
+        "carrer", "camino", "carretera", "jalan", "rúa", "cours", "strada", "largo", "vicolo", "estrada", "postboks",
+    ];
+    PREFIXES.contains(&lower)
+}
+
+/// Whether the word is a street by its own ending: `Hauptstraße`, `Storgatan`, `Koskikatu`.
+pub(crate) fn is_street_shape(lower: &str) -> bool {
+    #[rustfmt::skip]
+    const ENDINGS: &[&str] = &[
+        "straße", "strasse", "strase", "gasse", "allee", "platz", "weg", "gatan", "gata", "gate", "gaten", "vägen",
+        "vej", "veien", "vegen", "vænget", "torget", "torv", "stræde", "gade", "katu", "tie", "kuja", "polku",
+        "straat", "laan", "plein", "gracht", "kade", "steeg", "utca", "tér", "út", "vei", "veg", "väg", "gränd",
+        "backen", "stigen", "stien", "brücke", "ufer", "damm", "ring", "dreef", "singel", "tänav", "terrasse", "ská",
+        "ova ulice", "gasse", "brautt", "braut", "vangur", "götu", "vegur", "holt", "hlíð", "ovgade",
+    ];
+    ENDINGS.iter().any(|ending| lower.len() > ending.len() + 2 && lower.ends_with(ending))
+}
+
+/// Two-letter codes of the states of the United States and its post, and of the provinces of Canada and Australia.
+pub(crate) fn is_state_code(code: &str) -> bool {
+    const CODES: &str = " AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR \
+        PA RI SC SD TN TX UT VT VA WA WV WI WY DC PR GU VI AS MP AA AE AP FM MH PW AB BC MB NB NL NS NT NU ON PE QC SK YT \
+        NSW VIC QLD TAS ACT ";
+    !code.contains(' ') && CODES.split_ascii_whitespace().any(|known| known == code)
+}
+
+/// Letters without their marks, for look-ups in lists that have none.
+fn plain(lower: &str) -> String {
+    lower
+        .chars()
+        .filter(|character| !crate::scan::is_mark(*character))
+        .map(|character| match character {
+            'à' | 'á' | 'â' | 'ã' | 'ä' | 'å' | 'ā' | 'ă' | 'ą' => 'a',
+            'ç' | 'ć' | 'č' => 'c',
+            'ď' | 'đ' => 'd',
+            'è' | 'é' | 'ê' | 'ë' | 'ē' | 'ę' | 'ě' => 'e',
+            'ğ' => 'g',
+            'ì' | 'í' | 'î' | 'ï' | 'ī' | 'ı' => 'i',
+            'ł' | 'ľ' => 'l',
+            'ñ' | 'ń' | 'ň' => 'n',
+            'ò' | 'ó' | 'ô' | 'õ' | 'ö' | 'ø' | 'ő' => 'o',
+            'ř' => 'r',
+            'ś' | 'š' | 'ş' => 's',
+            'ť' | 'ţ' => 't',
+            'ù' | 'ú' | 'û' | 'ü' | 'ū' | 'ů' | 'ű' => 'u',
+            'ý' | 'ÿ' => 'y',
+            'ź' | 'ż' | 'ž' => 'z',
+            other => other,
+        })
+        .collect()
+}
+
+const CALENDAR: &str = "monday tuesday wednesday thursday friday saturday sunday mondays tuesdays wednesdays thursdays fridays saturdays sundays \
+    january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec \
+    christmas easter ramadan hanukkah thanksgiving halloween passover diwali";
+
+const PEOPLES: &str = "american americans british english englishman scottish welsh irish french german germans italian italians spanish \
+    portuguese dutch belgian swiss austrian swedish norwegian danish finnish icelandic polish czech slovak slovenian slovene hungarian \
+    romanian bulgarian greek turkish russian russians ukrainian belarusian serbian croatian bosnian albanian macedonian estonian latvian \
+    lithuanian jewish israeli arab arabic egyptian moroccan algerian tunisian libyan sudanese ethiopian kenyan nigerian ghanaian african \
+    africans asian asians european europeans indian indians pakistani bangladeshi nepalese chinese japanese korean vietnamese thai cambodian \
+    indonesian malaysian filipino australian canadian canadians mexican brazilian argentine argentinian chilean peruvian colombian \
+    venezuelan cuban haitian jamaican christian christians catholic protestant orthodox muslim muslims islamic islam hindu buddhist roman \
+    latin hebrew persian iranian iraqi syrian lebanese saudi kurdish afghan mongolian tibetan native hispanic latino caucasian soviet ottoman \
+    byzantine victorian greenlander swede dane finn norwegians scot celtic gaelic nordic scandinavian balkan caribbean";
+
+const TERMS: &str = "internet facebook twitter google microsoft apple amazon netflix youtube wikipedia ibm sony samsung intel nokia toyota honda ford \
+    bbc cnn nbc abc cbs fox fbi cia nasa nato un eu usa uk us tv dvd cd pc dna hiv aids covid gps usb html http xml api sql json pdf id ok pm am \
+    god jesus christ bible allah lord satan olympic olympics nobel oscar grammy emmy grammys oscars nfl nba mlb nhl fifa uefa linux windows \
+    android iphone ipad mac python java rust javascript excel powerpoint bot user assistant system admin administrator customer agent server \
+    client patient sender recipient yes no north south east west northern southern eastern western northeast northwest southeast southwest \
+    i mr mrs ms dr ii iii iv vi vii viii ix xi re fwd cc bcc ps fyi asap faq rsvp etc attn dob ssn visa mastercard amex email e-mail paypal";
+
+const MORE_VOCABULARY: &str = "producer orchestra pirate blink website websites email emails online guys okay hi hello hey bye please thanks \
+    dude album albums guitar guitarist singer songwriter drummer bassist actor actress director film films movie movies series episode season \
+    championship tournament league football basketball baseball hockey soccer tennis cricket rugby golf racing coach player players team \
+    teams club clubs stadium museum gallery theater theatre opera symphony concert festival university college school academy institute \
+    hospital church cathedral temple mosque palace castle bridge tower airport station railway highway river lake mountain ocean island \
+    county district province republic kingdom empire federation union parliament senate congress ministry department bureau agency commission \
+    committee council court police army navy corps regiment battalion brigade division squadron fleet war battle treaty election president \
+    minister secretary governor mayor senator congressman ambassador king queen prince princess duke earl baron bishop pope cardinal priest \
+    professor doctor captain colonel general major lieutenant sergeant admiral chairman chief executive officer manager editor author poet \
+    novelist historian philosopher scientist engineer architect lawyer judge attorney accountant analyst consultant packager operator \
+    administrator technician assistant associate representative specialist supervisor coordinator planner trainer therapist nurse surgeon \
+    physician dentist pharmacist librarian teacher lecturer statement billing address mobile fax phone telephone office desk website subject \
+    regards sincerely dear attention notice warning error section chapter figure table appendix introduction conclusion abstract summary \
+    title name date time place where when who why how what which while although because however therefore moreover furthermore meanwhile \
+    nevertheless otherwise instead perhaps maybe indeed actually basically finally initially originally previously currently recently";
+
+const PLACE_NAMES: &str = "afghanistan, albania, algeria, andorra, angola, argentina, armenia, australia, austria, azerbaijan, bahamas, bahrain, \
+    bangladesh, barbados, belarus, belgium, belize, benin, bhutan, bolivia, bosnia, botswana, brazil, brunei, bulgaria, burundi, cambodia, \
+    cameroon, canada, chile, china, colombia, congo, croatia, cuba, cyprus, czechia, denmark, djibouti, dominica, ecuador, egypt, england, \
+    eritrea, estonia, ethiopia, europe, fiji, finland, france, gabon, gambia, germany, ghana, greece, greenland, grenada, guatemala, guinea, \
+    guyana, haiti, honduras, hungary, iceland, india, indonesia, iran, iraq, ireland, israel, italy, jamaica, japan, kazakhstan, kenya, \
+    korea, kosovo, kuwait, laos, latvia, lebanon, lesotho, liberia, libya, liechtenstein, lithuania, luxembourg, madagascar, malawi, \
+    malaysia, maldives, mali, malta, mauritania, mauritius, mexico, moldova, monaco, mongolia, montenegro, morocco, mozambique, myanmar, \
+    namibia, nepal, netherlands, nicaragua, niger, nigeria, norway, oman, pakistan, palestine, panama, paraguay, peru, philippines, poland, \
+    portugal, qatar, romania, russia, rwanda, samoa, scotland, senegal, serbia, seychelles, singapore, slovakia, slovenia, somalia, spain, \
+    sudan, suriname, sweden, switzerland, syria, taiwan, tajikistan, tanzania, thailand, togo, tonga, tunisia, turkey, turkmenistan, uganda, \
+    ukraine, uruguay, uzbekistan, vanuatu, venezuela, vietnam, wales, yemen, zambia, zimbabwe, africa, asia, america, antarctica, britain, \
+    united states, united kingdom, new zealand, south africa, saudi arabia, sri lanka, costa rica, el salvador, puerto rico, south korea, \
+    north korea, czech republic, hong kong, great britain, northern ireland, united arab emirates, dominican republic, sierra leone, ivory coast, \
+    alabama, alaska, arizona, arkansas, california, colorado, connecticut, delaware, florida, georgia, hawaii, idaho, illinois, indiana, \
+    iowa, kansas, kentucky, louisiana, maine, maryland, massachusetts, michigan, minnesota, mississippi, missouri, montana, nebraska, nevada, \
+    new hampshire, new jersey, new mexico, new york, north carolina, north dakota, ohio, oklahoma, oregon, pennsylvania, rhode island, \
+    south carolina, south dakota, tennessee, texas, utah, vermont, virginia, washington, west virginia, wisconsin, wyoming, ontario, quebec, \
+    manitoba, alberta, saskatchewan, british columbia, nova scotia, new south wales, victoria, queensland, tasmania, bavaria, saxony, \
+    catalonia, andalusia, tuscany, sicily, lombardy, provence, normandy, brittany, yorkshire, cornwall, kent, essex, sussex, surrey, devon, \
+    london, paris, berlin, madrid, rome, vienna, prague, budapest, warsaw, lisbon, athens, dublin, brussels, amsterdam, stockholm, oslo, \
+    copenhagen, helsinki, moscow, kiev, kyiv, minsk, istanbul, ankara, cairo, tokyo, osaka, kyoto, beijing, shanghai, shenzhen, guangzhou, \
+    delhi, new delhi, mumbai, kolkata, chennai, bangalore, hyderabad, karachi, lahore, dhaka, bangkok, hanoi, jakarta, manila, seoul, busan, \
+    sydney, melbourne, brisbane, perth, adelaide, canberra, auckland, wellington, toronto, montreal, vancouver, ottawa, calgary, edmonton, \
+    winnipeg, chicago, los angeles, san francisco, san diego, san jose, san antonio, houston, dallas, austin, philadelphia, phoenix, boston, \
+    seattle, portland, denver, detroit, atlanta, miami, orlando, tampa, baltimore, cleveland, cincinnati, pittsburgh, milwaukee, minneapolis, \
+    st louis, kansas city, las vegas, salt lake city, new orleans, nashville, memphis, charlotte, raleigh, sacramento, oakland, buffalo, albany, \
+    rochester, manhattan, brooklyn, queens, bronx, hollywood, harlem, birmingham, manchester, liverpool, leeds, sheffield, bristol, glasgow, \
+    edinburgh, cardiff, belfast, oxford, cambridge, brighton, nottingham, leicester, southampton, newcastle, munich, hamburg, frankfurt, \
+    cologne, stuttgart, dresden, leipzig, hanover, bremen, zurich, geneva, basel, bern, milan, naples, turin, venice, florence, genoa, bologna, \
+    barcelona, valencia, seville, bilbao, granada, porto, lyon, marseille, nice, toulouse, bordeaux, lille, strasbourg, rotterdam, antwerp, \
+    krakow, gdansk, bucharest, sofia, belgrade, zagreb, riga, vilnius, tallinn, nairobi, lagos, accra, johannesburg, cape town, casablanca, \
+    tunis, baghdad, tehran, riyadh, dubai, doha, jerusalem, tel aviv, beirut, damascus, havana, bogota, lima, santiago, buenos aires, sao paulo, \
+    rio de janeiro, brasilia, caracas, quito, montevideo, mexico city, guadalajara, jordan, chad, georgia, mesa, dakar, kabul, hiroshima, \
+    nagasaki, waterloo, hampton, windsor, richmond, lincoln, columbus, jackson, madison, carolina, dakota, jersey, hampshire, mediterranean, \
+    atlantic, pacific, arctic, caribbean, himalayas, alps, danube, rhine, thames, nile, amazon, mississippi river, broadway, wall street, \
+    white house, capitol hill, silicon valley, middle east, latin america, north america, south america, central america";
+
+const ORGANIZATION_WORDS: &str = "inc inc. corp corp. corporation company co ltd llc plc gmbh ag sa nv bv limited group holdings partners associates \
+    industries enterprises systems technologies technology solutions services software bank trust fund foundation institute institution university \
+    college school academy hospital clinic church cathedral museum gallery theater theatre orchestra band records recordings studios pictures \
+    entertainment productions press publishing books magazine newspaper times post herald tribune journal gazette news radio television network \
+    airlines airways railway railroad motors automotive pharmaceuticals laboratories labs energy oil gas electric power airport station stadium \
+    arena park gardens center centre hall house hotel inn resort restaurant cafe bar pub club fc afc united rovers athletic association federation \
+    league union society committee council commission agency department ministry office bureau court police army navy force corps regiment division \
+    party government parliament congress senate republic kingdom empire county city town village district province island islands river lake mountain \
+    mount valley bay beach creek canyon desert forest bridge tower castle palace temple mosque street st road rd avenue ave boulevard blvd lane ln \
+    drive court square plaza highway award awards prize cup championship championships tournament open festival games series act bill treaty \
+    agreement convention conference project program programme system theory theorem law effect syndrome disease test method algorithm \
+    novel song songs album film movie show tales hockey football rugby basketball baseball country concert century war wars battle era dynasty \
+    magazine cars airbus boeing missile railways university's museum's";
+
+const STREET_SUFFIXES: &str = "street st avenue ave av road rd boulevard blvd lane ln drive dr court ct circle cir place pl square sq terrace ter way \
+    parkway pkwy highway hwy trail trl loop crescent cres close grove gardens mews row walk alley aly plaza plz turnpike tpke expressway expwy \
+    crossing xing path pike ridge view vista hill heights heights point pointe parade esplanade promenade quay rise green croft drove wharf \
+    streets roads avenues courts coves cove parks park meadow meadows mill mills run pass passage island islands extension extensions extn \
+    freeway fwy junction jct knoll landing manor mount orchard oval shore shores spring springs summit valley villas yard bypass";

@@ -1,0 +1,461 @@
+//! Names of persons: a grammar of capitalised words, with lists of names, of words that are none, and cue words.
+//!
+//! Titles (`Dr`, `Mrs`) are not part of a name, as in the service. Names of organisations, places and streets are left
+//! alone where a word beside them gives them away. What the lists do not know is found with a cue before it ("my name
+//! is …"), by the endings of surnames, or as two unknown capitalised words in a row; single unknown words are missed.
+
+use std::cell::Cell;
+
+use bedrock_core::GuardrailPiiEntityType as Kind;
+
+use super::{kind_index, lists};
+use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window};
+
+/// Words of the longest name.
+const MAX_WORDS: usize = 5;
+
+#[rustfmt::skip]
+const TITLES: &[&str] = &[
+    "mr", "mrs", "ms", "miss", "mx", "dr", "prof", "professor", "sir", "madam", "lady", "lord", "dame", "rev",
+    "reverend", "father", "sister", "captain", "capt", "sgt", "sergeant", "lt", "lieutenant", "col", "colonel", "gen",
+    "general", "president", "senator", "sen", "rep", "governor", "gov", "judge", "justice", "doctor", "herr", "frau",
+    "monsieur", "madame", "mme", "señor", "señora", "don", "doña", "uncle", "aunt", "aunty", "hon", "inspector",
+    "detective", "officer", "nurse", "coach", "chancellor", "minister", "secretary", "ambassador", "bishop", "pope",
+    "saint", "master", "mister", "major", "admiral", "sheikh", "imam", "rabbi",
+];
+
+/// Words inside a name that are written small.
+#[rustfmt::skip]
+const PARTICLES: &[&str] = &[
+    "de", "da", "di", "del", "della", "der", "den", "van", "von", "vom", "zu", "la", "le", "du", "dos", "das", "do",
+    "bin", "ibn", "al", "el", "ter", "ten", "af", "av", "st", "y",
+];
+
+/// Right before a name, and hardly before anything else with a capital.
+#[rustfmt::skip]
+const STRONG_CUES: &[&str] = &[
+    "name is", "name's", "name:", "names:", "names are", "call me", "calls me", "called me", "dear", "regards,",
+    "sincerely,", "cheers,", "thanks,", "signed", "signed,", "speak to", "speak with", "talk to", "named him",
+    "named her", "is named", "was named", "attn:", "attention:", "attn", "partner's name", "account name", "contact:",
+    "cardholder:", "holder:", "patient:", "customer:", "client:", "author:", "born", "name on the account?",
+    "your name?", "last name?", "first name?", "account? user:", "cc:", "from:", "to:", "name", "ask for", "named",
+    "everyone calls me", "people call me",
+];
+
+/// Before names, but before other things too.
+#[rustfmt::skip]
+const WEAK_CUES: &[&str] = &[
+    "hi", "hi,", "hello", "hello,", "hey", "hey,", "i'm", "i’m", "i am", "this is", "by", "with", "from", "met", "and",
+    "his wife", "her husband", "my wife", "my husband", "my son", "my daughter", "my brother", "my sister",
+    "my friend", "my boss", "my mother", "my father", "my kid", "my partner", "my colleague", "friend", "wife",
+    "husband", "son", "daughter", "brother", "sister", "mother", "father", "cousin", "nephew", "niece", "colleague",
+    "thank you,", "thanks", "actor", "actress", "singer", "author", "writer", "director", "producer", "coach",
+    "player", "starring", "directed by", "written by", "novelist", "poet", "composer", "married", "and with", "asked",
+    "told", "heard", "saw", "that", "ex-zombie", "is", "than early", "of", "him", "founders:", "me,",
+];
+
+/// After a person's name, and seldom after a place's or a thing's.
+#[rustfmt::skip]
+const PERSON_VERBS: &[&str] = &[
+    "said", "says", "told", "asked", "asks", "replied", "wrote", "writes", "shouted", "whispered", "smiled", "laughed",
+    "thinks", "thought", "believes", "knows", "knew", "wants", "wanted", "likes", "liked", "loves", "loved", "lives",
+    "lived", "died", "married", "spent", "began", "walked", "sat", "stood", "went", "came", "has", "had", "is", "was",
+    "will", "speaks", "sings", "sang", "plays", "just", "who", "gave", "explained", "joined", "moved", "works",
+    "worked", "called", "speak", "shot", "and",
+];
+
+/// Finds names.
+#[derive(Debug)]
+pub(crate) struct NameRecognizer {
+    threshold: f32,
+    kind: u8,
+}
+
+/// A word of a possible name and what the lists say of it.
+#[derive(Debug)]
+struct Part<'t> {
+    /// Without a possessive ending.
+    text: &'t str,
+    end: usize,
+    /// End of the token with its possessive ending.
+    token_end: usize,
+    possessive: bool,
+    initial: bool,
+    particle: bool,
+    first: bool,
+    last: bool,
+    /// An ordinary word, or one that is always written with a capital.
+    common: bool,
+    place: bool,
+    /// Ends as surnames of many languages do.
+    shape: bool,
+    /// Has letters that English lacks.
+    foreign: bool,
+    capitals: bool,
+}
+
+impl Part<'_> {
+    fn known(&self) -> bool {
+        self.first || self.last || self.shape
+    }
+}
+
+impl NameRecognizer {
+    pub(crate) fn new(threshold: f32) -> Self {
+        Self { threshold, kind: kind_index(&Kind::Name) }
+    }
+}
+
+impl Recognizer for NameRecognizer {
+    fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
+        let touched = Cell::new(false);
+        let mut at = from;
+        loop {
+            let Some(token) = Cursor::new(&window, at, &touched).peek() else { return at };
+            let name = if token.kind == TokenKind::Word { parse(&window, token, &touched) } else { None };
+            if touched.get() {
+                return at;
+            }
+            at = token.end();
+            if let Some((end, score)) = name
+                && score >= self.threshold
+            {
+                found.push(Candidate { span: token.start..end, label: Label::Pii(self.kind), score: score.min(0.95) });
+                at = end;
+            }
+        }
+    }
+}
+
+/// Reads a name that begins with `first`: its end and its score.
+fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
+    let left = window.look_behind(first.start, 40);
+    if !first.is_capitalized() {
+        return uncapitalized(window, first, left, touched);
+    }
+    let left = left.to_lowercase();
+    let left = left.trim_end_matches([' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r', '\t', '>']);
+    // The word before, if only blanks or a dot are between.
+    let previous = left.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let titled = TITLES.contains(&previous);
+    let previous_raw = raw_previous(window, first.start);
+    let after_capital = previous_raw.is_some_and(|word| word.chars().next().is_some_and(char::is_uppercase)) && !titled;
+
+    let parts = run(window, first, touched);
+    let head = &parts[0];
+    // "Dear", "The", "Mr": not part of a name.
+    if TITLES.contains(&head.text.to_lowercase().as_str()) && !titled && (head.common || !head.last) {
+        return None;
+    }
+    let surname_first = head.last && parts.len() > 1 && parts[1].first;
+    if head.common && !head.first && !titled && !surname_first {
+        return None;
+    }
+    let mut length = parts.len();
+    // A run ends before a word that cannot be part of a name.
+    for (index, part) in parts.iter().enumerate().skip(1) {
+        if part.common && !part.initial && !part.particle && (!part.last || is_organization(part)) {
+            length = index;
+            break;
+        }
+    }
+    while length > 1 && parts[length - 1].particle {
+        length -= 1;
+    }
+    // The words that the name itself is judged by.
+    let words: Vec<&Part<'_>> = parts[..length].iter().filter(|part| !part.particle && !part.initial).collect();
+    let tail = &parts[length - 1];
+    let (follows, next) = next_word(window, tail.token_end, touched);
+    if let Some(next) = &next
+        && follows == Follows::Blank
+        && next.chars().next().is_some_and(char::is_uppercase)
+        && (lists::is_organization_word(&next.to_lowercase()) || lists::is_street_suffix(&next.to_lowercase()))
+        && !titled
+    {
+        return None;
+    }
+    if parts.iter().take(length).any(is_organization) && !titled {
+        return None;
+    }
+    let joined = parts[..length].iter().map(|part| part.text.to_lowercase()).collect::<Vec<_>>().join(" ");
+    if lists::is_place(&joined) && !titled {
+        return None;
+    }
+    let capitals = words.iter().all(|word| word.capitals && word.text.chars().count() > 1);
+    let known_words = words.iter().filter(|word| word.known()).count();
+
+    let mut score: f32 = match words.as_slice() {
+        [] => return None,
+        [only] => {
+            let initials = parts[..length].iter().any(|part| part.initial);
+            if initials && (only.known() || only.foreign) {
+                0.75
+            } else if only.first && !only.common && !only.place {
+                0.6
+            } else if only.common || only.place {
+                0.15
+            } else if only.last && only.shape {
+                0.4
+            } else if only.last || only.shape || only.foreign {
+                0.35
+            } else {
+                0.2
+            }
+        }
+        [head, .., tail] => {
+            let doubtful = words.iter().filter(|word| word.common || word.place).count();
+            if head.first && (tail.last || tail.shape) {
+                0.9 - 0.2 * doubtful as f32
+            } else if head.first && !tail.place {
+                0.8 - 0.25 * doubtful as f32
+            } else if (tail.last || tail.shape) && !head.place {
+                0.65 - 0.2 * doubtful as f32
+            } else if known_words > 0 {
+                0.5 - 0.15 * doubtful as f32
+            } else if words.iter().any(|word| word.foreign) {
+                0.55 - 0.2 * doubtful as f32
+            } else {
+                0.45 - 0.2 * doubtful as f32
+            }
+        }
+    };
+    let certain = !words[0].common || words[0].first;
+    if titled {
+        score = score.max(0.9);
+    } else if certain && ends_with_any(left, STRONG_CUES) {
+        score = if words.iter().all(|word| word.common) { score + 0.2 } else { (score + 0.45).max(0.7) };
+    } else if certain && !words[0].common && ends_with_any(left, WEAK_CUES) {
+        score += if words.len() == 1 && !words[0].known() { 0.1 } else { 0.2 };
+    }
+    if tail.possessive && !tail.common && !tail.place {
+        score += 0.1;
+    }
+    match (follows, next.as_deref()) {
+        (Follows::Blank, Some(word)) if PERSON_VERBS.contains(&word) => {
+            score += if words[0].known() || words[0].foreign { 0.15 } else { 0.1 }
+        }
+        (Follows::Blank, Some(word)) if word.chars().next().is_some_and(char::is_uppercase) => score -= 0.2,
+        (Follows::Colon, _) if left.is_empty() || raw_line_start(window, first.start) => score += 0.2,
+        (Follows::Possessive, _) => {}
+        _ => {}
+    }
+    if previous == "the" || previous == "a" || previous == "an" {
+        score -= 0.4;
+    } else if after_capital && !previous_raw.is_some_and(|word| is_sentence_word(window, word, first.start)) {
+        score -= 0.25;
+    } else if matches!(previous, "in" | "at" | "near" | "to" | "through" | "across") {
+        score -= if words.len() == 1 { 0.2 } else { 0.1 };
+    }
+    if capitals {
+        score -= 0.2;
+    }
+    Some((tail.end, score))
+}
+
+/// A name in small letters: only right behind "my name is" and its like, and only words that English has no other use for.
+fn uncapitalized(window: &Window<'_>, first: Token<'_>, left: &str, touched: &Cell<bool>) -> Option<(usize, f32)> {
+    if !left.ends_with(' ') || !left.is_char_boundary(left.len()) {
+        return None;
+    }
+    let cued = |left: &str| {
+        [
+            "name is ",
+            "name: ",
+            "call me ",
+            "name's ",
+            "named him ",
+            "named her ",
+            "mr. ",
+            "mrs. ",
+            "ms. ",
+            "dr. ",
+            "mr ",
+            "mrs ",
+            "name? ",
+        ]
+        .iter()
+        .any(|cue| {
+            left.len() >= cue.len()
+                && left.is_char_boundary(left.len() - cue.len())
+                && left[left.len() - cue.len()..].eq_ignore_ascii_case(cue)
+        })
+    };
+    if !cued(left) || lists::is_common(&first.text.to_lowercase()) || first.text.chars().count() < 2 {
+        return None;
+    }
+    let mut cursor = Cursor::new(window, first.end(), touched);
+    let mut end = first.start + strip_possessive(first.text).len();
+    let mut score = 0.7;
+    // A second word, if the lists know it or it is no English word.
+    if end == first.end()
+        && cursor.take(|token| token.text == " ").is_some()
+        && let Some(second) = cursor.take(|token| token.kind == TokenKind::Word)
+    {
+        let lower = second.text.to_lowercase();
+        let word = strip_possessive(&lower);
+        if lists::is_last(word) || !lists::is_common(word) {
+            end = second.start + strip_possessive(second.text).len();
+            score = 0.8;
+        }
+    }
+    Some((end, score))
+}
+
+fn strip_possessive(word: &str) -> &str {
+    word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(word)
+}
+
+/// Capitalised words, initials and particles in a row.
+fn run<'t>(window: &Window<'t>, first: Token<'t>, touched: &Cell<bool>) -> Vec<Part<'t>> {
+    let mut cursor = Cursor::new(window, first.end(), touched);
+    let mut parts = vec![part(first)];
+    while parts.len() < MAX_WORDS + 2 {
+        let last = parts.last_mut().expect("has the first word");
+        if last.possessive {
+            break;
+        }
+        if last.initial {
+            let dot = cursor.take(|token| token.is("."));
+            last.end = dot.map_or(last.end, |dot| dot.end());
+            last.token_end = last.end;
+        }
+        let mut ahead = cursor.clone();
+        if ahead.take(|token| token.kind == TokenKind::Blank && token.text.chars().count() == 1).is_none() {
+            break;
+        }
+        let Some(token) = ahead.take(|token| token.kind == TokenKind::Word) else { break };
+        if token.is_capitalized() {
+            parts.push(part(token));
+        } else if PARTICLES.contains(&token.text) && particle_continues(&ahead) {
+            parts.push(Part { particle: true, common: false, first: false, last: false, ..part(token) });
+        } else {
+            break;
+        }
+        cursor = ahead;
+    }
+    parts
+}
+
+/// Whether a capitalised word follows a particle, maybe after another one ("van der Berg").
+fn particle_continues(cursor: &Cursor<'_, '_>) -> bool {
+    let mut ahead = cursor.clone();
+    for _ in 0..2 {
+        if ahead.take(|token| token.text == " ").is_none() {
+            return false;
+        }
+        match ahead.next() {
+            Some(token) if token.is_capitalized() => return true,
+            Some(token) if PARTICLES.contains(&token.text) => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn part<'t>(token: Token<'t>) -> Part<'t> {
+    let text = strip_possessive(token.text);
+    let lower = text.to_lowercase();
+    let pieces = || lower.split('-');
+    let letters = text.chars().count();
+    let initial = letters == 1 && text.chars().all(char::is_uppercase) && text != "I";
+    Part {
+        text,
+        end: token.start + text.len(),
+        token_end: token.end(),
+        possessive: text.len() < token.text.len(),
+        initial,
+        particle: false,
+        first: lists::is_first(&lower) || pieces().all(|piece| piece.len() > 1 && lists::is_first(piece)),
+        last: lists::is_last(&lower) || lists::is_last(&lower.replace('\'', "")) || pieces().all(lists::is_last),
+        common: lists::is_common(&lower) || lists::is_capitalized_term(&lower) || is_contraction(&lower),
+        place: lists::is_place(&lower),
+        shape: surname_shape(&lower),
+        foreign: text.chars().any(|c| !c.is_ascii() && c.is_alphabetic()),
+        capitals: text.chars().all(|c| c.is_uppercase() || !c.is_alphabetic()),
+    }
+}
+
+/// `i'm`, `they've`, `don't`.
+fn is_contraction(lower: &str) -> bool {
+    lower.split_once(['\'', '’']).is_some_and(|(word, ending)| {
+        matches!(ending, "m" | "re" | "ve" | "ll" | "d" | "t" | "s")
+            && (word.len() <= 1 || ending == "t" || lists::is_common(word))
+    })
+}
+
+/// Endings of surnames in several languages. Endings that ordinary words have too (`-er`, `-man`) are left out.
+fn surname_shape(lower: &str) -> bool {
+    #[rustfmt::skip]
+    const ENDINGS: &[&str] = &[
+        "sson", "ssen", "nsen", "rsen", "lsen", "dsen", "tsen", "ová", "ova", "eva", "ev", "ov", "ović", "ovic",
+        "ević", "evic", "ić", "ich", "enko", "chuk", "czyk", "ska", "ski", "sky", "skaya", "skaia", "wicz", "dóttir",
+        "dottir", "ález", "ez", "ínez", "escu", "eanu", "oglu", "oğlu", "yan", "ian", "opoulos", "akis", "idis",
+        "idou", "adze", "shvili", "inen", "ainen", "onen", "poulos", "etti", "elli", "ini", "ucci", "acci", "aux",
+        "eau", "moto", "mura", "yama", "shima", "kawa", "gawa", "shita", "saki", "hara", "bauer", "meyer", "meier",
+        "maier", "mann", "berg", "stein", "hoff", "huber", "vich", "vitch", "quist", "qvist", "ström", "gren", "lund",
+        "blad", "ström", "strom", "dahl", "gaard", "quez", "uez", "kov", "ný", "ský", "čík", "ák", "ík", "nyi", "ffy",
+        "ényi", "ássy", "ács", "ész", "ész", "wala", "singh", "hout", "stra", "sma", "huis", "veld",
+    ];
+    lower.chars().count() >= 5 && ENDINGS.iter().any(|ending| lower.len() > ending.len() + 2 && lower.ends_with(ending))
+}
+
+fn is_organization(part: &Part<'_>) -> bool {
+    let lower = part.text.to_lowercase();
+    lists::is_organization_word(&lower) && (part.common || !part.first)
+}
+
+fn ends_with_any(left: &str, cues: &[&str]) -> bool {
+    cues.iter().any(|cue| {
+        left.strip_suffix(cue)
+            .is_some_and(|before| before.chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '\''))
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    Blank,
+    Colon,
+    Possessive,
+    Other,
+}
+
+/// What stands right behind byte `at`: a blank and a word, a colon, or something else.
+fn next_word(window: &Window<'_>, at: usize, touched: &Cell<bool>) -> (Follows, Option<String>) {
+    let mut cursor = Cursor::new(window, at, touched);
+    match cursor.next() {
+        Some(token) if token.kind == TokenKind::Blank => {
+            let word = cursor.next().filter(|token| token.kind == TokenKind::Word);
+            (Follows::Blank, word.map(|word| word.text.to_owned()))
+        }
+        Some(token) if token.is(":") => (Follows::Colon, None),
+        Some(token) if token.is("'") || token.is("’") => (Follows::Possessive, None),
+        _ => (Follows::Other, None),
+    }
+}
+
+/// The word before byte `at` on the same line, if blanks alone are between.
+fn raw_previous<'t>(window: &Window<'t>, at: usize) -> Option<&'t str> {
+    let left = window.look_behind(at, 40);
+    let trimmed = left.trim_end_matches([' ', '\u{a0}']);
+    if trimmed.len() == left.len() {
+        return None;
+    }
+    let word = trimmed.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    (!word.is_empty()).then_some(word)
+}
+
+/// Whether `at` begins a line.
+fn raw_line_start(window: &Window<'_>, at: usize) -> bool {
+    let left = window.look_behind(at, 8);
+    left.trim_end_matches([' ', '"', '*', '>', '-']).chars().next_back().is_none_or(|c| c == '\n')
+}
+
+/// Whether the capital of the word before comes from its place at the start of a sentence ("Is", "Hi", "Dear").
+fn is_sentence_word(window: &Window<'_>, word: &str, at: usize) -> bool {
+    let left = window.look_behind(at, 80);
+    let Some(start) = left.rfind(word) else { return false };
+    let before = left[..start].trim_end();
+    let begins =
+        before.is_empty() || before.ends_with(['.', '!', '?', ':', '\n', '"', '“', '”', ')', '>', '-', '–', ';']);
+    begins && lists::is_common(&word.to_lowercase())
+}

@@ -1,0 +1,48 @@
+//! The guardrail's own patterns, and the masks that stand in a text already.
+
+use std::fmt::Write as _;
+
+use crate::pattern::{Next, Pattern, PatternError};
+use crate::scan::{Candidate, Label, Recognizer, Window};
+
+/// Finds the matches of one pattern, without overlaps, leftmost first.
+#[derive(Debug)]
+pub(crate) struct RegexRecognizer {
+    pattern: Pattern,
+    label: Label,
+}
+
+impl RegexRecognizer {
+    /// A pattern of the guardrail, with the full Unicode meaning of its classes.
+    pub(crate) fn new(pattern: &str, label: Label) -> Result<Self, PatternError> {
+        Ok(Self { pattern: Pattern::new(pattern)?, label })
+    }
+
+    /// Masks with these names: `{EMAIL}`. They are found so that nothing inside a mask is taken for anything else, and
+    /// masked text that is masked again stays the same.
+    pub(crate) fn masks<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, PatternError> {
+        let mut pattern = String::from(r"\{(?:");
+        for (index, name) in names.into_iter().enumerate() {
+            let _ = write!(pattern, "{}{}", if index == 0 { "" } else { "|" }, ::regex::escape(name));
+        }
+        pattern.push_str(r")\}");
+        Ok(Self { pattern: Pattern::new(&pattern)?, label: Label::Mask })
+    }
+}
+
+impl Recognizer for RegexRecognizer {
+    fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
+        let mut at = from;
+        loop {
+            match self.pattern.next(window, at) {
+                Next::Frontier(frontier) => return frontier,
+                Next::Match(span) => {
+                    at = span.end;
+                    // A mask outranks whatever would be found inside it.
+                    let score = if self.label == Label::Mask { 2.0 } else { 1.0 };
+                    found.push(Candidate { span, label: self.label, score });
+                }
+            }
+        }
+    }
+}
