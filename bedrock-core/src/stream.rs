@@ -17,9 +17,11 @@ use crate::usage::{ConverseMetrics, TokenUsage};
 use crate::wire::Blob;
 
 mod collect;
+mod own;
 mod split;
 
 pub use collect::{Collector, ProtocolViolation, collect};
+pub use own::converse_stream_owned;
 
 /// One event of a stream. The service's shape `ConverseStreamOutput` has exceptions among its members; here they are the `Err`
 /// items of an [`EventStream`](crate::EventStream).

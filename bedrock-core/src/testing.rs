@@ -18,6 +18,7 @@ mod check;
 mod embedder;
 mod judge;
 mod script;
+mod sink;
 
 pub use check::{
     check_chat_model, check_classifier, check_embedding_model, check_guardrail, check_reranker, check_retriever,
@@ -25,6 +26,7 @@ pub use check::{
 pub use embedder::HashEmbedder;
 pub use judge::{KeywordClassifier, ListRetriever, OverlapReranker, WordGuardrail};
 pub use script::{Chunking, Reply, ScriptedModel};
+pub use sink::RecordingSink;
 
 /// Lower-case words of a text: runs of letters and digits.
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {
