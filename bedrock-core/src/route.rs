@@ -9,6 +9,8 @@ use crate::inference::{ConverseRequest, ConverseResponse};
 use crate::model::{BoxFuture, ChatModel, EventStream};
 use crate::retry::begun;
 
+type Choice = Arc<dyn ChatModel>;
+
 /// A chat model that chooses another by the request's `modelId`.
 ///
 /// An id may have several models. The first is asked; if it fails in a way that may pass
@@ -16,8 +18,8 @@ use crate::retry::begun;
 /// model gets the request as it is.
 #[derive(Default, Clone)]
 pub struct Routed {
-    routes: BTreeMap<String, Vec<Arc<dyn ChatModel>>>,
-    default: Vec<Arc<dyn ChatModel>>,
+    routes: BTreeMap<String, Vec<Choice>>,
+    default: Vec<Choice>,
 }
 
 impl Routed {
@@ -43,7 +45,7 @@ impl Routed {
         self.routes.keys().map(String::as_str)
     }
 
-    fn models(&self, model_id: &str) -> Result<(&Arc<dyn ChatModel>, &[Arc<dyn ChatModel>]), Error> {
+    fn models(&self, model_id: &str) -> Result<(&Choice, &[Choice]), Error> {
         self.routes
             .get(model_id)
             .unwrap_or(&self.default)
