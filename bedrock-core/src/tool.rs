@@ -35,7 +35,7 @@ pub struct ToolConfiguration {
     pub tool_choice: Option<ToolChoice>,
 }
 
-/// One entry of [`ToolConfiguration::tools`]. The service calls this shape `Tool`, a name that the [trait](crate::Tool) has here.
+/// One entry of [`ToolConfiguration::tools`]. The service calls this shape `Tool`; that name is kept free for what runs a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
