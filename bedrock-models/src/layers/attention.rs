@@ -107,22 +107,28 @@ impl Attention {
             });
             return Tensor::cat(rows.collect(), 0);
         };
-        let width = self.heads.keys * self.heads.dim;
         let (queries, keys, values) = (run::flex(queries), run::flex(keys), run::flex(values));
+        let mut writes = Vec::new();
         for (sequence, cache) in sequences.iter().zip(caches.iter_mut()) {
             if matches!(cache, LayerCache::Empty) {
                 **cache = LayerCache::Pages(Vec::new());
             }
             let LayerCache::Pages(pages) = &mut **cache else { panic!("a cache of another device") };
-            for token in 0..sequence.tokens {
-                let (row, position) = (sequence.first_row + token, sequence.position + token);
-                if position / PAGE == pages.len() {
-                    pages.push(Page::new(self.heads));
-                }
-                let (key, value) = (&run::values(&keys)[row * width..], &run::values(&values)[row * width..]);
-                pages[position / PAGE].write(self.heads, position % PAGE, &key[..width], &value[..width]);
+            let end = sequence.position + sequence.tokens;
+            while pages.len() * PAGE < end {
+                pages.push(Page::new(self.heads));
+            }
+            for (index, page) in pages.iter_mut().enumerate().skip(sequence.position / PAGE) {
+                let positions = sequence.position.max(index * PAGE)..end.min((index + 1) * PAGE);
+                writes.push(kernel::Write {
+                    page,
+                    slot: positions.start % PAGE,
+                    row: sequence.first_row + positions.start - sequence.position,
+                    rows: positions.len(),
+                });
             }
         }
+        kernel::write(pool, self.heads, run::values(&keys), run::values(&values), writes);
         let spans: Vec<Span<'_>> = sequences
             .iter()
             .zip(caches.iter())
