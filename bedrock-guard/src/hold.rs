@@ -81,7 +81,7 @@ impl<'s> Hold<'s> {
 
     fn step(&mut self, complete: bool) -> Released {
         self.fresh = 0;
-        let window = Window { text: &self.window, complete };
+        let window = Window { complete, ..Window::growing(&self.window) };
         let mut safe = self.side.detector().advance(window, &mut self.frontiers, &mut self.pending);
         if complete {
             safe = self.window.len();

@@ -215,7 +215,7 @@ mod tests {
             let complete = taken == ends.len();
             // The last scan of a stream knows that it is the last only after the last piece.
             for complete in if complete { &[false, true][..] } else { &[false][..] } {
-                let window = Window { text: &text[..ends[taken - 1]], complete: *complete };
+                let window = Window { complete: *complete, ..Window::growing(&text[..ends[taken - 1]]) };
                 loop {
                     match pattern.next(window, from) {
                         Next::Match(range) => {
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn only_what_can_still_match_is_held_back() {
         let pattern = Pattern::new(r"key-[0-9]{4}").unwrap();
-        let frontier = |text| pattern.next(Window { text, complete: false }, 0);
+        let frontier = |text| pattern.next(Window::growing(text), 0);
         assert_eq!(frontier("no such thing"), Next::Frontier(13));
         assert_eq!(frontier("the ke"), Next::Frontier(4));
         assert_eq!(frontier("the key-12"), Next::Frontier(4));

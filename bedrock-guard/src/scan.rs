@@ -26,12 +26,39 @@ pub(crate) struct Window<'t> {
     pub(crate) text: &'t str,
     /// Whether no more text will come.
     pub(crate) complete: bool,
+    /// Signs that the text has (see [`signs`]), or all where nobody has counted.
+    pub(crate) signs: u8,
+}
+
+/// Signs without which some kinds of data cannot be, as bits: one pass over a text spares most searches in prose.
+pub(crate) mod signs {
+    pub(crate) const DIGIT: u8 = 1;
+    pub(crate) const AT: u8 = 2;
+    pub(crate) const DOT: u8 = 4;
+    pub(crate) const COLON: u8 = 8;
+    pub(crate) const HYPHEN: u8 = 16;
+
+    pub(crate) fn of(text: &str) -> u8 {
+        text.bytes().fold(0, |signs, byte| {
+            signs
+                | u8::from(byte.is_ascii_digit())
+                | u8::from(byte == b'@') << 1
+                | u8::from(byte == b'.') << 2
+                | u8::from(byte == b':') << 3
+                | u8::from(byte == b'-') << 4
+        })
+    }
 }
 
 impl<'t> Window<'t> {
     /// A whole text.
     pub(crate) fn whole(text: &'t str) -> Self {
-        Self { text, complete: true }
+        Self { text, complete: true, signs: signs::of(text) }
+    }
+
+    /// A text that may go on.
+    pub(crate) fn growing(text: &'t str) -> Self {
+        Self { text, complete: false, signs: u8::MAX }
     }
 
     /// The character before byte `at`.
@@ -262,7 +289,7 @@ mod tests {
         for (text, complete, touches) in
             [("ab", false, true), ("ab", true, false), ("ab c", false, false), ("ab'", false, true), ("", false, true)]
         {
-            let (window, touched) = (Window { text, complete }, Cell::new(false));
+            let (window, touched) = (Window { complete, ..Window::growing(text) }, Cell::new(false));
             Cursor::new(&window, 0, &touched).peek();
             assert_eq!(touched.get(), touches, "{text:?} {complete}");
         }

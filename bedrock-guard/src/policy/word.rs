@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn only_the_beginning_of_a_word_is_held_back() {
         let words = WordRecognizer::new([("project x", Label::Profanity)]).unwrap();
-        let frontier = |text| words.scan(Window { text, complete: false }, 0, &mut Vec::new());
+        let frontier = |text| words.scan(Window::growing(text), 0, &mut Vec::new());
         assert_eq!(frontier("the project"), 4);
         assert_eq!(frontier("the project "), 4);
         assert_eq!(frontier("the project y"), 13);

@@ -35,6 +35,7 @@ pub(crate) struct AddressRecognizer {
 
 impl AddressRecognizer {
     pub(crate) fn new(threshold: f32) -> Self {
+        lists::prepare();
         Self { threshold, kind: kind_index(&Kind::Address), cues: Cues::new(ADDRESS_CUES) }
     }
 }
@@ -79,8 +80,10 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
         TokenKind::Word => {
             if first.text.eq_ignore_ascii_case("corner") {
                 corner(cursor)?
-            } else {
+            } else if first.is_capitalized() || lists::is_street_prefix(first.text) {
                 street_first(first, cursor)?
+            } else {
+                return None;
             }
         }
         _ => return None,
@@ -156,6 +159,19 @@ fn number_first(mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
                     best = Some((token.end(), 0.75));
                 }
             } else {
+                if street
+                    && matches!(
+                        lower.as_str(),
+                        "de" | "la" | "du" | "des" | "le" | "do" | "da" | "dos" | "del" | "di" | "der"
+                    )
+                {
+                    words += 1;
+                    cursor = ahead;
+                    if !cursor.skip_space(false) {
+                        break;
+                    }
+                    continue;
+                }
                 small += 1;
                 if small > 3 || lists::is_common(&lower) && small > 1 {
                     break;
@@ -203,9 +219,6 @@ fn is_plain_suffix(lower: &str) -> bool {
 fn street_first(first: Token<'_>, mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
     let lower = first.text.to_lowercase();
     let prefix = lists::is_street_prefix(&lower);
-    if !first.is_capitalized() && !prefix {
-        return None;
-    }
     let mut street = lists::is_street_shape(&lower) || prefix;
     let mut words = 1;
     let mut capitals = usize::from(!prefix);
@@ -284,17 +297,21 @@ fn corner(mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
 fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
     let mut end = cursor.at;
     let mut strong = false;
+    // A state or a place that is known, after which a bare postcode may stand.
+    let mut placed = false;
     // Capitalised words that belong to the address only if something surer follows.
     let mut open = 0;
     let mut open_after_comma = None;
     for _ in 0..MAX_TAIL {
         let mut ahead = cursor.clone();
         let (mut comma, mut line, mut any) = (false, false, false);
-        for _ in 0..5 {
+        for _ in 0..8 {
             match ahead.peek() {
                 Some(token) if token.kind == TokenKind::Blank => {}
                 Some(token) if token.kind == TokenKind::Break && token.text.matches('\n').count() <= 2 => line = true,
                 Some(token) if token.is(",") => comma = true,
+                // Quoted mail.
+                Some(token) if line && matches!(token.text, ">" | "|" | "*" | "?") => {}
                 _ => break,
             }
             any = true;
@@ -320,12 +337,12 @@ fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
             TokenKind::Word
                 if token.text.len() <= 3 && lists::is_state_code(token.text) && (comma || line || open > 0) =>
             {
-                (end, open) = (token.end(), 0);
+                (end, open, placed) = (token.end(), 0, true);
             }
             TokenKind::Word
                 if lists::is_place(&lower) && token.is_capitalized() && (comma || line || open > 0 || strong) =>
             {
-                (end, open) = (token.end(), 0);
+                (end, open, placed) = (token.end(), 0, true);
             }
             TokenKind::Word if token.is_capitalized() => {
                 let goes_on = if open == 0 { comma } else { open_after_comma.is_some() };
@@ -341,7 +358,7 @@ fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
                 let digits = token.text.len();
                 if !(3..=6).contains(&digits)
                     || !token.text.bytes().all(|b| b.is_ascii_digit())
-                    || !(open > 0 || comma || line || strong || end > cursor.at)
+                    || !(open > 0 || comma || line || strong || placed)
                 {
                     break;
                 }

@@ -1,16 +1,39 @@
 //! Word lists behind the grammars of names and addresses. Sources and licences: `data/SOURCE.md`.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
-type List = LazyLock<HashSet<&'static str>>;
+type Set = HashSet<&'static str, BuildHasherDefault<Fnv>>;
+type List = LazyLock<Set>;
 
-fn list(sources: &[&'static str]) -> HashSet<&'static str> {
+/// FNV-1a. The lists are fixed, so nobody can choose keys that collide in them, and every word of every text is looked up.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn list(sources: &[&'static str]) -> Set {
     sources.iter().flat_map(|source| source.split_whitespace()).collect()
 }
 
 /// Phrases, one between two commas.
-fn phrases(source: &'static str) -> HashSet<&'static str> {
+fn phrases(source: &'static str) -> Set {
     source.split(',').map(str::trim).filter(|phrase| !phrase.is_empty()).collect()
 }
 
@@ -23,6 +46,13 @@ static CAPITALIZED: List = LazyLock::new(|| list(&[CALENDAR, PEOPLES, TERMS]));
 static PLACES: List = LazyLock::new(|| phrases(PLACE_NAMES));
 static ORGANIZATIONS: List = LazyLock::new(|| list(&[ORGANIZATION_WORDS]));
 static STREETS: List = LazyLock::new(|| list(&[STREET_SUFFIXES]));
+
+/// Builds the lists now rather than during the first judgement.
+pub(crate) fn prepare() {
+    for list in [&FIRST, &LAST, &VOCABULARY, &CAPITALIZED, &PLACES, &ORGANIZATIONS, &STREETS] {
+        LazyLock::force(list);
+    }
+}
 
 /// Given names, lower case.
 pub(crate) fn is_first(lower: &str) -> bool {
@@ -104,7 +134,22 @@ pub(crate) fn is_street_shape(lower: &str) -> bool {
         "backen", "stigen", "stien", "brücke", "ufer", "damm", "ring", "dreef", "singel", "tänav", "terrasse", "ská",
         "ova ulice", "gasse", "brautt", "braut", "vangur", "götu", "vegur", "holt", "hlíð", "ovgade",
     ];
-    ENDINGS.iter().any(|ending| lower.len() > ending.len() + 2 && lower.ends_with(ending))
+    has_ending(lower, ENDINGS)
+}
+
+/// Whether the word ends in one of these, with at least three bytes before it. The last byte is compared first: this is asked of
+/// every capitalised word and seldom true.
+pub(crate) fn has_ending(word: &str, endings: &[&str]) -> bool {
+    let Some(last) = word.as_bytes().last() else { return false };
+    endings
+        .iter()
+        .any(|ending| ending.as_bytes().last() == Some(last) && word.len() > ending.len() + 2 && word.ends_with(ending))
+}
+
+/// Whether the word is one of these; the first byte is compared first, for the same reason.
+pub(crate) fn is_one_of(word: &str, words: &[&str]) -> bool {
+    let Some(first) = word.as_bytes().first() else { return false };
+    words.iter().any(|known| known.as_bytes().first() == Some(first) && *known == word)
 }
 
 /// Two-letter codes of the states of the United States and its post, and of the provinces of Canada and Australia.

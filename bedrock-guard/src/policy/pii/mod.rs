@@ -78,6 +78,26 @@ pub struct PiiFinding {
 
 /// Finds personal data in texts.
 ///
+/// # How well
+/// Measured with `examples/pii_quality.rs` at the default threshold; a finding is right if it overlaps a labelled span of its
+/// kind. These texts were looked at while the rules were written, so unseen ones will fare worse, names and addresses above all.
+///
+/// | texts | kind | precision | recall |
+/// | --- | --- | --- | --- |
+/// | presidio-research `synth_dataset_v2`, 974 sentences with invented people of many countries, all kinds at once | cards, e-mail, IBAN, IP, SSN, URL, age | 1.00 | 1.00 |
+/// | | PHONE | 0.99 | 0.94 |
+/// | | ADDRESS | 0.96 | 0.90 |
+/// | | NAME | 0.90 | 0.79 |
+/// | WikiGold, 1,173 sentences | NAME | 0.82 | 0.65 |
+/// | WNUT 2017, 3,938 messages of social media | NAME | 0.77 | 0.40 |
+/// | presidio's own recogniser tests, 440 values of 17 kinds, one kind at a time | all but the three below | 1.00 | 1.00 |
+/// | | DRIVER_ID, SSN (bare or oddly cut digits without a cue are left alone) | 1.00 | 0.62, 0.71 |
+/// | | PHONE | 0.96 | 1.00 |
+///
+/// # How fast
+/// All 31 kinds together: about 6 MB/s a core on English prose and scientific text (release build, AVX2 server CPU), linear in the
+/// text whatever it holds.
+///
 /// ```
 /// use bedrock_core::GuardrailPiiEntityType as Kind;
 /// use bedrock_guard::PiiRecognizer;

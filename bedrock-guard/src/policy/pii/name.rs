@@ -38,20 +38,22 @@ const STRONG_CUES: &[&str] = &[
     "sincerely,", "cheers,", "thanks,", "signed", "signed,", "speak to", "speak with", "talk to", "named him",
     "named her", "is named", "was named", "attn:", "attention:", "attn", "partner's name", "account name", "contact:",
     "cardholder:", "holder:", "patient:", "customer:", "client:", "author:", "born", "name on the account?",
-    "your name?", "last name?", "first name?", "account? user:", "cc:", "from:", "to:", "name", "ask for", "named",
+    "your name?", "last name?", "first name?", "account? user:", "cc:", "from:", "to:", "ask for", "named",
     "everyone calls me", "people call me",
 ];
 
 /// Before names, but before other things too.
 #[rustfmt::skip]
 const WEAK_CUES: &[&str] = &[
-    "hi", "hi,", "hello", "hello,", "hey", "hey,", "i'm", "i’m", "i am", "this is", "by", "with", "from", "met", "and",
+    "hi", "hi,", "hello", "hello,", "hey", "hey,", "i'm", "i’m", "i am", "this is", "by", "with", "met", "and",
     "his wife", "her husband", "my wife", "my husband", "my son", "my daughter", "my brother", "my sister",
     "my friend", "my boss", "my mother", "my father", "my kid", "my partner", "my colleague", "friend", "wife",
     "husband", "son", "daughter", "brother", "sister", "mother", "father", "cousin", "nephew", "niece", "colleague",
     "thank you,", "thanks", "actor", "actress", "singer", "author", "writer", "director", "producer", "coach",
     "player", "starring", "directed by", "written by", "novelist", "poet", "composer", "married", "and with", "asked",
-    "told", "heard", "saw", "that", "ex-zombie", "is", "than early", "of", "him", "founders:", "me,",
+    "told", "heard", "ex-zombie", "than early", "him", "founders:", "me,", "says", "said", "replied", "asks",
+    "shouted at", "yelled at", "talked to", "spoke to", "call", "tell", "gave", "meet", "meeting with", "sir",
+    "love,", "thanks, ", "not by", "with ms", "ask", "contact",
 ];
 
 /// After a person's name, and seldom after a place's or a thing's.
@@ -63,6 +65,17 @@ const PERSON_VERBS: &[&str] = &[
     "will", "speaks", "sings", "sang", "plays", "just", "who", "gave", "explained", "joined", "moved", "works",
     "worked", "called", "speak", "shot", "and",
 ];
+
+/// Verbs that hardly anything but a person does.
+#[rustfmt::skip]
+const STRONG_VERBS: &[&str] = &[
+    "said", "says", "told", "asked", "asks", "replied", "shouted", "whispered", "smiled", "laughed", "thinks", "thought", "lived", "lives",
+    "died", "married", "spent", "walked", "sat", "slept", "wrote", "sang", "sings", "cried", "nodded", "spoke", "speaks", "speak",
+];
+
+/// What a surname is put in front of: "a Dvorak concert".
+#[rustfmt::skip]
+const WORKS: &[&str] = &["novel", "novels", "concert", "fan", "biography", "family", "estate", "symphony", "painting", "painter", "song", "album", "book", "residence"];
 
 /// Finds names.
 #[derive(Debug)]
@@ -102,6 +115,7 @@ impl Part<'_> {
 
 impl NameRecognizer {
     pub(crate) fn new(threshold: f32) -> Self {
+        lists::prepare();
         Self { threshold, kind: kind_index(&Kind::Name) }
     }
 }
@@ -133,18 +147,22 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
     if !first.is_capitalized() {
         return uncapitalized(window, first, left, touched);
     }
+    let raw = left;
     let left = left.to_lowercase();
     let left = left.trim_end_matches([' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r', '\t', '>']);
     // The word before, if only blanks or a dot are between.
     let previous = left.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-    let titled = TITLES.contains(&previous);
     let previous_raw = raw_previous(window, first.start);
+    // "Major Smith", "dr. smith", but not "a major Brazilian company".
+    let titled = lists::is_one_of(previous, TITLES)
+        && (matches!(previous, "mr" | "mrs" | "ms" | "dr" | "prof" | "mx")
+            || title_word(raw).is_some_and(|word| word.starts_with(char::is_uppercase)));
     let after_capital = previous_raw.is_some_and(|word| word.chars().next().is_some_and(char::is_uppercase)) && !titled;
 
     let parts = run(window, first, touched);
     let head = &parts[0];
     // "Dear", "The", "Mr": not part of a name.
-    if TITLES.contains(&head.text.to_lowercase().as_str()) && !titled && (head.common || !head.last) {
+    if lists::is_one_of(&head.text.to_lowercase(), TITLES) && !titled && (head.common || !head.last) {
         return None;
     }
     let surname_first = head.last && parts.len() > 1 && parts[1].first;
@@ -231,7 +249,15 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
         score += 0.1;
     }
     match (follows, next.as_deref()) {
-        (Follows::Blank, Some(word)) if PERSON_VERBS.contains(&word) => {
+        (Follows::Blank, Some(word)) if lists::is_one_of(word, STRONG_VERBS) => {
+            score += if words[0].known() || words[0].foreign { 0.2 } else { 0.3 }
+        }
+        (Follows::Blank, Some(word))
+            if lists::is_one_of(word, WORKS) && (words[0].last || words[0].shape || words[0].foreign) =>
+        {
+            score += 0.4
+        }
+        (Follows::Blank, Some(word)) if lists::is_one_of(word, PERSON_VERBS) => {
             score += if words[0].known() || words[0].foreign { 0.15 } else { 0.1 }
         }
         (Follows::Blank, Some(word)) if word.chars().next().is_some_and(char::is_uppercase) => score -= 0.2,
@@ -240,47 +266,52 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
         _ => {}
     }
     if previous == "the" || previous == "a" || previous == "an" {
-        score -= 0.4;
+        score -= if words.len() > 1 { 0.1 } else { 0.4 };
     } else if after_capital && !previous_raw.is_some_and(|word| is_sentence_word(window, word, first.start)) {
         score -= 0.25;
     } else if matches!(previous, "in" | "at" | "near" | "to" | "through" | "across") {
         score -= if words.len() == 1 { 0.2 } else { 0.1 };
     }
     if capitals {
-        score -= 0.2;
+        score -= if words.len() == 1 && tail.text.chars().count() <= 4 && !titled { 0.4 } else { 0.2 };
+    }
+    if words.len() == 1 && !titled && named_before(window, words[0].text, first.start) {
+        score += 0.3;
     }
     Some((tail.end, score))
 }
 
 /// A name in small letters: only right behind "my name is" and its like, and only words that English has no other use for.
 fn uncapitalized(window: &Window<'_>, first: Token<'_>, left: &str, touched: &Cell<bool>) -> Option<(usize, f32)> {
-    if !left.ends_with(' ') || !left.is_char_boundary(left.len()) {
-        return None;
-    }
     let cued = |left: &str| {
-        [
-            "name is ",
-            "name: ",
-            "call me ",
-            "name's ",
-            "named him ",
-            "named her ",
-            "mr. ",
-            "mrs. ",
-            "ms. ",
-            "dr. ",
-            "mr ",
-            "mrs ",
-            "name? ",
-        ]
-        .iter()
-        .any(|cue| {
-            left.len() >= cue.len()
-                && left.is_char_boundary(left.len() - cue.len())
-                && left[left.len() - cue.len()..].eq_ignore_ascii_case(cue)
-        })
+        // The cues below end so; most words are done here.
+        matches!(left.as_bytes(), [.., b's' | b'e' | b':' | b'm' | b'r' | b'.' | b'?', b' '])
+            && [
+                "name is ",
+                "name: ",
+                "call me ",
+                "name's ",
+                "named him ",
+                "named her ",
+                "mr. ",
+                "mrs. ",
+                "ms. ",
+                "dr. ",
+                "mr ",
+                "mrs ",
+                "name? ",
+            ]
+            .iter()
+            .any(|cue| {
+                left.len() >= cue.len()
+                    && left.is_char_boundary(left.len() - cue.len())
+                    && left[left.len() - cue.len()..].eq_ignore_ascii_case(cue)
+            })
     };
-    if !cued(left) || lists::is_common(&first.text.to_lowercase()) || first.text.chars().count() < 2 {
+    if !cued(left) {
+        return uncapitalized_pair(window, first, touched);
+    }
+    if lists::is_common(&first.text.to_lowercase()) || first.text.chars().count() < 2 {
         return None;
     }
     let mut cursor = Cursor::new(window, first.end(), touched);
@@ -299,6 +330,22 @@ fn uncapitalized(window: &Window<'_>, first: Token<'_>, left: &str, touched: &Ce
         }
     }
     Some((end, score))
+}
+
+/// A given name and a surname of the lists in small letters, neither of them an English word: chat without capitals.
+fn uncapitalized_pair(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
+    let name = |word: &str| {
+        word.len() > 3 && !lists::is_common(word) && !lists::is_place(word) && !lists::is_capitalized_term(word)
+    };
+    if !lists::is_first(first.text) || !name(first.text) {
+        return None;
+    }
+    let mut cursor = Cursor::new(window, first.end(), touched);
+    cursor.take(|token| token.text == " ")?;
+    let second = cursor.take(|token| token.kind == TokenKind::Word)?;
+    let word = strip_possessive(second.text);
+    let surname = (lists::is_last(word) || surname_shape(word)) && name(word) && !lists::is_organization_word(word);
+    surname.then(|| (second.start + word.len(), 0.6))
 }
 
 fn strip_possessive(word: &str) -> &str {
@@ -326,7 +373,7 @@ fn run<'t>(window: &Window<'t>, first: Token<'t>, touched: &Cell<bool>) -> Vec<P
         let Some(token) = ahead.take(|token| token.kind == TokenKind::Word) else { break };
         if token.is_capitalized() {
             parts.push(part(token));
-        } else if PARTICLES.contains(&token.text) && particle_continues(&ahead) {
+        } else if lists::is_one_of(token.text, PARTICLES) && particle_continues(&ahead) {
             parts.push(Part { particle: true, common: false, first: false, last: false, ..part(token) });
         } else {
             break;
@@ -345,7 +392,7 @@ fn particle_continues(cursor: &Cursor<'_, '_>) -> bool {
         }
         match ahead.next() {
             Some(token) if token.is_capitalized() => return true,
-            Some(token) if PARTICLES.contains(&token.text) => {}
+            Some(token) if lists::is_one_of(token.text, PARTICLES) => {}
             _ => return false,
         }
     }
@@ -396,7 +443,9 @@ fn surname_shape(lower: &str) -> bool {
         "blad", "ström", "strom", "dahl", "gaard", "quez", "uez", "kov", "ný", "ský", "čík", "ák", "ík", "nyi", "ffy",
         "ényi", "ássy", "ács", "ész", "ész", "wala", "singh", "hout", "stra", "sma", "huis", "veld",
     ];
-    lower.chars().count() >= 5 && ENDINGS.iter().any(|ending| lower.len() > ending.len() + 2 && lower.ends_with(ending))
+    let scots =
+        lower.strip_prefix("mc").or_else(|| lower.strip_prefix("o'")).is_some_and(|rest| rest.chars().count() >= 3);
+    scots || lower.chars().count() >= 5 && lists::has_ending(lower, ENDINGS)
 }
 
 fn is_organization(part: &Part<'_>) -> bool {
@@ -405,7 +454,8 @@ fn is_organization(part: &Part<'_>) -> bool {
 }
 
 fn ends_with_any(left: &str, cues: &[&str]) -> bool {
-    cues.iter().any(|cue| {
+    let last = left.as_bytes().last();
+    cues.iter().filter(|cue| cue.as_bytes().last() == last).any(|cue| {
         left.strip_suffix(cue)
             .is_some_and(|before| before.chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '\''))
     })
@@ -433,6 +483,11 @@ fn next_word(window: &Window<'_>, at: usize, touched: &Cell<bool>) -> (Follows, 
     }
 }
 
+/// The last word of the left context, with a dot behind it or not.
+fn title_word(left: &str) -> Option<&str> {
+    left.trim_end().trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next()
+}
+
 /// The word before byte `at` on the same line, if blanks alone are between.
 fn raw_previous<'t>(window: &Window<'t>, at: usize) -> Option<&'t str> {
     let left = window.look_behind(at, 40);
@@ -448,6 +503,29 @@ fn raw_previous<'t>(window: &Window<'t>, at: usize) -> Option<&'t str> {
 fn raw_line_start(window: &Window<'_>, at: usize) -> bool {
     let left = window.look_behind(at, 8);
     left.trim_end_matches([' ', '"', '*', '>', '-']).chars().next_back().is_none_or(|c| c == '\n')
+}
+
+/// Whether the same word stood beside another capitalised word a little before: "Ann Lee … Lee".
+fn named_before(window: &Window<'_>, word: &str, at: usize) -> bool {
+    let left = window.look_behind(at, 240);
+    left.match_indices(word).any(|(start, _)| {
+        let before =
+            left[..start].strip_suffix(' ').and_then(|text| text.rsplit(|c: char| !c.is_alphanumeric()).next());
+        let after = left[start + word.len()..]
+            .strip_prefix(' ')
+            .and_then(|text| text.split(|c: char| !c.is_alphanumeric()).next());
+        let name = |other: Option<&str>| {
+            other.is_some_and(|other| {
+                other.starts_with(char::is_uppercase) && {
+                    let lower = other.to_lowercase();
+                    lists::is_first(&lower)
+                        || lists::is_last(&lower)
+                        || !lists::is_common(&lower) && !lists::is_capitalized_term(&lower)
+                }
+            })
+        };
+        name(before) || name(after)
+    })
 }
 
 /// Whether the capital of the word before comes from its place at the start of a sentence ("Is", "Hi", "Dear").

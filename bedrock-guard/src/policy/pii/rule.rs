@@ -7,7 +7,7 @@ use bedrock_core::GuardrailPiiEntityType;
 
 use super::kind_index;
 use crate::pattern::{Next, Pattern};
-use crate::scan::{Candidate, Label, Recognizer, Window};
+use crate::scan::{Candidate, Label, Recognizer, Window, signs};
 
 /// How much a cue word nearby adds to a score.
 const CUE_LIFT: f32 = 0.45;
@@ -111,6 +111,8 @@ pub(crate) struct RuleRecognizer {
     cues: Option<Cues>,
     judge: fn(&Match<'_>) -> Option<Judgement>,
     threshold: f32,
+    /// No value is without one of these [`signs`]: a text that has none needs no search. 0: there are values without.
+    needs: u8,
 }
 
 impl RuleRecognizer {
@@ -129,6 +131,7 @@ impl RuleRecognizer {
             cues: (!rule.cues.is_empty()).then(|| Cues::new(rule.cues)),
             judge: rule.judge,
             threshold,
+            needs: needs(&rule.kind),
         }
     }
 
@@ -159,6 +162,9 @@ impl RuleRecognizer {
 
 impl Recognizer for RuleRecognizer {
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
+        if self.needs != 0 && window.signs & self.needs == 0 {
+            return window.text.len();
+        }
         let already = found.len();
         let mut at = from;
         let mut frontier = loop {
@@ -190,6 +196,17 @@ impl Recognizer for RuleRecognizer {
             }
         }
         frontier
+    }
+}
+
+fn needs(kind: &GuardrailPiiEntityType) -> u8 {
+    use GuardrailPiiEntityType as Kind;
+    match kind {
+        Kind::Email => signs::AT,
+        Kind::Url => signs::DOT | signs::COLON,
+        Kind::IpAddress | Kind::MacAddress => signs::DOT | signs::COLON | signs::HYPHEN,
+        Kind::Username | Kind::Password | Kind::SwiftCode | Kind::AwsAccessKey => 0,
+        _ => signs::DIGIT,
     }
 }
 
@@ -226,8 +243,8 @@ impl Cues {
         Self { automaton }
     }
 
-    /// Whether one of the words stands within a few words before `at`. A cue of four letters or more may be the beginning
-    /// of a longer word (`licen` of `licence`); a shorter one has to be a word of its own.
+    /// Whether one of the words stands within a few words before `at`. A cue of four letters or more may have an
+    /// ending of up to two letters or `ing`; a shorter one has to be a word of its own.
     pub(crate) fn precede(&self, window: Window<'_>, at: usize) -> bool {
         let whole = window.look_behind(at, CUE_BYTES);
         let left = &whole[after_mask(whole)..];
@@ -235,7 +252,8 @@ impl Cues {
         self.automaton.find_overlapping_iter(left).any(|cue| {
             let starts = cue.start() == 0 && whole.len() < CUE_BYTES - 4
                 || cue.start() > 0 && !bytes[cue.start() - 1].is_ascii_alphanumeric();
-            let ends = cue.len() >= 4 || bytes.get(cue.end()).is_none_or(|next| !next.is_ascii_alphabetic());
+            let longer = bytes[cue.end()..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            let ends = longer == 0 || cue.len() >= 4 && (longer <= 2 || left[cue.end()..].starts_with("ing"));
             starts && ends && words(&left[cue.end()..]) <= CUE_WORDS
         })
     }

@@ -228,7 +228,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Phone,
         // International: +, country, groups.
-        pattern: r"(?:\+|\b00)[1-9][0-9]{0,2}(?:[ .-]{0,2}(?:\([0-9]{1,5}\)|[0-9]{1,12})){1,7}\b(?:\s{0,2}(?:ext\.?|x|extension)\s{0,2}[0-9]{1,6}\b)?",
+        pattern: r"(?:\+|\b00)[1-9][0-9]{0,2}(?:[ .-]{0,2}(?:\([0-9]{1,5}\)|[0-9]{1,12})){1,7}(?:\s{0,2}(?:ext\.?|x|extension)\s{0,2}[0-9]{1,6})?\b",
         base: 0.85,
         alone: 0.0,
         cues: NO_CUES,
@@ -237,7 +237,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Phone,
         // North American, with separators.
-        pattern: r"(?i)(?:\b(?:1|91)[ .-]?)?(?:\([2-9][0-9]{2}\)[ .-]{0,2}|\b[2-9][0-9]{2}[ ./-])[2-9][0-9]{2}[ .-]?[0-9]{4}\b(?:\s{0,2}(?:ext\.?|x|extension)\s{0,2}[0-9]{1,6}\b)?",
+        pattern: r"(?i)(?:\b(?:1|91)[ .-]?)?(?:\([2-9][0-9]{2}\)[ .-]{0,2}|\b[2-9][0-9]{2}[ ./-])[2-9][0-9]{2}[ .-]?[0-9]{4}(?:\s{0,2}(?:ext\.?|x|extension)\s{0,2}[0-9]{1,6})?\b",
         base: 0.75,
         alone: 0.0,
         cues: PHONE_CUES,
@@ -255,7 +255,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Phone,
         // Other groupings, and digits without any.
-        pattern: r"\b[0-9]{1,4}(?:[ .-][0-9]{2,4}){1,5}\b|\b[0-9]{7,15}\b",
+        pattern: r"\b[0-9]{1,4}(?:[ .-][0-9]{2,6}){1,5}\b|\b[0-9]{7,15}\b",
         base: 0.1,
         alone: 0.0,
         cues: PHONE_CUES,
@@ -281,7 +281,7 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::UsPassportNumber,
         pattern: r"(?i)\b(?:[a-z][0-9]{8}|[0-9]{9}|[a-z]{1,2}[0-9]{6,7})\b",
         base: 0.1,
-        alone: 0.0,
+        alone: 0.5,
         cues: &["passport", "travel document"],
         judge: no_separators_around,
     },
@@ -300,6 +300,14 @@ pub(crate) const RULES: &[Rule] = &[
         base: 0.1,
         alone: 0.0,
         cues: &["driver", "drivers", "driving", "license", "licence", "lic", "permit", "dl", "dl#", "dmv"],
+        judge: driver,
+    },
+    Rule {
+        kind: Kind::DriverId,
+        pattern: r"(?i)\b[a-z][0-9]{7,12}\b",
+        base: 0.1,
+        alone: 0.5,
+        cues: NO_CUES,
         judge: driver,
     },
     Rule {
@@ -466,7 +474,7 @@ pub(crate) const RULES: &[Rule] = &[
 #[rustfmt::skip]
 const PHONE_CUES: &[&str] = &[
     "phone", "tel", "telephone", "call", "mobile", "cell", "fax", "pager", "reach", "ring", "dial", "text", "sms",
-    "whatsapp", "contact", "hotline", "number is", "desk", "office", "landline", "answering at", "messages to",
+    "whatsapp", "contact", "hotline", "number is", "desk", "landline", "answering at", "messages to",
 ];
 const PLATE_CUES: &[&str] = &[
     "plate",
@@ -859,6 +867,8 @@ fn phone_separated(found: &Match<'_>) -> Option<Judgement> {
 
 fn phone_national(found: &Match<'_>) -> Option<Judgement> {
     let text = found.text().trim_end_matches([' ', '.', '/', '-']);
+    let cut = found.text().len() - text.len();
+    let found = &Match { window: found.window, span: found.span.start..found.span.end - cut, end: found.end };
     let count = text.bytes().filter(u8::is_ascii_digit).count();
     let parts = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).count();
     if phone_neighbours(found) || !(7..=12).contains(&count) || looks_like_date(text) {
@@ -884,7 +894,7 @@ fn phone_loose(found: &Match<'_>) -> Option<Judgement> {
     let groups = separators.len() + 1;
     separators.dedup();
     let even = groups >= 4 && separators.len() == 1 && text.split([' ', '.', '-']).all(|group| group.len() == 2);
-    Some(if even { Score(0.5) } else { Shape })
+    Some(if even { Score(0.5) } else { Score(if groups >= 3 { 0.2 } else { 0.1 }) })
 }
 
 /// `2007-01-17`, `17.01.2007`, `17/01/07` and the like.
@@ -1021,7 +1031,7 @@ fn sin(found: &Match<'_>) -> Option<Judgement> {
     {
         return None;
     }
-    Some(if separators.len() == 2 { Score(0.75) } else { Shape })
+    Some(if separators.len() == 2 { Score(0.6) } else { Shape })
 }
 
 fn nhs(found: &Match<'_>) -> Option<Judgement> {
