@@ -61,7 +61,7 @@ impl SequenceClassifier {
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let (encoder, (classifier, labels, multi_label)) = Encoder::load(path, options, |loader, config, json| {
+        let (mut encoder, (classifier, labels, multi_label)) = Encoder::load(path, options, |loader, config, json| {
             if config.model_type != "bert" {
                 return Err(Error::UnsupportedArchitecture {
                     path: path.join("config.json"),
@@ -77,6 +77,7 @@ impl SequenceClassifier {
             let name = "bert.pooler.dense.weight".to_string();
             return Err(Error::MissingTensor { path: path.to_path_buf(), name });
         }
+        encoder.limit_tokens(None);
         let inner = Arc::new(Sequence { encoder, classifier, labels, multi_label });
         Ok(Self { inner, worker: Worker::start("bedrock-classifier")? })
     }
@@ -86,7 +87,8 @@ impl SequenceClassifier {
         &self.inner.labels
     }
 
-    /// Tokens of a text or pair as the model gets it, the longest cut first to `max_tokens` or the model's limit.
+    /// Tokens of a text or pair as the model gets it, the longest cut first to the model's limit or that of
+    /// [`LoadOptions::max_tokens`].
     ///
     /// # Errors
     /// As [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode).
@@ -264,10 +266,11 @@ impl TokenClassifier {
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let (encoder, (classifier, labels)) = Encoder::load(path, options, |loader, config, json| {
+        let (mut encoder, (classifier, labels)) = Encoder::load(path, options, |loader, config, json| {
             let labels = labels(json, path)?;
             Ok((head(loader, labels.len(), config.hidden_size)?, labels))
         })?;
+        encoder.limit_tokens(None);
         Ok(Self { encoder, classifier, labels })
     }
 

@@ -235,9 +235,7 @@ impl Embedder {
         let path = path.as_ref();
         let settings = Settings::read(path)?;
         let (mut encoder, ()) = Encoder::load(path, options, |_, _, _| Ok(()))?;
-        if let Some(max) = settings.max_seq_length {
-            encoder.max_tokens = encoder.max_tokens.min(max);
-        }
+        encoder.limit_tokens(settings.max_seq_length);
         if encoder.max_tokens <= encoder.tokenizer.special_tokens_added(false) {
             return Err(Error::ConfigValue {
                 path: path.to_path_buf(),

@@ -31,6 +31,8 @@ pub(crate) struct Encoder {
     pub(crate) compute: Compute,
     /// The most tokens of one input, special ones included.
     pub(crate) max_tokens: usize,
+    /// `model_max_length` of the tokenizer, which counts where nothing else says how long an input may be.
+    tokenizer_limit: Option<u64>,
     /// SHA-256 of weights, configuration and tokenizer.
     pub(crate) identity: Sha256,
 }
@@ -81,13 +83,29 @@ impl Encoder {
         }
         let json: Value = read_json(&file)?;
         let mut loader = Loader::new(checkpoint, compute.clone(), |name| name.to_string());
-        let max_tokens = config.max_tokens();
+        let max_tokens = config.max_tokens().min(options.max_tokens.unwrap_or(usize::MAX));
+        // Some tokenizers say a number so large that it means nothing, and is no integer.
+        let tokenizer_config = path.join("tokenizer_config.json");
+        let tokenizer_limit = match tokenizer_config.exists() {
+            true => read_json::<Value>(&tokenizer_config)?.get("model_max_length").and_then(Value::as_u64),
+            false => None,
+        };
         let taken = heads(&mut loader, &config, &json)?;
         let bert = Bert::load(&mut loader, config, &file)?;
         // Buffers that old exports hold beside the weights, and the language-model heads of pre-training.
         loader.finish(&["*position_ids", "cls.*", "lm_head.*"])?;
         let id = options.model_id.clone().unwrap_or_else(|| name_of(path));
-        Ok((Self { path: path.to_path_buf(), id, bert, tokenizer, compute, max_tokens, identity }, taken))
+        Ok((
+            Self { path: path.to_path_buf(), id, bert, tokenizer, compute, max_tokens, tokenizer_limit, identity },
+            taken,
+        ))
+    }
+
+    /// Lowers the limit of tokens to what `sentence-transformers` files say or, if they say nothing, to what the tokenizer
+    /// was made for.
+    pub(crate) fn limit_tokens(&mut self, stated: Option<usize>) {
+        let limit = stated.or_else(|| self.tokenizer_limit.and_then(|limit| usize::try_from(limit).ok()));
+        self.max_tokens = self.max_tokens.min(limit.unwrap_or(usize::MAX));
     }
 
     pub(crate) fn run(&self) -> Run<'_> {

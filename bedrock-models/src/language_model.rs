@@ -94,6 +94,9 @@ impl LanguageModel {
         if let Some(id) = &options.model_id {
             model.id.clone_from(id);
         }
+        if let Some(max) = options.max_tokens {
+            model.max_tokens = model.max_tokens.min(max);
+        }
         if let Some(tokenizer) = &model.tokenizer
             && tokenizer.id_limit() > model.vocab_size
         {
@@ -134,7 +137,7 @@ impl LanguageModel {
             template: optional(ChatTemplate::from_folder(path))?,
             architecture,
             vocab_size: config.vocab_size,
-            max_tokens: config.max_position_embeddings,
+            max_tokens: config.context(),
         })
     }
 
@@ -167,7 +170,7 @@ impl LanguageModel {
             template: optional(ChatTemplate::from_gguf(&metadata))?,
             architecture,
             vocab_size: config.vocab_size,
-            max_tokens: config.max_position_embeddings,
+            max_tokens: config.context(),
         })
     }
 

@@ -34,6 +34,8 @@ pub mod catalog;
 mod chat;
 pub mod chat_template;
 mod classify;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod embed;
 mod encoder;
 mod engine;

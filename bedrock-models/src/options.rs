@@ -55,6 +55,9 @@ pub struct LoadOptions {
     pub activations: Activations,
     /// The id by which the model is known; the folder's or file's name where none is given.
     pub model_id: Option<String>,
+    /// The most tokens of an input, special ones included (for a language model: of prompt and answer), where that is
+    /// less than the model's own limit.
+    pub max_tokens: Option<usize>,
     /// Limits of the engine that serves a language model.
     pub engine: EngineOptions,
 }

@@ -37,6 +37,9 @@ pub(crate) struct LlamaConfig {
     pub(crate) rope_theta: f64,
     pub(crate) rope_scaling: Option<RopeParameters>,
     pub(crate) rope_parameters: Option<RopeParameters>,
+    /// Some files have these two beside the rope parameters instead of in them.
+    pub(crate) original_max_position_embeddings: Option<f64>,
+    pub(crate) partial_rotary_factor: Option<f64>,
     #[serde(default = "default_activation")]
     pub(crate) hidden_act: Activation,
     #[serde(default = "default_positions")]
@@ -79,6 +82,23 @@ impl LlamaConfig {
 
     pub(crate) fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+    }
+
+    /// The rope parameters, wherever the file has them.
+    fn rope(&self) -> RopeParameters {
+        let mut rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()).cloned().unwrap_or_default();
+        rope.original_max_position_embeddings =
+            self.original_max_position_embeddings.or(rope.original_max_position_embeddings);
+        rope.partial_rotary_factor = rope.partial_rotary_factor.or(self.partial_rotary_factor);
+        rope
+    }
+
+    /// The most tokens of prompt and answer. `dynamic` scaling stretches `max_position_embeddings`; all other types have
+    /// the stretched length there already.
+    pub(crate) fn context(&self) -> usize {
+        let rope = self.rope();
+        let stretch = if rope.kind() == "dynamic" { rope.factor.unwrap_or(1.0).max(1.0) } else { 1.0 };
+        (self.max_position_embeddings as f64 * stretch) as usize
     }
 
     /// Checks what the layers rely on, so that nothing below can overflow, divide by zero or panic.
@@ -146,6 +166,8 @@ impl LlamaConfig {
             rope_theta: float("rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling: Some(rope),
             rope_parameters: None,
+            original_max_position_embeddings: None,
+            partial_rotary_factor: None,
             hidden_act: Activation::Silu,
             max_position_embeddings: size("context_length")?,
             vocab_size,
@@ -324,7 +346,7 @@ impl Llama {
 
     fn take(loader: &mut Loader, config: &LlamaConfig, path: &Path) -> Result<Self, Error> {
         config.validate(path)?;
-        let rope = config.rope_parameters.as_ref().or(config.rope_scaling.as_ref()).cloned().unwrap_or_default();
+        let rope = config.rope();
         let wrong = |source| Error::Rope { path: path.to_path_buf(), source };
         let max = config.max_position_embeddings as f64;
         let mut rotary = Rotary::new(&rope, config.head_dim(), config.rope_theta, max).map_err(wrong)?;

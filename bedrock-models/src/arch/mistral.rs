@@ -13,7 +13,13 @@ pub(crate) struct MistralConfig {
     #[serde(flatten)]
     llama: LlamaConfig,
     /// Positions that a query sees, its own included; `null`: all.
+    #[serde(default = "default_window")]
     sliding_window: Option<usize>,
+}
+
+/// What HF takes if the file says nothing, as those of the first Mistral 7B.
+fn default_window() -> Option<usize> {
+    Some(4096)
 }
 
 impl MistralConfig {

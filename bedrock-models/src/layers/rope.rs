@@ -10,8 +10,10 @@ use serde::Deserialize;
 /// `rope_scaling` or `rope_parameters` of a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(crate) struct RopeParameters {
-    #[serde(alias = "type")]
     pub(crate) rope_type: Option<String>,
+    /// The older name of the same field. Some files have both.
+    #[serde(rename = "type")]
+    pub(crate) older_type: Option<String>,
     pub(crate) rope_theta: Option<f64>,
     pub(crate) factor: Option<f64>,
     pub(crate) original_max_position_embeddings: Option<f64>,
@@ -26,6 +28,13 @@ pub(crate) struct RopeParameters {
     pub(crate) short_factor: Option<Vec<f64>>,
     pub(crate) long_factor: Option<Vec<f64>>,
     pub(crate) partial_rotary_factor: Option<f64>,
+}
+
+impl RopeParameters {
+    /// The type of scaling.
+    pub(crate) fn kind(&self) -> &str {
+        self.rope_type.as_deref().or(self.older_type.as_deref()).unwrap_or("default")
+    }
 }
 
 /// What is wrong with a model's rope parameters.
@@ -80,7 +89,7 @@ impl Rotary {
     /// `head_dim` features a head, of which `partial_rotary_factor` are rotated; `theta` where the parameters name none;
     /// `max` is `max_position_embeddings`.
     pub(crate) fn new(parameters: &RopeParameters, head_dim: usize, theta: f64, max: f64) -> Result<Self, RopeProblem> {
-        let rope_type = parameters.rope_type.as_deref().unwrap_or("default");
+        let rope_type = parameters.kind();
         let need = |value: Option<f64>, parameter: &'static str| {
             value
                 .filter(|value| value.is_finite() && *value > 0.0)
@@ -90,7 +99,7 @@ impl Rotary {
         let partial = need(Some(parameters.partial_rotary_factor.unwrap_or(1.0)), "a positive partial_rotary_factor")?;
         let dim = (head_dim as f64 * partial.min(1.0)) as usize / 2 * 2;
         let factor = || need(parameters.factor, "a positive factor");
-        let original = parameters.original_max_position_embeddings;
+        let original = parameters.original_max_position_embeddings.or(Some(max));
         let mut attention_factor = 1.0;
         let frequencies = match rope_type {
             "default" => Frequencies::Fixed(inverse(base, dim).map(|f| f as f32).collect()),
@@ -99,11 +108,13 @@ impl Rotary {
                 Frequencies::Fixed(inverse(base, dim).map(|f| (f / factor) as f32).collect())
             }
             "dynamic" => {
-                let max = need(original.or(Some(max)), "a positive max_position_embeddings")?;
+                let max = need(Some(max), "a positive max_position_embeddings")?;
+                // The exponent below is infinite for a single frequency.
+                need(Some(dim as f64 - 2.0), "more than two rotated features")?;
                 Frequencies::Dynamic { base, dim, factor: factor()?, max }
             }
             "yarn" => {
-                let original = need(original.or(Some(max)), "a positive original_max_position_embeddings")?;
+                let original = need(original, "a positive original_max_position_embeddings")?;
                 let factor = parameters.factor.unwrap_or(max / original);
                 let factor = need(Some(factor), "a positive factor")?;
                 attention_factor = parameters.attention_factor.unwrap_or_else(|| {
@@ -244,6 +255,13 @@ mod tests {
     }
 
     #[test]
+    fn the_type_has_two_names_and_files_may_have_both() {
+        assert_eq!(parse(r#"{"type": "linear"}"#).kind(), "linear");
+        assert_eq!(parse(r#"{"rope_type": "llama3", "type": "llama3"}"#).kind(), "llama3");
+        assert_eq!(parse("{}").kind(), "default");
+    }
+
+    #[test]
     fn wrong_parameters_are_named() {
         let error = |json: &str| Rotary::new(&parse(json), 16, 1e4, 64.0).unwrap_err();
         assert_eq!(error(r#"{"rope_type": "spiral"}"#), RopeProblem::UnknownType("spiral".into()));
@@ -253,6 +271,7 @@ mod tests {
             r#"{"rope_type": "longrope", "original_max_position_embeddings": 8, "short_factor": [1.0], "long_factor": [1.0]}"#,
             r#"{"rope_type": "llama3", "factor": 2.0}"#,
             r#"{"rope_theta": -1.0}"#,
+            r#"{"rope_type": "dynamic", "factor": 2.0, "partial_rotary_factor": 0.125}"#,
         ] {
             assert!(matches!(error(json), RopeProblem::Parameter { .. }), "{json}");
         }
