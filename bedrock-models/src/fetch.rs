@@ -86,6 +86,13 @@ pub struct Progress<'a> {
     pub total: Option<u64>,
 }
 
+impl<'a> Progress<'a> {
+    /// A state, as for a test of what shows it.
+    pub fn new(model: &'a str, step: Step<'a>, done: u64, total: Option<u64>) -> Self {
+        Self { model, step, done, total }
+    }
+}
+
 /// What is being done to get a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -200,7 +207,7 @@ struct HubModel<'a> {
 fn get(wanted: &Wanted<'_>, options: &FetchOptions) -> Result<PathBuf, Error> {
     let report = |step: Step<'_>, done, total| {
         if let Some(callback) = &options.progress {
-            callback(&Progress { model: wanted.id, step, done, total });
+            callback(&Progress::new(wanted.id, step, done, total));
         }
     };
     let slot = Slot::new(&cache::folder(options)?, &wanted.name)?;

@@ -1,0 +1,119 @@
+"""llama.cpp on a GGUF file: the figures that ours are compared with.
+
+    python benches/peers/llama_decode.py --model FILE.gguf [--threads 2] [--prefill 512] [--decode 128] [--repeats 5]
+    python benches/peers/llama_decode.py --model FILE.gguf --tokens 504,3575,282 --top 10
+
+Prints one JSON object. The first form: tokens a second of a prefill of pseudo-random tokens, of a decode from an empty
+context and of one after the prefill (medians and bests over the repeats; each token of a decode is evaluated by itself,
+none is sampled). The second: the largest logits at the last of the tokens, as `[[id, value], …]`, for teacher forcing.
+
+Calls llama.cpp's own functions, so that what Python adds is a call a token (some 10 µs).
+"""
+
+import argparse
+import ctypes
+import json
+import random
+import statistics
+import time
+
+import llama_cpp
+
+SEED = 7
+
+
+class Model:
+    def __init__(self, path, threads, context):
+        llama_cpp.llama_backend_init()
+        llama_cpp.llama_log_set(QUIET, None)
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = 0
+        self.model = llama_cpp.llama_model_load_from_file(path.encode(), parameters)
+        if not self.model:
+            raise SystemExit(f"llama.cpp cannot load {path}")
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = context
+        # llama.cpp's own default for the width of a prefill step.
+        parameters.n_ubatch = min(context, 512)
+        parameters.n_threads = parameters.n_threads_batch = threads
+        self.context = llama_cpp.llama_init_from_model(self.model, parameters)
+        self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+
+    def forget(self):
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+
+    def evaluate(self, tokens):
+        array = (llama_cpp.llama_token * len(tokens))(*tokens)
+        if llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(array, len(tokens))):
+            raise SystemExit("llama.cpp cannot evaluate the tokens")
+
+    def logits(self):
+        return llama_cpp.llama_get_logits_ith(self.context, -1)[:self.vocabulary]
+
+
+@llama_cpp.llama_log_callback
+def QUIET(_level, _text, _data):
+    pass
+
+
+def seconds(work):
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure(model, arguments):
+    numbers = random.Random(SEED)
+    prompt = [numbers.randrange(model.vocabulary) for _ in range(arguments.prefill)]
+    answer = [numbers.randrange(model.vocabulary) for _ in range(arguments.decode)]
+
+    def decode():
+        for token in answer:
+            model.evaluate([token])
+
+    times = {"prefill": [], "decode": [], "decode_after_prefill": []}
+    for repeat in range(arguments.repeats + 1):
+        model.forget()
+        decode_empty = seconds(decode)
+        model.forget()
+        prefill = seconds(lambda: model.evaluate(prompt))
+        decode_after = seconds(decode)
+        if repeat > 0:  # the first run reads the file and warms up
+            times["prefill"].append(prefill)
+            times["decode"].append(decode_empty)
+            times["decode_after_prefill"].append(decode_after)
+    counts = {"prefill": len(prompt), "decode": len(answer), "decode_after_prefill": len(answer)}
+    result = {}
+    for name, values in times.items():
+        result[f"{name}_tok_s"] = counts[name] / statistics.median(values)
+        result[f"{name}_tok_s_best"] = counts[name] / min(values)
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prefill", type=int, default=512)
+    parser.add_argument("--decode", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tokens")
+    parser.add_argument("--top", type=int, default=10)
+    arguments = parser.parse_args()
+
+    tokens = [int(token) for token in arguments.tokens.split(",")] if arguments.tokens else []
+    model = Model(arguments.model, arguments.threads, max(arguments.prefill + arguments.decode, len(tokens)) + 1)
+    result = {"llama_cpp_python": llama_cpp.__version__, "threads": arguments.threads,
+              "system": ctypes.string_at(llama_cpp.llama_print_system_info()).decode().strip()}
+    if tokens:
+        model.evaluate(tokens)
+        logits = model.logits()
+        largest = sorted(range(len(logits)), key=lambda token: -logits[token])[:arguments.top]
+        result["logits"] = [[token, logits[token]] for token in largest]
+    else:
+        result |= measure(model, arguments)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
