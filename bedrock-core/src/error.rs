@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::seal::SealError;
 use crate::stream::ProtocolViolation;
 
 /// Why a call failed, with the exception name and HTTP code that the service gives the same failure.
@@ -71,6 +72,9 @@ pub enum Error {
     /// The events of a stream contradict the protocol. The service's name for it is `ModelStreamErrorException`.
     #[error(transparent)]
     Protocol(#[from] ProtocolViolation),
+    /// Data can't be sealed or opened. On the wire it is an `InternalServerException`.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// Too many requests at the moment, or a full queue: retry later.
     #[error("{message}")]
     Throttling {
@@ -213,7 +217,7 @@ impl Error {
             Self::ModelStreamError { .. } | Self::Protocol(_) => "ModelStreamErrorException",
             Self::Throttling { .. } => "ThrottlingException",
             Self::ModelNotReady { .. } => "ModelNotReadyException",
-            Self::InternalServer { .. } | Self::Backend { .. } => "InternalServerException",
+            Self::InternalServer { .. } | Self::Backend { .. } | Self::Seal(_) => "InternalServerException",
             Self::ServiceUnavailable { .. } => "ServiceUnavailableException",
             Self::DependencyFailed { .. } => "DependencyFailedException",
             Self::BadGateway { .. } => "BadGatewayException",
@@ -234,7 +238,7 @@ impl Error {
             | Self::Protocol(_)
             | Self::DependencyFailed { .. } => 424,
             Self::Throttling { .. } | Self::ModelNotReady { .. } => 429,
-            Self::InternalServer { .. } | Self::Backend { .. } => 500,
+            Self::InternalServer { .. } | Self::Backend { .. } | Self::Seal(_) => 500,
             Self::BadGateway { .. } => 502,
             Self::ServiceUnavailable { .. } => 503,
         }

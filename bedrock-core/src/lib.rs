@@ -36,7 +36,9 @@
 //! | what is asked and answered | [`inference`], [`usage`]; as events: [`stream`] |
 //! | what a guardrail is told and finds | [`guardrail`] |
 //! | what a knowledge base is asked and answers | [`retrieve`], [`retrieve_and_generate`] |
-//! | what to implement | [`ChatModel`], [`EmbeddingModel`], [`Reranker`], [`TextClassifier`], [`Retriever`], [`Guardrail`], [`InvocationSink`] |
+//! | what to implement | models: [`ChatModel`], [`EmbeddingModel`], [`Reranker`], [`TextClassifier`], [`ImageModel`] |
+//! | | what they work with: [`Retriever`], [`Guardrail`], [`Tool`] |
+//! | | where things are kept: [`VectorStore`], [`SessionStore`], [`InvocationSink`]; encrypted: [`Sealer`] |
 //! | what to put around a chat model | [`Logged`], [`Metered`], [`Retried`], [`Routed`]: each is a chat model again |
 //! | what goes wrong | [`Error`] |
 //! | how to test | `testing` (feature `testing`) |
@@ -56,6 +58,7 @@
 //!
 //! | feature | default | gives |
 //! | --- | --- | --- |
+//! | `seal` | no | `AesGcmSealer` and `KeyRing`: encryption at rest with AES-256-GCM. Costs some fifteen small crates, all Rust |
 //! | `testing` | no | `testing`: doubles of every trait, and the contract checks that implementations run |
 
 pub mod citation;
@@ -63,6 +66,7 @@ pub mod classify;
 pub mod embed;
 pub mod error;
 pub mod guardrail;
+pub mod image;
 pub mod inference;
 pub mod media;
 pub mod message;
@@ -74,6 +78,9 @@ pub mod retrieve;
 pub mod retrieve_and_generate;
 pub mod retry;
 pub mod route;
+pub mod seal;
+pub mod session;
+pub mod store;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -88,6 +95,7 @@ pub use classify::*;
 pub use embed::*;
 pub use error::Error;
 pub use guardrail::*;
+pub use image::*;
 pub use inference::*;
 pub use media::*;
 pub use message::*;
@@ -98,6 +106,9 @@ pub use rerank::*;
 pub use retrieve::*;
 pub use retry::*;
 pub use route::*;
+pub use seal::*;
+pub use session::*;
+pub use store::*;
 pub use stream::*;
 pub use tool::*;
 pub use usage::*;

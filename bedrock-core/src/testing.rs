@@ -16,17 +16,30 @@
 
 mod check;
 mod embedder;
+mod image;
 mod judge;
 mod script;
+mod seal;
+mod session;
 mod sink;
+mod store;
+mod tool;
 
+#[cfg(feature = "seal")]
+pub use check::check_key_provider;
 pub use check::{
-    check_chat_model, check_classifier, check_embedding_model, check_guardrail, check_reranker, check_retriever,
+    check_chat_model, check_classifier, check_embedding_model, check_guardrail, check_image_model, check_reranker,
+    check_retriever, check_sealer, check_session_store, check_tool, check_vector_store,
 };
 pub use embedder::HashEmbedder;
+pub use image::GradientPainter;
 pub use judge::{KeywordClassifier, ListRetriever, OverlapReranker, WordGuardrail};
 pub use script::{Chunking, Reply, ScriptedModel};
+pub use seal::ChecksumSealer;
+pub use session::MemorySessionStore;
 pub use sink::RecordingSink;
+pub use store::MemoryVectorStore;
+pub use tool::ScriptedTool;
 
 /// Lower-case words of a text: runs of letters and digits.
 fn words(text: &str) -> impl Iterator<Item = String> + '_ {

@@ -1,4 +1,8 @@
-//! Tools: what the model may call, its calls, and what the tools answer.
+//! Tools: what the model may call, its calls, and what the tools answer. What runs them is a [`Tool`].
+
+mod run;
+
+pub use run::{FunctionTool, Tool, ToolAnswer, ToolCall};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

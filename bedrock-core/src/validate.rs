@@ -855,6 +855,16 @@ fn filter(at: &At<'_>, condition: &RetrievalFilter, depth: usize) -> Checked {
     at.field("key").length(&attribute.key, 1, 100)
 }
 
+impl RetrievalFilter {
+    /// Checks the limits of the service: names, types of values, nesting.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] with the path of the first condition that breaks a rule.
+    pub fn validate(&self) -> Result<(), Error> {
+        filter(&At::Root.field("filter"), self, FILTER_DEPTH)
+    }
+}
+
 fn knowledge_base_guardrail(at: &At<'_>, config: &KnowledgeBaseGuardrailConfiguration) -> Checked {
     at.field("guardrailId").length(&config.guardrail_id, 0, 64)?;
     guardrail_version(&at.field("guardrailVersion"), &config.guardrail_version)

@@ -250,8 +250,8 @@ impl ChatTemplate {
 
     /// Renders a request, ending with the beginning of the model's answer.
     ///
-    /// Nothing of the request is dropped silently. What a template leaves out is found by rendering without it: if that
-    /// makes no difference, the request is refused.
+    /// Nothing of the request is dropped silently. What a template leaves out is found by changing it: if that makes no
+    /// difference to the text, the request is refused.
     /// The one thing that is moved is the system prompt: if the template raises an exception about it, it is put before the
     /// first user message with an empty line between, as users of such models do by hand.
     ///
@@ -284,11 +284,12 @@ impl ChatTemplate {
             field: field.to_string(),
             reason: format!("the model's chat template leaves {what} out"),
         };
-        if tools.is_some() && makes_no_difference(render(&messages, None)) {
+        let other_tools = tools.map(conversation::other_tools);
+        if tools.is_some() && makes_no_difference(render(&messages, other_tools.as_deref())) {
             return Err(unsupported("toolConfig.tools", "tools"));
         }
-        for (field, what, without) in conversation::variations(&messages) {
-            if makes_no_difference(render(&without, tools)) {
+        for (field, what, changed) in conversation::variations(&messages) {
+            if makes_no_difference(render(&changed, tools)) {
                 return Err(unsupported(field, what));
             }
         }

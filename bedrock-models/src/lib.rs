@@ -4,7 +4,7 @@
 //! use bedrock_core::{ChatModel, ConverseRequest};
 //! use bedrock_models::{LoadOptions, LocalChatModel, fetch};
 //!
-//! let path = fetch::resolve("SmolLM2-135M-Instruct", &fetch::FetchOptions::default())?;
+//! let path = fetch::resolve("smollm2-135m-instruct", &fetch::FetchOptions::default())?;
 //! let model = LocalChatModel::load(path, &LoadOptions::default())?;
 //! let request = ConverseRequest::new("smollm2").user("What is the capital of France?").max_tokens(32);
 //! println!("{}", model.converse_blocking(&request)?.text());

@@ -1,1 +1,3 @@
 //! What several benchmarks share.
+
+pub mod npy;

@@ -1,5 +1,19 @@
 //! The laws of the traits, checked from outside.
 
+mod image;
+mod seal;
+mod session;
+mod store;
+mod tool;
+
+pub use image::check_image_model;
+#[cfg(feature = "seal")]
+pub use seal::check_key_provider;
+pub use seal::check_sealer;
+pub use session::check_session_store;
+pub use store::check_vector_store;
+pub use tool::check_tool;
+
 use std::collections::BTreeSet;
 
 use futures::StreamExt;
@@ -334,7 +348,8 @@ mod tests {
         });
     }
 
-    fn fails(check: impl FnOnce() + std::panic::UnwindSafe, law: &str) {
+    /// Runs a check that must find the law broken.
+    pub(super) fn fails(check: impl FnOnce() + std::panic::UnwindSafe, law: &str) {
         let panic = std::panic::catch_unwind(check).expect_err(law);
         let message = panic.downcast_ref::<String>().cloned();
         let message =

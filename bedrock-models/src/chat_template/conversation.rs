@@ -202,31 +202,41 @@ pub(super) fn fold_system(messages: &[Value]) -> Option<Vec<Value>> {
     Some(rest)
 }
 
-/// The messages without something that a template may leave out: the field, its name, the messages.
+/// The messages with something changed that a template may leave out: the field, its name, the messages.
+///
+/// Changed rather than removed: a template that counts messages would show the difference and still not the text.
 pub(super) fn variations(messages: &[Value]) -> Vec<(&'static str, &'static str, Vec<Value>)> {
     let mut variations = Vec::new();
-    let is_system = |message: &Value| message["role"] == "system";
+    let mut vary = |field, what, applies: &dyn Fn(&Value) -> bool, change: &dyn Fn(&mut Value)| {
+        if messages.iter().any(applies) {
+            let mut changed = messages.to_vec();
+            changed.iter_mut().filter(|message| applies(message)).for_each(change);
+            variations.push((field, what, changed));
+        }
+    };
     let has_text = |message: &Value| message["content"].as_str().is_some_and(|text| !text.trim().is_empty());
-    if messages.iter().any(|message| is_system(message) && has_text(message)) {
-        let without = messages.iter().filter(|message| !is_system(message)).cloned().collect();
-        variations.push(("system", "system prompts", without));
-    }
-    if messages.iter().any(|message| message.get("tool_calls").is_some()) {
-        let mut without = messages.to_vec();
-        for message in without.iter_mut().filter_map(Value::as_object_mut) {
-            message.remove("tool_calls");
-        }
-        variations.push(("messages", "tool calls", without));
-    }
-    if messages.iter().any(|message| message["role"] == "tool") {
-        let mut without = messages.to_vec();
-        for message in without.iter_mut().filter(|message| message["role"] == "tool") {
-            // Any other text will do.
-            message["content"] = json!(format!("{}?", message["content"].as_str().unwrap_or_default()));
-        }
-        variations.push(("messages", "tool results", without));
-    }
+    let longer = |message: &mut Value| append(&mut message["content"]);
+    vary("system", "system prompts", &|message| message["role"] == "system" && has_text(message), &longer);
+    vary("messages", "tool results", &|message| message["role"] == "tool", &longer);
+    vary("messages", "tool calls", &|message| message.get("tool_calls").is_some(), &|message| {
+        message["tool_calls"].as_array_mut().into_iter().flatten().for_each(rename);
+    });
     variations
+}
+
+/// The tools by other names.
+pub(super) fn other_tools(tools: &[Value]) -> Vec<Value> {
+    let mut tools = tools.to_vec();
+    tools.iter_mut().for_each(rename);
+    tools
+}
+
+fn rename(tool: &mut Value) {
+    append(&mut tool["function"]["name"]);
+}
+
+fn append(text: &mut Value) {
+    *text = json!(format!("{}_", text.as_str().unwrap_or_default()));
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! Python's way of doing things, where templates depend on it and minijinja has its own.
+//!
+//! One thing is missing: there are no tuples, so a pair that is printed as a whole looks like a list.
 
 use std::fmt::Write as _;
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use minijinja::machinery::{
     CodeGenerator, Instruction, Instructions, Token, Vm, WhitespaceConfig, make_string_output, parse, tokenize,
 };
-use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueKind as K};
 use minijinja::{AutoEscape, Environment, Error as Failure, ErrorKind, FormatStyle, Value};
 
 use super::clock::strftime;
@@ -462,6 +462,17 @@ fn environment(meter: &Arc<Meter>, now: SystemTime) -> Environment<'static> {
         python::tojson(&m, value, &options)
     });
     environment.add_filter("string", |value: &Value| python::to_str(value));
+    // Filters that take anything take it as `str` shows it.
+    for name in ["upper", "lower", "capitalize"] {
+        let m = meter.clone();
+        environment
+            .add_filter(name, move |value: &Value| python::method(&m, &Value::from(python::to_str(value)), name, &[]));
+    }
+    let m = meter.clone();
+    environment.add_filter("trim", move |value: &Value, chars: Option<Value>| {
+        let chars: Vec<Value> = chars.into_iter().collect();
+        python::method(&m, &Value::from(python::to_str(value)), "strip", &chars)
+    });
     let m = meter.clone();
     environment.add_filter("join", move |values: &Value, separator: Option<Value>, options: Kwargs| {
         let separator = options.get::<Option<Value>>("d")?.or(separator);
@@ -503,6 +514,12 @@ fn environment(meter: &Arc<Meter>, now: SystemTime) -> Environment<'static> {
     environment.add_filter("format", move |text: &str, args: Rest<Value>| {
         python::format(&m, FormatStyle::Printf, text, &args)
     });
+    // What Jinja asks Python, Python answers for more kinds, or for fewer: `none` has no items, a boolean is a number.
+    let has_items =
+        |value: &Value| value.is_undefined() || matches!(value.kind(), K::String | K::Seq | K::Iterable | K::Map);
+    environment.add_test("iterable", has_items);
+    environment.add_test("sequence", move |value: &Value| has_items(value) && value.kind() != K::Iterable);
+    environment.add_test("number", |value: &Value| matches!(value.kind(), K::Number | K::Bool));
     // These make lists of any length out of nothing, and no chat template uses them.
     for name in ["batch", "slice"] {
         environment.remove_filter(name);

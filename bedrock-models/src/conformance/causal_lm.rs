@@ -157,6 +157,9 @@ pub(super) fn check_greedy(
     what: &str,
     findings: &mut Findings,
 ) -> Result<(), Stop> {
+    if prompt.is_empty() {
+        return Err(Error::NoTokens.into());
+    }
     let all = [prompt, &tokens[..tokens.len().saturating_sub(1)]].concat();
     let choices = |rows: &[Vec<f32>]| rows.iter().map(|row| largest(row)).collect::<Vec<_>>();
     let at_once = model.logits(&all)?;

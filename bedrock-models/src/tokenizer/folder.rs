@@ -33,6 +33,9 @@ impl Tokenizer {
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
         let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
         let bytes = read_bounded(&file, MAX_TOKENIZER_BYTES)?;
+        // The dependency panics on some of the files that are not JSON; there is no need to let it come to that.
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+            .map_err(|error| Error::TokenizerFile { path: file.clone(), source: error.into() })?;
         let parsed = guarded(&file, "read", || tokenizers::Tokenizer::from_bytes(&bytes));
         let mut model = parsed.map_err(|error| match error {
             Error::Tokenize { path, source, .. } => Error::TokenizerFile { path, source },
