@@ -7,6 +7,7 @@
 //!
 //! Everything happens in this process. The two models (together 190 MB) are fetched on the first run.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -30,10 +31,10 @@ const PASSAGES: usize = 1;
 const CHUNKING: Chunking = Chunking::Fixed { max_tokens: 60, overlap_percentage: 20 };
 const ANSWER_TOKENS: u32 = 96;
 
-/// Asked when no question is given.
+/// Asked when no question is given. The second answer holds a name, which the bundled guardrail masks.
 const QUESTIONS: [&str; 3] = [
     "How many days of paid holiday do full-time employees have?",
-    "When do unused holiday days expire?",
+    "Who keeps the keys of the workshop in Aldersund?",
     "How much does the company pay towards the internet connection?",
 ];
 
@@ -137,19 +138,23 @@ fn read_guardrail(path: &Path) -> Result<Guardrail, Failure> {
 
 /// Brings the knowledge base up to date with the folder: what has not changed is not read again.
 fn ingest(knowledge_base: &KnowledgeBase, docs: &Path) -> Result<(), Failure> {
+    let terminal = std::io::stderr().is_terminal();
     let options = IngestOptions {
         delete_missing: true,
-        progress: Some(Arc::new(|statistics| {
-            eprint!("\r{} documents read", statistics.number_of_documents_scanned);
+        progress: Some(Arc::new(move |statistics| {
+            if terminal {
+                eprint!("\r{} documents read", statistics.number_of_documents_scanned);
+            }
         })),
         ..IngestOptions::default()
     };
     let (report, seconds) = timed(|| knowledge_base.ingest_folder_blocking(docs, &options))?;
-    eprintln!(", {} chunks, {seconds:.1} s", knowledge_base.chunk_count());
+    let (documents, chunks) = (knowledge_base.document_count(), knowledge_base.chunk_count());
+    eprintln!("{}{documents} documents, {chunks} chunks, {seconds:.1} s", if terminal { "\r\x1b[K" } else { "" });
     for (uri, error) in &report.failures {
         eprintln!("{uri} was left out: {error}");
     }
-    match knowledge_base.document_count() {
+    match documents {
         0 => Err(failure(format!("there are no readable documents in {}", docs.display()))),
         _ => Ok(()),
     }

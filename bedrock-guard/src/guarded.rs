@@ -77,9 +77,9 @@ pub enum OnFailure {
 ///
 /// let guardrail = Guardrail::from_json(include_str!("../../examples/data/guardrail.json"))?;
 /// let model = Guarded::new(ScriptedModel::new([Reply::text("Write to ada@example.org.")]), guardrail);
-/// let answer = model.converse_blocking(&ConverseRequest::new("any").user("I'm Mary Miller. Who can help?"))?;
+/// let answer = model.converse_blocking(&ConverseRequest::new("any").user("My phone is (415) 555-0132. Who can help?"))?;
 /// assert_eq!(answer.text(), "Write to {EMAIL}.");
-/// assert_eq!(model.model().requests()[0].messages[0].text(), "I'm {NAME}. Who can help?");
+/// assert_eq!(model.model().requests()[0].messages[0].text(), "My phone is {PHONE}. Who can help?");
 /// # Ok::<(), bedrock_core::Error>(())
 /// ```
 #[derive(Debug)]

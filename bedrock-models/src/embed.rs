@@ -401,7 +401,7 @@ impl Inner {
         for (linear, activation) in &self.dense {
             x = linear.forward(run, x);
             if let Some(activation) = activation {
-                x = activation.forward(run, x);
+                x = activation.forward(x);
             }
         }
         crate::language_model::rows_of(x, self.dimensions)

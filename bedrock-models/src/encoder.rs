@@ -20,7 +20,7 @@ use crate::weights::Checkpoint;
 pub const ENCODERS: &[&str] = &["bert", "roberta", "xlm-roberta"];
 
 /// Tokens that go through the layers at once: enough to fill the tiles, few enough to stay in the caches.
-const BATCH_TOKENS: usize = 1024;
+const BATCH_TOKENS: usize = 512;
 
 /// Weights, tokenizer and limits of an encoder.
 pub(crate) struct Encoder {

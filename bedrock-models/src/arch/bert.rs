@@ -193,7 +193,7 @@ impl BertLayer {
         let [q, k, v] = project(run, [&self.query, &self.key, &self.value], x.clone());
         let h = self.attention.forward(run, q, k, v, sequences, caches);
         let x = self.attention_norm.forward(run, add(run, self.attention_output.forward(run, h), x));
-        let h = self.activation.forward(run, self.intermediate.forward(run, x.clone()));
+        let h = self.intermediate.forward_activated(run, x.clone(), self.activation);
         self.output_norm.forward(run, add(run, self.output.forward(run, h), x))
     }
 }

@@ -230,9 +230,9 @@ impl Work {
                     }
                     largest[r] = new;
                 }
-                scores[..from].fill(f32::NEG_INFINITY);
-                scores[to..].fill(f32::NEG_INFINITY);
-                total[r] += exp_sum(isa, scores, largest[r]);
+                scores[..from].fill(0.0);
+                scores[to..].fill(0.0);
+                total[r] += exp_sum(isa, &mut scores[from..to], largest[r]);
             }
             let values = &page.values[key_head * PAGE * padded..][..PAGE * padded];
             for column in (0..padded).step_by(COLUMNS) {

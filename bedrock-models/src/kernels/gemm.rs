@@ -8,10 +8,10 @@
 
 use super::activation::QuantizedRow;
 use super::interleaved::STRIP;
-use super::isa::isa;
+use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
 use super::pool::{Disjoint, Pool};
-use super::tile::{COLUMNS, ROWS, tile};
+use super::tile::{COLUMNS, ROWS, Start, Tile, tile_at};
 
 /// Columns of the weights decoded at a time: a panel of 16 × 256 floats is half of a 32 KiB first-level cache.
 const DEPTH: usize = 256;
@@ -21,18 +21,49 @@ const DEPTH: usize = 256;
 const GROUP: usize = 4;
 const HEIGHT: usize = 26 * ROWS;
 
-/// One product of a call: weights, bias, and where `[rows, weights.rows()]` results go.
+/// A function of each value of a result, applied while it is in the cache.
+pub(crate) type Then = fn(Isa, &mut [f32]);
+
+/// One product of a call.
+#[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
     pub(crate) weights: &'a Matrix,
     pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) out: &'a mut [f32],
+    pub(crate) then: Option<Then>,
 }
 
-fn check(x: &[f32], rows: usize, products: &[Product<'_>]) {
-    for product in products {
-        assert_eq!(x.len(), rows * product.weights.columns(), "input of another width than {:?}", product.weights);
-        assert_eq!(product.out.len(), rows * product.weights.rows());
-        assert!(product.bias.is_none_or(|bias| bias.len() == product.weights.rows()));
+/// Results of the products of one call, `[rows, weights.rows()]` each, written in parts by several threads.
+struct Results<'a, const N: usize> {
+    products: &'a [Product<'a>; N],
+    outs: [Vec<f32>; N],
+}
+
+impl<'a, const N: usize> Results<'a, N> {
+    fn new(x: &[f32], rows: usize, products: &'a [Product<'a>; N]) -> Self {
+        for product in products {
+            assert_eq!(x.len(), rows * product.weights.columns(), "input of another width than {:?}", product.weights);
+            assert!(product.bias.is_none_or(|bias| bias.len() == product.weights.rows()));
+        }
+        Self { products, outs: products.map(|product| Vec::with_capacity(rows * product.weights.rows())) }
+    }
+
+    fn targets(&mut self, rows: usize) -> [(Product<'a>, Disjoint<'_>); N] {
+        let mut products = self.products.iter();
+        self.outs.each_mut().map(|out| {
+            let product = products.next().expect("one product a result");
+            let len = rows * product.weights.rows();
+            (*product, Disjoint::unwritten(&mut out.spare_capacity_mut()[..len]))
+        })
+    }
+
+    /// # Safety
+    /// Every value of every target must have been written.
+    unsafe fn finish(mut self, rows: usize) -> [Vec<f32>; N] {
+        for (out, product) in self.outs.iter_mut().zip(self.products) {
+            // SAFETY: the capacity was asked for in `new`; written by the contract.
+            unsafe { out.set_len(rows * product.weights.rows()) };
+        }
+        self.outs
     }
 }
 
@@ -60,17 +91,21 @@ impl Parts {
 ///
 /// # Panics
 /// If the widths disagree.
-pub(crate) fn products(pool: &Pool, x: &[f32], rows: usize, products: &mut [Product<'_>]) {
-    check(x, rows, products);
+pub(crate) fn products<const N: usize>(
+    pool: &Pool,
+    x: &[f32],
+    rows: usize,
+    products: &[Product<'_>; N],
+) -> [Vec<f32>; N] {
     let isa = isa();
-    let targets: Vec<_> = products.iter_mut().map(|p| (p.weights, p.bias, Disjoint::new(p.out))).collect();
-    let parts = Parts::new(targets.iter().map(|(w, ..)| w.rows().div_ceil(COLUMNS)), pool.threads(), 1);
+    let mut results = Results::new(x, rows, products);
+    let targets = results.targets(rows);
+    let parts = Parts::new(products.iter().map(|p| p.weights.rows().div_ceil(COLUMNS)), pool.threads(), 1);
     pool.run(parts.chunks.len(), &|chunk| {
         let (product, first, count) = parts.chunks[chunk];
-        let (weights, bias, out) = &targets[product];
+        let (Product { weights, bias, then }, out) = &targets[product];
         let (n, width) = (weights.rows(), weights.columns());
         let mut panels = [0.0f32; GROUP * DEPTH * COLUMNS];
-        let mut sums = [[0.0f32; COLUMNS]; ROWS];
         for group in (first..first + count).step_by(GROUP) {
             let columns = group * COLUMNS..((group + GROUP).min(first + count)) * COLUMNS;
             for start in (0..width).step_by(DEPTH) {
@@ -79,43 +114,94 @@ pub(crate) fn products(pool: &Pool, x: &[f32], rows: usize, products: &mut [Prod
                     weights.panel(isa, column, start, depth, panel);
                 }
                 for block in (0..rows).step_by(HEIGHT) {
+                    let block = block..(block + HEIGHT).min(rows);
                     for (column, panel) in columns.clone().step_by(COLUMNS).zip(panels.chunks_exact(DEPTH * COLUMNS)) {
-                        let columns = column..(column + COLUMNS).min(n);
-                        for row in (block..(block + HEIGHT).min(rows)).step_by(ROWS) {
-                            let height = ROWS.min(rows - row);
-                            tile(isa, height, depth, &x[row * width + start..], width, panel, COLUMNS, &mut sums);
-                            for (r, sums) in sums.iter().enumerate().take(height) {
-                                // SAFETY: these columns of `out` belong to this chunk alone.
-                                let out = unsafe { out.slice((row + r) * n + column, columns.len()) };
-                                if start > 0 {
-                                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                                } else if let Some(bias) = bias {
-                                    let bias = &bias[columns.clone()];
-                                    out.iter_mut()
-                                        .zip(bias.iter().zip(sums))
-                                        .for_each(|(out, (b, sum))| *out = b + sum);
+                        let lanes = COLUMNS.min(n - column);
+                        let mut from = [0.0; COLUMNS];
+                        if let Some(bias) = bias {
+                            from[..lanes].copy_from_slice(&bias[column..column + lanes]);
+                        }
+                        for row in block.clone().step_by(ROWS) {
+                            let height = ROWS.min(block.end - row);
+                            let (a, at) = (&x[row * width + start..], row * n + column);
+                            let begin = if start == 0 { Start::Row(&from) } else { Start::Out };
+                            let to = out.pointer(at, (height - 1) * n + lanes);
+                            // SAFETY: these columns of these rows belong to this chunk alone, and were written by it
+                            // when `start` was 0; the last row's end was checked by `pointer`.
+                            unsafe {
+                                if lanes == COLUMNS {
+                                    tile_at(isa, height, depth, a, width, panel, COLUMNS, begin, to, n);
                                 } else {
-                                    out.copy_from_slice(&sums[..columns.len()]);
+                                    narrow(isa, height, depth, a, width, panel, begin, to, n, lanes);
                                 }
                             }
+                        }
+                    }
+                    if let Some(then) = then.filter(|_| start + depth == width) {
+                        let len = columns.end.min(n) - columns.start;
+                        for row in block {
+                            // SAFETY: these columns of this row belong to this chunk alone, which has written them.
+                            then(isa, unsafe { out.slice(row * n + columns.start, len) });
                         }
                     }
                 }
             }
         }
     });
+    drop(targets);
+    // SAFETY: the chunks cover all columns, and each writes its columns of all rows; a matrix has at least one column of input.
+    unsafe { results.finish(rows) }
+}
+
+/// A tile of which only the first `lanes` columns exist in `out`.
+///
+/// # Safety
+/// As [`tile_at`], for `lanes` floats a row.
+#[allow(clippy::too_many_arguments)]
+unsafe fn narrow(
+    isa: Isa,
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    panel: &[f32],
+    start: Start<'_>,
+    out: *mut f32,
+    ldo: usize,
+    lanes: usize,
+) {
+    let mut whole: Tile = [[0.0; COLUMNS]; ROWS];
+    // SAFETY: by the contract on `out`; a tile holds 6 rows of 16 floats.
+    unsafe {
+        if matches!(start, Start::Out) {
+            for (r, row) in whole.iter_mut().enumerate().take(rows) {
+                out.add(r * ldo).copy_to_nonoverlapping(row.as_mut_ptr(), lanes);
+            }
+        }
+        tile_at(isa, rows, depth, a, lda, panel, COLUMNS, start, whole.as_mut_ptr().cast(), COLUMNS);
+        for (r, row) in whole.iter().enumerate().take(rows) {
+            out.add(r * ldo).copy_from_nonoverlapping(row.as_ptr(), lanes);
+        }
+    }
 }
 
 /// Products of `rows` rows that stream each weight once: what a decode step does.
 ///
 /// # Panics
 /// If the widths disagree.
-pub(crate) fn stream(pool: &Pool, x: &[f32], rows: usize, activations: Activations, products: &mut [Product<'_>]) {
-    check(x, rows, products);
-    if rows == 0 || products.is_empty() {
-        return;
-    }
+pub(crate) fn stream<const N: usize>(
+    pool: &Pool,
+    x: &[f32],
+    rows: usize,
+    activations: Activations,
+    products: &[Product<'_>; N],
+) -> [Vec<f32>; N] {
     let isa = isa();
+    let mut results = Results::new(x, rows, products);
+    if rows == 0 || N == 0 {
+        return results.outs;
+    }
+    let targets = results.targets(rows);
     let width = products[0].weights.columns();
     let integer =
         |weights: &Matrix| activations == Activations::Int8 && matches!(weights.storage(), Storage::Interleaved(_));
@@ -124,30 +210,31 @@ pub(crate) fn stream(pool: &Pool, x: &[f32], rows: usize, activations: Activatio
         quantized.resize_with(rows, QuantizedRow::default);
         quantized.iter_mut().zip(x.chunks_exact(width)).for_each(|(q, x)| q.quantize(isa, x));
     }
-    let targets: Vec<_> = products.iter_mut().map(|p| (p.weights, p.bias, Disjoint::new(p.out))).collect();
     // At least about 32 KiB of weights a chunk: less costs more to hand out than to do.
-    let bytes = targets.iter().map(|(w, ..)| w.bytes() / w.rows().div_ceil(STRIP)).max().unwrap_or(1).max(1);
-    let smallest = (32 * 1024 / bytes).max(1);
-    let parts = Parts::new(targets.iter().map(|(w, ..)| w.rows().div_ceil(STRIP)), pool.threads(), smallest);
+    let bytes = products.iter().map(|p| p.weights.bytes() / p.weights.rows().div_ceil(STRIP)).max();
+    let smallest = (32 * 1024 / bytes.unwrap_or(1).max(1)).max(1);
+    let parts = Parts::new(products.iter().map(|p| p.weights.rows().div_ceil(STRIP)), pool.threads(), smallest);
     pool.run(parts.chunks.len(), &|chunk| {
         let (product, first, count) = parts.chunks[chunk];
-        let (weights, bias, out) = &targets[product];
+        let (Product { weights, bias, then }, out) = &targets[product];
         let n = weights.rows();
         let mut scratch = Vec::new();
         for strip in first..first + count {
             let (start, lanes) = (strip * STRIP, STRIP.min(n - strip * STRIP));
-            let put = |row: usize, sums: &[f32]| {
-                // SAFETY: these eight columns of `out` belong to this chunk alone.
-                let out = unsafe { out.slice(row * n + start, lanes) };
-                out.copy_from_slice(&sums[..lanes]);
+            let put = |row: usize, mut sums: [f32; STRIP]| {
                 if let Some(bias) = bias {
-                    out.iter_mut().zip(&bias[start..]).for_each(|(out, bias)| *out += bias);
+                    sums.iter_mut().zip(&bias[start..start + lanes]).for_each(|(sum, bias)| *sum += bias);
                 }
+                if let Some(then) = then {
+                    then(isa, &mut sums[..lanes]);
+                }
+                // SAFETY: these eight columns of `out` belong to this chunk alone; `pointer` checked that they exist.
+                unsafe { out.pointer(row * n + start, lanes).copy_from_nonoverlapping(sums.as_ptr(), lanes) };
             };
             match weights.storage() {
                 Storage::Interleaved(interleaved) if integer(weights) => {
                     for (row, x) in quantized.iter().enumerate() {
-                        put(row, &interleaved.strip_dot(isa, strip, x));
+                        put(row, interleaved.strip_dot(isa, strip, x));
                     }
                 }
                 _ => {
@@ -159,11 +246,14 @@ pub(crate) fn stream(pool: &Pool, x: &[f32], rows: usize, activations: Activatio
                             sums[lane] = super::matrix::dot(isa, &scratch, x);
                         }
                     }
-                    sums.iter().enumerate().for_each(|(row, sums)| put(row, sums));
+                    sums.iter().enumerate().for_each(|(row, sums)| put(row, *sums));
                 }
             }
         }
     });
+    drop(targets);
+    // SAFETY: the strips cover all columns, and each is put for every row.
+    unsafe { results.finish(rows) }
 }
 
 #[cfg(test)]
@@ -213,26 +303,27 @@ mod tests {
         let pool = Pool::new(2);
         for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1] {
             let quantized = matches!(dtype, Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4_1);
-            for (rows, n, k) in [(1, 1, 32), (1, 40, 64), (5, 17, 96), (7, 50, 544), (13, 16, 256)] {
+            for (rows, n, k) in [(1, 1, 32), (1, 40, 64), (5, 17, 96), (7, 50, 544), (13, 16, 256), (170, 70, 96)] {
                 let k = if quantized { k } else { k + 3 };
                 let weights = matrix(dtype, n, k, 7);
                 let bias: Vec<f32> = (0..n).map(|i| i as f32 * 0.01).collect();
                 let x: Vec<f32> = (0..rows * k).map(|i| ((i * 37 % 113) as f32 - 56.0) / 50.0).collect();
                 let want = slow(&x, rows, &weights, Some(&bias));
-                let mut out = vec![0.0; rows * n];
-                let run = |mode: Option<Activations>, out: &mut [f32]| {
-                    let product = Product { weights: &weights, bias: Some(&bias), out };
-                    match mode {
-                        None => products(&pool, &x, rows, &mut [product]),
-                        Some(mode) => stream(&pool, &x, rows, mode, &mut [product]),
-                    }
+                let run = |mode: Option<Activations>, then: Option<Then>| {
+                    let product = [Product { weights: &weights, bias: Some(&bias), then }];
+                    let [out] = match mode {
+                        None => products(&pool, &x, rows, &product),
+                        Some(mode) => stream(&pool, &x, rows, mode, &product),
+                    };
+                    out
                 };
-                run(None, &mut out);
-                close(&out, &want, 1e-5, &format!("tiles {dtype:?} {rows} {n} {k}"));
-                run(Some(Activations::Float), &mut out);
-                close(&out, &want, 1e-5, &format!("stream {dtype:?} {rows} {n} {k}"));
-                run(Some(Activations::Int8), &mut out);
-                close(&out, &want, 2e-2, &format!("integer {dtype:?} {rows} {n} {k}"));
+                close(&run(None, None), &want, 1e-5, &format!("tiles {dtype:?} {rows} {n} {k}"));
+                close(&run(Some(Activations::Float), None), &want, 1e-5, &format!("stream {dtype:?} {rows} {n} {k}"));
+                close(&run(Some(Activations::Int8), None), &want, 2e-2, &format!("integer {dtype:?} {rows} {n} {k}"));
+                for mode in [None, Some(Activations::Float), Some(Activations::Int8)] {
+                    let doubled = run(mode, Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)));
+                    assert!(doubled.iter().zip(run(mode, None)).all(|(doubled, once)| *doubled == 2.0 * once));
+                }
             }
         }
     }
@@ -245,12 +336,11 @@ mod tests {
                 let weights = matrix(dtype, 45, 288, 3);
                 let x: Vec<f32> = (0..11 * 288).map(|i| (i as f32 * 0.37).sin()).collect();
                 let all = |mode: Option<Activations>, x: &[f32], rows: usize| {
-                    let mut out = vec![0.0; rows * 45];
-                    let product = Product { weights: &weights, bias: None, out: &mut out };
-                    match mode {
-                        None => products(&pool, x, rows, &mut [product]),
-                        Some(mode) => stream(&pool, x, rows, mode, &mut [product]),
-                    }
+                    let product = [Product { weights: &weights, bias: None, then: None }];
+                    let [out] = match mode {
+                        None => products(&pool, x, rows, &product),
+                        Some(mode) => stream(&pool, x, rows, mode, &product),
+                    };
                     out
                 };
                 for mode in [None, Some(Activations::Int8), Some(Activations::Float)] {

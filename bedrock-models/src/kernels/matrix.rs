@@ -133,10 +133,24 @@ impl Matrix {
                     weights.panel(isa, strip, start, depth, &mut out[(strip * STRIP - first)..], COLUMNS);
                 }
             }
-            Storage::File(_) => {
+            Storage::File(bytes) => {
                 let mut rows = [[0.0f32; 256]; 8];
                 for half in (0..COLUMNS).step_by(8) {
                     let count = self.rows.saturating_sub(first + half).min(8);
+                    #[cfg(target_arch = "x86_64")]
+                    if isa == Isa::Avx2 && self.dtype == Dtype::F32 && count == 8 && depth.is_multiple_of(8) {
+                        let row = |r: usize| {
+                            let from = ((first + half + r) * self.columns + start) * size_of::<f32>();
+                            bytes[from..from + depth * size_of::<f32>()].as_ptr().cast::<f32>()
+                        };
+                        let rows: [*const f32; 8] = std::array::from_fn(row);
+                        assert!(out.len() >= depth * COLUMNS);
+                        for k in (0..depth).step_by(8) {
+                            // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
+                            unsafe { transpose8(rows, k, out.as_mut_ptr().add(k * COLUMNS + half)) };
+                        }
+                        continue;
+                    }
                     for (begin, end) in (0..depth).step_by(256).map(|k| (k, (k + 256).min(depth))) {
                         for (r, row) in rows.iter_mut().enumerate().take(count) {
                             self.decode(first + half + r, start + begin, &mut row[..end - begin]);
@@ -158,7 +172,7 @@ fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
     if isa == Isa::Avx2 {
         while k + 8 <= depth {
             // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
-            unsafe { transpose8(rows, k, out.as_mut_ptr().add(k * COLUMNS)) };
+            unsafe { transpose8(rows.each_ref().map(|row| row.as_ptr()), k, out.as_mut_ptr().add(k * COLUMNS)) };
             k += 8;
         }
     }
@@ -170,13 +184,13 @@ fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
 }
 
 /// # Safety
-/// AVX2; `k + 8 <= 256`; `out` holds 7 · 16 + 8 floats.
+/// AVX2; eight floats from `k` on in each row, aligned or not; `out` holds 7 · 16 + 8 floats.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn transpose8(rows: &[[f32; 256]; 8], k: usize, out: *mut f32) {
+unsafe fn transpose8(rows: [*const f32; 8], k: usize, out: *mut f32) {
     use std::arch::x86_64::*;
     // SAFETY: by the contract.
-    let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(rows[i].as_ptr().add(k)) });
+    let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(rows[i].wrapping_add(k)) });
     let lo = |i: usize| _mm256_unpacklo_ps(r[i], r[i + 1]);
     let hi = |i: usize| _mm256_unpackhi_ps(r[i], r[i + 1]);
     let (a, b, c, d) = ((lo(0), hi(0)), (lo(2), hi(2)), (lo(4), hi(4)), (lo(6), hi(6)));

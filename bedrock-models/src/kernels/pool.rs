@@ -201,10 +201,24 @@ impl<'a> Disjoint<'a> {
         Self { pointer: slice.as_mut_ptr(), len: slice.len(), _slice: std::marker::PhantomData }
     }
 
+    /// Memory that is not initialised: only [`Disjoint::pointer`] may touch it before it was written.
+    pub(crate) fn unwritten(slice: &'a mut [std::mem::MaybeUninit<f32>]) -> Self {
+        Self { pointer: slice.as_mut_ptr().cast(), len: slice.len(), _slice: std::marker::PhantomData }
+    }
+
+    /// Where `len` values from `start` on lie, which no reference covers yet.
+    ///
+    /// # Panics
+    /// If they are outside the slice.
+    pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut f32 {
+        assert!(start <= self.len && len <= self.len - start, "part outside the slice");
+        self.pointer.wrapping_add(start)
+    }
+
     /// The part `start..start + len`.
     ///
     /// # Safety
-    /// No two parts that are alive at once may overlap.
+    /// No two parts that are alive at once may overlap, and the part must be initialised.
     ///
     /// # Panics
     /// If the part is outside the slice.

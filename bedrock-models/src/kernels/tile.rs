@@ -1,6 +1,6 @@
 //! The inner loop of every dense product here: a tile of at most 6 rows by 16 columns.
 //!
-//! `out[r][c] = Σ_k a[r·lda + k] · b[k·ldb + c]`, summed in the order of `k` with one rounding per step (fused
+//! `out[r][c] = start[r][c] + Σ_k a[r·lda + k] · b[k·ldb + c]`, summed in the order of `k` with one rounding per step (fused
 //! multiply-add), whatever the number of rows: so a row's result does not depend on its neighbours in the tile.
 
 use super::isa::Isa;
@@ -12,61 +12,132 @@ pub(crate) const COLUMNS: usize = 16;
 
 pub(crate) type Tile = [[f32; COLUMNS]; ROWS];
 
-/// Computes rows `0..rows` of `out`; the others are left as they are.
+/// What a tile adds to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// The same for each row: zeros, or a bias.
+    Row(&'a [f32; COLUMNS]),
+    /// What `out` holds.
+    Out,
+}
+
+/// A tile from zero: rows `0..rows` of `out`; the others are left as they are.
 ///
 /// # Panics
 /// If `rows > 6`, or `a` or `b` is too short for `rows`, `depth` and the strides.
 #[inline]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn tile(isa: Isa, rows: usize, depth: usize, a: &[f32], lda: usize, b: &[f32], ldb: usize, out: &mut Tile) {
+    // SAFETY: a `Tile` holds 6 rows of 16 floats, initialised.
+    unsafe { tile_at(isa, rows, depth, a, lda, b, ldb, Start::Row(&[0.0; COLUMNS]), out.as_mut_ptr().cast(), COLUMNS) }
+}
+
+/// A tile in place: row `r` is the 16 floats from `out + r · ldo`.
+///
+/// # Safety
+/// Those floats of rows `0..rows` must be valid for writing by this thread alone, and initialised if `start` is [`Start::Out`].
+///
+/// # Panics
+/// If `rows > 6`, or `a` or `b` is too short for `rows`, `depth` and the strides.
+#[inline]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn tile_at(
+    isa: Isa,
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    start: Start<'_>,
+    out: *mut f32,
+    ldo: usize,
+) {
     assert!(rows <= ROWS);
-    if rows == 0 || depth == 0 {
-        out[..rows].fill([0.0; COLUMNS]);
+    if rows == 0 {
         return;
     }
-    assert!(a.len() >= (rows - 1) * lda + depth, "left operand too short");
-    assert!(b.len() >= (depth - 1) * ldb + COLUMNS, "right operand too short");
+    if depth > 0 {
+        assert!(a.len() >= (rows - 1) * lda + depth, "left operand too short");
+        assert!(b.len() >= (depth - 1) * ldb + COLUMNS, "right operand too short");
+    }
     match isa {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Isa::Avx2` is only made where AVX2 and FMA were detected; the lengths were checked above.
+        // SAFETY: `Isa::Avx2` is only made where AVX2 and FMA were detected; the lengths were checked above, `out` by the contract.
         Isa::Avx2 => unsafe {
             match rows {
-                1 => avx2::<1>(depth, a, lda, b, ldb, out),
-                2 => avx2::<2>(depth, a, lda, b, ldb, out),
-                3 => avx2::<3>(depth, a, lda, b, ldb, out),
-                4 => avx2::<4>(depth, a, lda, b, ldb, out),
-                5 => avx2::<5>(depth, a, lda, b, ldb, out),
-                _ => avx2::<6>(depth, a, lda, b, ldb, out),
+                1 => avx2::<1>(depth, a, lda, b, ldb, start, out, ldo),
+                2 => avx2::<2>(depth, a, lda, b, ldb, start, out, ldo),
+                3 => avx2::<3>(depth, a, lda, b, ldb, start, out, ldo),
+                4 => avx2::<4>(depth, a, lda, b, ldb, start, out, ldo),
+                5 => avx2::<5>(depth, a, lda, b, ldb, start, out, ldo),
+                _ => avx2::<6>(depth, a, lda, b, ldb, start, out, ldo),
             }
         },
-        _ => portable(rows, depth, a, lda, b, ldb, out),
+        // SAFETY: by the contract.
+        _ => unsafe { portable(rows, depth, a, lda, b, ldb, start, out, ldo) },
     }
 }
 
 /// The plain version. Rounds twice per step: `f32::mul_add` without hardware support is a library call.
-fn portable(rows: usize, depth: usize, a: &[f32], lda: usize, b: &[f32], ldb: usize, out: &mut Tile) {
-    for (r, out) in out.iter_mut().enumerate().take(rows) {
-        let mut sum = [0.0f32; COLUMNS];
+///
+/// # Safety
+/// As [`tile_at`] on `out`.
+#[allow(clippy::too_many_arguments)]
+unsafe fn portable(
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    start: Start<'_>,
+    out: *mut f32,
+    ldo: usize,
+) {
+    for r in 0..rows {
+        // SAFETY: by the contract.
+        let out = unsafe { out.add(r * ldo) }.cast::<[f32; COLUMNS]>();
+        let mut sum = match start {
+            Start::Row(row) => *row,
+            // SAFETY: by the contract, initialised; aligned as floats are.
+            Start::Out => unsafe { out.read() },
+        };
         for k in 0..depth {
             let (x, b) = (a[r * lda + k], &b[k * ldb..k * ldb + COLUMNS]);
             for (sum, b) in sum.iter_mut().zip(b) {
                 *sum += x * b;
             }
         }
-        *out = sum;
+        // SAFETY: by the contract.
+        unsafe { out.write(sum) };
     }
 }
 
 /// # Safety
-/// AVX2 and FMA must be there, and `a`, `b` long enough (see [`tile`]).
+/// AVX2 and FMA must be there, `a` and `b` long enough, and `out` as [`tile_at`] says.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const R: usize>(depth: usize, a: &[f32], lda: usize, b: &[f32], ldb: usize, out: &mut Tile) {
+#[allow(clippy::too_many_arguments)]
+unsafe fn avx2<const R: usize>(
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    start: Start<'_>,
+    out: *mut f32,
+    ldo: usize,
+) {
     use std::arch::x86_64::*;
     let (a, mut b) = (a.as_ptr(), b.as_ptr());
     let mut sum = [[_mm256_setzero_ps(); 2]; R];
+    // Asked for now, needed after the loop: a tile of a large result is in no near cache.
+    for r in 0..R {
+        _mm_prefetch::<_MM_HINT_T0>(out.wrapping_add(r * ldo).cast());
+    }
     for k in 0..depth {
-        // SAFETY: `k < depth`, so every address is inside what `tile` checked; the last step of `b` may point past
+        // SAFETY: `k < depth`, so every address is inside what `tile_at` checked; the last step of `b` may point past
         // the end but is not read.
         unsafe {
             let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
@@ -78,11 +149,16 @@ unsafe fn avx2<const R: usize>(depth: usize, a: &[f32], lda: usize, b: &[f32], l
             b = b.wrapping_add(ldb);
         }
     }
-    for (sum, out) in sum.iter().zip(out) {
-        // SAFETY: a row of `out` holds 16 floats.
+    for (r, sum) in sum.iter().enumerate() {
+        // SAFETY: a row of `out` holds 16 floats, by the contract.
         unsafe {
-            _mm256_storeu_ps(out.as_mut_ptr(), sum[0]);
-            _mm256_storeu_ps(out.as_mut_ptr().add(8), sum[1]);
+            let out = out.add(r * ldo);
+            let from = match start {
+                Start::Row(row) => row.as_ptr(),
+                Start::Out => out.cast_const(),
+            };
+            _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(from), sum[0]));
+            _mm256_storeu_ps(out.add(8), _mm256_add_ps(_mm256_loadu_ps(from.add(8)), sum[1]));
         }
     }
 }
@@ -105,6 +181,31 @@ mod tests {
                     assert!((fast - plain).abs() <= 1e-4 * plain.abs().max(1.0), "{fast} {plain}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn starts_from_a_row_or_from_what_is_there() {
+        let a: Vec<f32> = (0..6 * 8).map(|i| (i as f32).sin()).collect();
+        let b: Vec<f32> = (0..8 * 16).map(|i| (i as f32).cos()).collect();
+        let bias: [f32; COLUMNS] = std::array::from_fn(|i| i as f32);
+        for isa in [isa(), Isa::Portable] {
+            let mut plain = [[0.0; COLUMNS]; ROWS];
+            tile(isa, 4, 8, &a, 8, &b, 16, &mut plain);
+            // Rows of 20 floats, of which the tile has the first 16.
+            let mut out = vec![7.0; 6 * 20];
+            // SAFETY: four rows of 20 floats.
+            unsafe {
+                tile_at(isa, 4, 8, &a, 8, &b, 16, Start::Row(&bias), out.as_mut_ptr(), 20);
+                tile_at(isa, 4, 8, &a, 8, &b, 16, Start::Out, out.as_mut_ptr(), 20);
+            }
+            for r in 0..4 {
+                for c in 0..COLUMNS {
+                    assert!((out[r * 20 + c] - (2.0 * plain[r][c] + bias[c])).abs() < 1e-4);
+                }
+                assert_eq!(out[r * 20 + 16..][..4], [7.0; 4]);
+            }
+            assert_eq!(out[80..], [7.0; 40]);
         }
     }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::run::{self, Run};
 use crate::kernels::elementwise;
+use crate::kernels::gemm::Then;
 
 /// The functions that `hidden_act` of a configuration can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -25,24 +26,29 @@ pub(crate) enum Activation {
 }
 
 impl Activation {
+    /// The function over a slice, where there is one of our own.
+    pub(crate) fn kernel(self) -> Option<Then> {
+        match self {
+            Activation::Gelu => Some(elementwise::gelu),
+            Activation::GeluTanh => Some(elementwise::gelu_tanh),
+            Activation::Silu | Activation::Relu | Activation::Tanh => None,
+        }
+    }
+
+    /// By burn's operations, on any device.
+    ///
     /// # Shapes
     /// - `x`: `[rows, features]`; returns the same
-    pub(crate) fn forward(self, run: Run<'_>, x: Tensor<2>) -> Tensor<2> {
-        let [_, width] = x.dims();
-        match (self, run.pool()) {
-            (Activation::Gelu | Activation::GeluTanh, Some(pool)) => {
-                let mut x = run::flex(x);
-                elementwise::gelu(pool, run::values_mut(&mut x), width, self == Activation::GeluTanh);
-                run::from_flex(x)
-            }
-            (Activation::Gelu, None) => gelu(x),
-            (Activation::GeluTanh, None) => {
+    pub(crate) fn forward(self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Activation::Gelu => gelu(x),
+            Activation::GeluTanh => {
                 let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044_715) * 0.797_884_560_802_865_4;
                 x * (tanh(inner) + 1.0) * 0.5
             }
-            (Activation::Silu, _) => silu(x),
-            (Activation::Relu, _) => relu(x),
-            (Activation::Tanh, _) => tanh(x),
+            Activation::Silu => silu(x),
+            Activation::Relu => relu(x),
+            Activation::Tanh => tanh(x),
         }
     }
 }

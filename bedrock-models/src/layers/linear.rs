@@ -3,9 +3,10 @@
 use burn::Tensor;
 use burn::tensor::TensorData;
 
+use super::activation::Activation;
 use super::run::{self, Compute, Phase, Run};
 use crate::kernels::Matrix;
-use crate::kernels::gemm::{self, Product};
+use crate::kernels::gemm::{self, Product, Then};
 
 /// `y = x · Wᵀ + b`.
 #[derive(Debug)]
@@ -49,6 +50,21 @@ impl Linear {
         let [y] = project(run, [self], x);
         y
     }
+
+    /// The layer, then an activation function.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`
+    /// - returns `[rows, out]`
+    pub(crate) fn forward_activated(&self, run: Run<'_>, x: Tensor<2>, activation: Activation) -> Tensor<2> {
+        match activation.kernel() {
+            Some(kernel) if run.pool().is_some() => {
+                let [y] = project_then(run, [self], x, Some(kernel));
+                y
+            }
+            _ => activation.forward(self.forward(run, x)),
+        }
+    }
 }
 
 /// Several layers on the same input, in one parallel region.
@@ -57,6 +73,16 @@ impl Linear {
 /// - `x`: `[rows, in]`
 /// - returns `[rows, out]` of each layer
 pub(crate) fn project<const N: usize>(run: Run<'_>, layers: [&Linear; N], x: Tensor<2>) -> [Tensor<2>; N] {
+    project_then(run, layers, x, None)
+}
+
+/// [`project`]; `then` is applied to the results where there are kernels.
+fn project_then<const N: usize>(
+    run: Run<'_>,
+    layers: [&Linear; N],
+    x: Tensor<2>,
+    then: Option<Then>,
+) -> [Tensor<2>; N] {
     let [rows, _] = x.dims();
     let Some(pool) = run.pool() else {
         return layers.map(|layer| match &layer.weight {
@@ -68,20 +94,14 @@ pub(crate) fn project<const N: usize>(run: Run<'_>, layers: [&Linear; N], x: Ten
         });
     };
     let x = run::flex(x);
-    let mut outs = layers.map(|layer| vec![0.0; rows * layer.rows]);
-    let mut products: Vec<Product<'_>> = layers
-        .iter()
-        .zip(&mut outs)
-        .map(|(layer, out)| match &layer.weight {
-            Weight::Stored(weights) => Product { weights, bias: layer.bias.as_deref(), out },
-            Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
-        })
-        .collect();
-    match run.phase {
-        Phase::Prompt => gemm::products(pool, run::values(&x), rows, &mut products),
-        Phase::Decode => gemm::stream(pool, run::values(&x), rows, run.compute.activations, &mut products),
-    }
-    drop(products);
+    let products = layers.map(|layer| match &layer.weight {
+        Weight::Stored(weights) => Product { weights, bias: layer.bias.as_deref(), then },
+        Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
+    });
+    let outs = match run.phase {
+        Phase::Prompt => gemm::products(pool, run::values(&x), rows, &products),
+        Phase::Decode => gemm::stream(pool, run::values(&x), rows, run.compute.activations, &products),
+    };
     let mut layers = layers.iter();
     outs.map(|out| run::from_vec(out, [rows, layers.next().expect("one layer an output").rows]))
 }
