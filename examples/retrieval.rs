@@ -1,7 +1,7 @@
 //! How well does retrieval find what it should? Ingests a test collection, asks all of its queries, compares.
 //!
 //! ```text
-//! cargo run --release --example retrieval -- DIR --mode hybrid --json
+//! cargo run --release --example retrieval -- DIR --mode hybrid
 //! ```
 //!
 //! DIR holds `docs.jsonl` ({id, title?, text}), `queries.jsonl` ({id, text}) and `qrels.tsv` (a header line, then query,
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bedrock_core::{RerankRequest, Reranker};
 use bedrock_examples::ranking::{Relevance, ndcg, percentile, recall, reciprocal_rank};
-use bedrock_examples::{Failure, ModelArguments, failure, find_model, peak_rss_mib, print_json, print_line, run};
+use bedrock_examples::{Failure, ModelArguments, failure, find_model, peak_rss_mib, print_json, run};
 use bedrock_models::{CrossEncoder, Embedder};
 use bedrock_rag::chunk::Chunking;
 use bedrock_rag::{IngestOptions, KnowledgeBase, Passage, Search, SearchMode, Source};
@@ -56,8 +56,8 @@ struct Arguments {
     /// Ask only the first N queries
     #[arg(long, value_name = "N")]
     queries: Option<usize>,
-    /// The last line is one JSON object
-    #[arg(long)]
+    /// Accepted for symmetry: there is always a JSON object
+    #[arg(long, hide = true)]
     json: bool,
     #[command(flatten)]
     model: ModelArguments,
@@ -157,37 +157,27 @@ fn retrieval(arguments: Arguments) -> Result<(), Failure> {
         SearchMode::Keyword => "keyword",
         SearchMode::Hybrid => "hybrid",
     };
-    if arguments.json {
-        print_json(&json!({
-            "mode": mode,
-            "docs": knowledge_base.document_count(),
-            "queries": scored,
-            "chunks": knowledge_base.chunk_count(),
-            "ndcg_at_10": mean(at_10),
-            "recall_at_10": mean(recall_10),
-            "recall_at_100": mean(recall_100),
-            "mrr_at_10": mean(mrr),
-            "ingest_s": ingest_s,
-            "query_ms_p50": percentile(&mut times, 50.0),
-            "query_ms_p95": percentile(&mut times, 95.0),
-            "peak_rss_mib": peak_rss_mib(),
-        }))?;
-    } else {
-        print_line(&format!(
-            "{mode}: nDCG@10 {:.4}, recall@10 {:.4}, recall@100 {:.4}, MRR@10 {:.4} over {scored} queries, {} documents in {} chunks",
-            mean(at_10),
-            mean(recall_10),
-            mean(recall_100),
-            mean(mrr),
-            knowledge_base.document_count(),
-            knowledge_base.chunk_count(),
-        ))?;
-        print_line(&format!(
-            "ingested in {ingest_s:.1} s; a query takes {:.1} ms (median), {:.1} ms (95%)",
-            percentile(&mut times, 50.0),
-            percentile(&mut times, 95.0),
-        ))?;
-    }
+    eprintln!(
+        "{mode}: nDCG@10 {:.4}, recall@10 {:.4}, recall@100 {:.4}, MRR@10 {:.4} over {scored} queries; ingested in {ingest_s:.1} s",
+        mean(at_10),
+        mean(recall_10),
+        mean(recall_100),
+        mean(mrr),
+    );
+    print_json(&json!({
+        "mode": mode,
+        "docs": knowledge_base.document_count(),
+        "queries": scored,
+        "chunks": knowledge_base.chunk_count(),
+        "ndcg_at_10": mean(at_10),
+        "recall_at_10": mean(recall_10),
+        "recall_at_100": mean(recall_100),
+        "mrr_at_10": mean(mrr),
+        "ingest_s": ingest_s,
+        "query_ms_p50": percentile(&mut times, 50.0),
+        "query_ms_p95": percentile(&mut times, 95.0),
+        "peak_rss_mib": peak_rss_mib(),
+    }))?;
     Ok(())
 }
 

@@ -148,7 +148,6 @@ pub(crate) fn products<const N: usize>(
             }
         }
     });
-    drop(targets);
     // SAFETY: the chunks cover all columns, and each writes its columns of all rows; a matrix has at least one column of input.
     unsafe { results.finish(rows) }
 }
@@ -251,7 +250,6 @@ pub(crate) fn stream<const N: usize>(
             }
         }
     });
-    drop(targets);
     // SAFETY: the strips cover all columns, and each is put for every row.
     unsafe { results.finish(rows) }
 }

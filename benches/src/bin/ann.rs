@@ -1,7 +1,7 @@
 //! Approximate nearest neighbours: how many queries a second at which recall, on one thread.
 //!
 //! ```text
-//! cargo run --release -p bedrock-benches --bin ann -- --base base.npy --queries queries.npy --truth truth.npy --json
+//! cargo run --release -p bedrock-benches --bin ann -- --base base.npy --queries queries.npy --truth truth.npy
 //! ```
 //!
 //! Vectors are `f32`, compared by cosine; the truth holds the row numbers of the nearest base vectors, nearest first. The
@@ -44,8 +44,8 @@ struct Arguments {
     /// Build on one thread, the same graph every time
     #[arg(long)]
     deterministic: bool,
-    /// The last line is one JSON object
-    #[arg(long)]
+    /// Accepted for symmetry: there is always a JSON object
+    #[arg(long, hide = true)]
     json: bool,
 }
 
@@ -135,17 +135,14 @@ fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             "p95_us": percentile(95),
         }));
     }
-    if arguments.json {
-        let result = json!({
-            "build_s": build_s,
-            "bytes_on_disk": bytes_on_disk,
-            "save_s": save_s,
-            "load_s": load_s,
-            "points": points,
-        });
-        println!("{result}");
-    } else {
-        println!("built in {build_s:.1} s, {bytes_on_disk} bytes, saved in {save_s:.2} s, loaded in {load_s:.3} s");
-    }
+    eprintln!("built in {build_s:.1} s, {bytes_on_disk} bytes, saved in {save_s:.2} s, loaded in {load_s:.3} s");
+    let result = json!({
+        "build_s": build_s,
+        "bytes_on_disk": bytes_on_disk,
+        "save_s": save_s,
+        "load_s": load_s,
+        "points": points,
+    });
+    println!("{result}");
     Ok(())
 }
