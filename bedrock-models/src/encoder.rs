@@ -82,7 +82,7 @@ impl Encoder {
             });
         }
         let json: Value = read_json(&file)?;
-        let mut loader = Loader::new(checkpoint, compute.clone(), |name| name.to_string());
+        let mut loader = Loader::new(checkpoint, compute.clone(), |name| name.to_string()).in_panels();
         let max_tokens = config.max_tokens().min(options.max_tokens.unwrap_or(usize::MAX));
         // Some tokenizers say a number so large that it means nothing, and is no integer.
         let tokenizer_config = path.join("tokenizer_config.json");

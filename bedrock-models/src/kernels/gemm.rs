@@ -10,6 +10,7 @@ use super::activation::QuantizedRow;
 use super::interleaved::STRIP;
 use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
+use super::panels::{Line, floats, floats_mut};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS, Start, Tile, tile_at};
 
@@ -105,17 +106,24 @@ pub(crate) fn products<const N: usize>(
         let (product, first, count) = parts.chunks[chunk];
         let (Product { weights, bias, then }, out) = &targets[product];
         let (n, width) = (weights.rows(), weights.columns());
-        let mut panels = [0.0f32; GROUP * DEPTH * COLUMNS];
+        let mut decoded = [Line([0.0; COLUMNS]); GROUP * DEPTH];
         for group in (first..first + count).step_by(GROUP) {
             let columns = group * COLUMNS..((group + GROUP).min(first + count)) * COLUMNS;
             for start in (0..width).step_by(DEPTH) {
                 let depth = DEPTH.min(width - start);
-                for (column, panel) in columns.clone().step_by(COLUMNS).zip(panels.chunks_exact_mut(DEPTH * COLUMNS)) {
-                    weights.panel(isa, column, start, depth, panel);
+                let mut panels = [[].as_slice(); GROUP];
+                if let Storage::Panels(stored) = weights.storage() {
+                    let parts = columns.clone().step_by(COLUMNS).map(|column| stored.part(column, start));
+                    panels.iter_mut().zip(parts).for_each(|(panel, part)| *panel = part);
+                } else {
+                    for (column, panel) in columns.clone().step_by(COLUMNS).zip(decoded.chunks_exact_mut(DEPTH)) {
+                        weights.panel(isa, column, start, depth, floats_mut(panel));
+                    }
+                    panels.iter_mut().zip(decoded.chunks_exact(DEPTH)).for_each(|(to, panel)| *to = floats(panel));
                 }
                 for block in (0..rows).step_by(HEIGHT) {
                     let block = block..(block + HEIGHT).min(rows);
-                    for (column, panel) in columns.clone().step_by(COLUMNS).zip(panels.chunks_exact(DEPTH * COLUMNS)) {
+                    for (column, panel) in columns.clone().step_by(COLUMNS).zip(panels) {
                         let lanes = COLUMNS.min(n - column);
                         let mut from = [0.0; COLUMNS];
                         if let Some(bias) = bias {
@@ -318,6 +326,14 @@ mod tests {
                 close(&run(None, None), &want, 1e-5, &format!("tiles {dtype:?} {rows} {n} {k}"));
                 close(&run(Some(Activations::Float), None), &want, 1e-5, &format!("stream {dtype:?} {rows} {n} {k}"));
                 close(&run(Some(Activations::Int8), None), &want, 2e-2, &format!("integer {dtype:?} {rows} {n} {k}"));
+                if dtype == Dtype::F32 {
+                    let panels = matrix(dtype, n, k, 7).into_panels();
+                    assert_eq!(panels.to_f32(), weights.to_f32());
+                    let product = [Product { weights: &panels, bias: Some(&bias), then: None }];
+                    assert_eq!(products(&pool, &x, rows, &product), [run(None, None)]);
+                    let [streamed] = stream(&pool, &x, rows, Activations::Float, &product);
+                    assert_eq!(streamed, run(Some(Activations::Float), None));
+                }
                 for mode in [None, Some(Activations::Float), Some(Activations::Int8)] {
                     let doubled = run(mode, Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)));
                     assert!(doubled.iter().zip(run(mode, None)).all(|(doubled, once)| *doubled == 2.0 * once));

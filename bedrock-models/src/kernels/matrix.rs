@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::interleaved::{Interleaved, STRIP};
-use super::isa::Isa;
+use super::isa::{Isa, isa};
+use super::panels::Panels;
 use super::tile::COLUMNS;
 use crate::error::Error;
 use crate::weights::{Dtype, StoredTensor, block};
@@ -31,6 +32,8 @@ pub(crate) enum Storage {
     /// Row-major, as in the file; a slice of the mapping where nothing had to change.
     File(Bytes),
     Interleaved(Interleaved),
+    /// For products of many rows only: see [`Matrix::into_panels`].
+    Panels(Panels),
 }
 
 impl std::fmt::Debug for Matrix {
@@ -64,6 +67,22 @@ impl Matrix {
         Ok(Self { rows, columns, dtype: tensor.dtype, storage })
     }
 
+    /// Repacks `f32` weights into the order of the tiles, which then read them where they lie. For models that only
+    /// ever multiply many rows at once; the rows of a decode step would find them out of order. Other types stay as they are.
+    #[must_use]
+    pub(crate) fn into_panels(mut self) -> Self {
+        if self.dtype == Dtype::F32 && matches!(self.storage, Storage::File(_)) {
+            let panels = Panels::new(self.rows, self.columns, |first, out| {
+                for start in (0..self.columns).step_by(256) {
+                    let depth = (self.columns - start).min(256);
+                    self.panel(isa(), first, start, depth, &mut out[start * COLUMNS..]);
+                }
+            });
+            self.storage = Storage::Panels(panels);
+        }
+        self
+    }
+
     /// Rows: output features.
     pub fn rows(&self) -> usize {
         self.rows
@@ -84,6 +103,7 @@ impl Matrix {
         match &self.storage {
             Storage::File(bytes) => bytes.len(),
             Storage::Interleaved(weights) => weights.bytes(),
+            Storage::Panels(weights) => weights.bytes(),
         }
     }
 
@@ -95,6 +115,7 @@ impl Matrix {
         assert!(row < self.rows && out.len() == self.columns);
         match &self.storage {
             Storage::Interleaved(weights) => weights.row(row, out),
+            Storage::Panels(weights) => weights.row(row, out),
             Storage::File(_) => self.decode(row, 0, out),
         }
     }
@@ -133,6 +154,7 @@ impl Matrix {
                     weights.panel(isa, strip, start, depth, &mut out[(strip * STRIP - first)..], COLUMNS);
                 }
             }
+            Storage::Panels(weights) => out.copy_from_slice(&weights.part(first, start)[..depth * COLUMNS]),
             Storage::File(bytes) => {
                 let mut rows = [[0.0f32; 256]; 8];
                 for half in (0..COLUMNS).step_by(8) {

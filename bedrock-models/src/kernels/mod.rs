@@ -18,6 +18,7 @@ pub(crate) mod interleaved;
 pub(crate) mod isa;
 pub(crate) mod map;
 pub(crate) mod matrix;
+pub(crate) mod panels;
 pub(crate) mod pool;
 pub(crate) mod tile;
 

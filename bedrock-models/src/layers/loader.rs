@@ -13,11 +13,18 @@ pub(crate) struct Loader {
     compute: Compute,
     /// From the module's name to the checkpoint's, e.g. GGUF's.
     rename: fn(&str) -> String,
+    panels: bool,
 }
 
 impl Loader {
     pub(crate) fn new(checkpoint: Checkpoint, compute: Compute, rename: fn(&str) -> String) -> Self {
-        Self { checkpoint, compute, rename }
+        Self { checkpoint, compute, rename, panels: false }
+    }
+
+    /// For models without a decode step: layers hold their weights in the order of [`Matrix::into_panels`].
+    pub(crate) fn in_panels(mut self) -> Self {
+        self.panels = self.compute.pool.is_some();
+        self
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -33,14 +40,19 @@ impl Loader {
 
     /// A matrix of `rows` × `columns`.
     pub(crate) fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Arc<Matrix>, Error> {
+        Ok(Arc::new(self.take_matrix(name, rows, columns)?))
+    }
+
+    fn take_matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         let tensor = self.checkpoint.take(&(self.rename)(name))?;
         tensor.expect_shape(&[rows, columns])?;
-        Ok(Arc::new(Matrix::new(tensor)?))
+        Matrix::new(tensor)
     }
 
     /// `{name}.weight` and, where `bias` says so or leaves it open and the file has one, `{name}.bias`.
     pub(crate) fn linear(&mut self, name: &str, rows: usize, columns: usize, bias: Bias) -> Result<Linear, Error> {
-        let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;
+        let matrix = self.take_matrix(&format!("{name}.weight"), rows, columns)?;
+        let matrix = Arc::new(if self.panels { matrix.into_panels() } else { matrix });
         let name = format!("{name}.bias");
         let bias = match bias {
             Bias::Absent => None,
