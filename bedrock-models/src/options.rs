@@ -89,7 +89,9 @@ impl LoadOptions {
                 pool: Some(Arc::new(Pool::new(self.threads))),
                 activations: self.activations,
             },
+            // burn names flex as its successor; it stays selectable to compare with.
             #[cfg(feature = "ndarray")]
+            #[allow(deprecated)]
             DeviceKind::NdArray => Compute { device: Device::ndarray(), pool: None, activations: self.activations },
             #[cfg(feature = "wgpu")]
             DeviceKind::Wgpu => Compute {
