@@ -63,6 +63,9 @@ impl Encoder {
         let checkpoint = Checkpoint::open(path)?;
         let tokenizer = Tokenizer::from_file(path)?;
         let mut identity = Sha256::new();
+        if let Some(to) = options.quantize {
+            identity.update(format!("quantised to {to}"));
+        }
         for tensor in checkpoint.iter() {
             identity.update(format!("{} {:?} {:?}", tensor.name, tensor.dtype, tensor.shape));
             identity.update(&tensor.data);
@@ -82,7 +85,9 @@ impl Encoder {
             });
         }
         let json: Value = read_json(&file)?;
-        let mut loader = Loader::new(checkpoint, compute.clone(), |name| name.to_string()).in_panels();
+        let mut loader = Loader::new(checkpoint, compute.clone(), |name| name.to_string())
+            .in_panels()
+            .quantized(options.quantize)?;
         let max_tokens = config.max_tokens().min(options.max_tokens.unwrap_or(usize::MAX));
         // Some tokenizers say a number so large that it means nothing, and is no integer.
         let tokenizer_config = path.join("tokenizer_config.json");

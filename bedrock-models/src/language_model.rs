@@ -124,7 +124,8 @@ impl LanguageModel {
             }
         };
         let compute = options.compute();
-        let loader = Loader::new(Checkpoint::open(path)?, compute.clone(), |name| name.to_string());
+        let loader = Loader::new(Checkpoint::open(path)?, compute.clone(), |name| name.to_string())
+            .quantized(options.quantize)?;
         let network = Llama::load(loader, &config, &file)?;
         // Some tests and tools use weights without text: a missing tokenizer is an error only when text is asked for.
         let tokenizer = if path.join("tokenizer.json").exists() { Some(Tokenizer::from_file(path)?) } else { None };
@@ -156,7 +157,8 @@ impl LanguageModel {
         let tied = !checkpoint.contains("output.weight");
         let config = LlamaConfig::from_gguf(&metadata, rows.unwrap_or(0), tied)?;
         let compute = options.compute();
-        let network = Llama::load(Loader::new(checkpoint, compute.clone(), llama::gguf_name), &config, path)?;
+        let loader = Loader::new(checkpoint, compute.clone(), llama::gguf_name).quantized(options.quantize)?;
+        let network = Llama::load(loader, &config, path)?;
         let tokenizer = match metadata.get("tokenizer.ggml.model") {
             Some(_) => Some(Tokenizer::from_gguf(&metadata)?),
             None => None,

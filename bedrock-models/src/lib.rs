@@ -46,6 +46,7 @@ pub mod kernels;
 mod language_model;
 mod layers;
 mod options;
+pub mod quantize;
 pub mod tokenizer;
 pub mod weights;
 mod worker;

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use crate::error::Error;
 use crate::kernels::{Activations, Pool};
 use crate::layers::Compute;
+use crate::weights::Dtype;
 
 /// The device that a model computes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,6 +59,10 @@ pub struct LoadOptions {
     /// The most tokens of an input, special ones included (for a language model: of prompt and answer), where that is
     /// less than the model's own limit.
     pub max_tokens: Option<usize>,
+    /// Turns matrices of plain numbers (`F32`, `F16`, `BF16`) into this type while loading: see
+    /// [`quantize`](crate::quantize::quantize) for which. Less memory and faster answers at some loss; quantised files stay as
+    /// they are.
+    pub quantize: Option<Dtype>,
     /// Limits of the engine that serves a language model.
     pub engine: EngineOptions,
 }

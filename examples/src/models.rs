@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bedrock_models::weights::Dtype;
 use bedrock_models::{DeviceKind, LoadOptions};
 use clap::Args;
 
@@ -14,6 +15,9 @@ pub struct ModelArguments {
     /// Where to compute: cpu, or ndarray or wgpu if built with that feature
     #[arg(long, default_value = "cpu")]
     pub device: DeviceKind,
+    /// Turn plain weights into blocks while loading: q8_0, q4_0, q4_1, f16, bf16 or f32
+    #[arg(long, value_name = "TYPE")]
+    pub quantize: Option<Dtype>,
     /// Seed of all random choices
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -22,7 +26,7 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// The options that these arguments stand for.
     pub fn options(&self) -> LoadOptions {
-        LoadOptions { threads: self.threads, device: self.device, ..LoadOptions::default() }
+        LoadOptions { threads: self.threads, device: self.device, quantize: self.quantize, ..LoadOptions::default() }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Embedding, LayerNorm, Linear, RmsNorm, run::Compute};
 use crate::error::Error;
 use crate::kernels::Matrix;
-use crate::weights::Checkpoint;
+use crate::quantize;
+use crate::weights::{Checkpoint, Dtype};
 
 /// Takes tensors out of a checkpoint by the names of the Hugging Face module, checks their shapes, and makes layers of them.
 pub(crate) struct Loader {
@@ -14,17 +15,28 @@ pub(crate) struct Loader {
     /// From the module's name to the checkpoint's, e.g. GGUF's.
     rename: fn(&str) -> String,
     panels: bool,
+    quantize: Option<Dtype>,
 }
 
 impl Loader {
     pub(crate) fn new(checkpoint: Checkpoint, compute: Compute, rename: fn(&str) -> String) -> Self {
-        Self { checkpoint, compute, rename, panels: false }
+        Self { checkpoint, compute, rename, panels: false, quantize: None }
     }
 
     /// For models without a decode step: layers hold their weights in the order of [`Matrix::into_panels`].
     pub(crate) fn in_panels(mut self) -> Self {
         self.panels = self.compute.pool.is_some();
         self
+    }
+
+    /// Matrices of plain numbers become blocks: see [`LoadOptions::quantize`](crate::LoadOptions::quantize).
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a type that nothing can be turned into.
+    pub(crate) fn quantized(mut self, to: Option<Dtype>) -> Result<Self, Error> {
+        to.map_or(Ok(()), quantize::check_target)?;
+        self.quantize = to;
+        Ok(self)
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
@@ -39,19 +51,18 @@ impl Loader {
     }
 
     /// A matrix of `rows` × `columns`.
-    pub(crate) fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Arc<Matrix>, Error> {
-        Ok(Arc::new(self.take_matrix(name, rows, columns)?))
-    }
-
-    fn take_matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
+    fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         let tensor = self.checkpoint.take(&(self.rename)(name))?;
         tensor.expect_shape(&[rows, columns])?;
-        Matrix::new(tensor)
+        Matrix::new(match self.quantize {
+            Some(to) => quantize::on_load(tensor, to)?,
+            None => tensor,
+        })
     }
 
     /// `{name}.weight` and, where `bias` says so or leaves it open and the file has one, `{name}.bias`.
     pub(crate) fn linear(&mut self, name: &str, rows: usize, columns: usize, bias: Bias) -> Result<Linear, Error> {
-        let matrix = self.take_matrix(&format!("{name}.weight"), rows, columns)?;
+        let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;
         let matrix = Arc::new(if self.panels { matrix.into_panels() } else { matrix });
         let name = format!("{name}.bias");
         let bias = match bias {
@@ -68,7 +79,7 @@ impl Loader {
     }
 
     pub(crate) fn embedding(&mut self, name: &str, rows: usize, columns: usize) -> Result<Embedding, Error> {
-        Ok(Embedding::new(self.matrix(&format!("{name}.weight"), rows, columns)?))
+        Ok(Embedding::new(Arc::new(self.matrix(&format!("{name}.weight"), rows, columns)?)))
     }
 
     pub(crate) fn rms_norm(&mut self, name: &str, len: usize, eps: f64) -> Result<RmsNorm, Error> {

@@ -1,6 +1,9 @@
 //! How a tensor's elements are stored.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
 
 /// The storage type of a tensor: plain numbers, or blocks of quantised ones.
 ///
@@ -96,6 +99,39 @@ impl Dtype {
         (elements / self.block_len()).checked_mul(self.block_bytes())
     }
 
+    const ALL: [Self; 30] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::F64,
+        Self::Bool,
+        Self::U8,
+        Self::I8,
+        Self::U16,
+        Self::I16,
+        Self::U32,
+        Self::I32,
+        Self::U64,
+        Self::I64,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q8_1,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Q8K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Tq1_0,
+        Self::Tq2_0,
+        Self::Mxfp4,
+    ];
+
     const fn layout(self) -> (usize, usize) {
         match self {
             Self::Bool | Self::U8 | Self::I8 => (1, 1),
@@ -161,5 +197,20 @@ impl fmt::Display for Dtype {
     /// ggml's name of the type, such as `Q4_K`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.name())
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = Error;
+
+    /// ggml's name of the type in either case, such as `q4_k`.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|dtype| dtype.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+            Error::InvalidParameter {
+                name: "dtype",
+                got: name.to_string(),
+                expected: "a name such as F16, Q8_0 or Q4_K".to_string(),
+            }
+        })
     }
 }

@@ -509,35 +509,41 @@ impl<'a> Reader<'a> {
 }
 
 /// ggml's type numbers.
+const GGML_TYPES: [(u32, Dtype); 25] = [
+    (0, Dtype::F32),
+    (1, Dtype::F16),
+    (2, Dtype::Q4_0),
+    (3, Dtype::Q4_1),
+    (6, Dtype::Q5_0),
+    (7, Dtype::Q5_1),
+    (8, Dtype::Q8_0),
+    (9, Dtype::Q8_1),
+    (10, Dtype::Q2K),
+    (11, Dtype::Q3K),
+    (12, Dtype::Q4K),
+    (13, Dtype::Q5K),
+    (14, Dtype::Q6K),
+    (15, Dtype::Q8K),
+    (20, Dtype::Iq4Nl),
+    (23, Dtype::Iq4Xs),
+    (24, Dtype::I8),
+    (25, Dtype::I16),
+    (26, Dtype::I32),
+    (27, Dtype::I64),
+    (28, Dtype::F64),
+    (30, Dtype::BF16),
+    (34, Dtype::Tq1_0),
+    (35, Dtype::Tq2_0),
+    (39, Dtype::Mxfp4),
+];
+
 fn ggml_dtype(kind: u32) -> Option<Dtype> {
-    Some(match kind {
-        0 => Dtype::F32,
-        1 => Dtype::F16,
-        2 => Dtype::Q4_0,
-        3 => Dtype::Q4_1,
-        6 => Dtype::Q5_0,
-        7 => Dtype::Q5_1,
-        8 => Dtype::Q8_0,
-        9 => Dtype::Q8_1,
-        10 => Dtype::Q2K,
-        11 => Dtype::Q3K,
-        12 => Dtype::Q4K,
-        13 => Dtype::Q5K,
-        14 => Dtype::Q6K,
-        15 => Dtype::Q8K,
-        20 => Dtype::Iq4Nl,
-        23 => Dtype::Iq4Xs,
-        24 => Dtype::I8,
-        25 => Dtype::I16,
-        26 => Dtype::I32,
-        27 => Dtype::I64,
-        28 => Dtype::F64,
-        30 => Dtype::BF16,
-        34 => Dtype::Tq1_0,
-        35 => Dtype::Tq2_0,
-        39 => Dtype::Mxfp4,
-        _ => return None,
-    })
+    GGML_TYPES.iter().find(|(number, _)| *number == kind).map(|(_, dtype)| *dtype)
+}
+
+/// ggml's number of a type, if it has one.
+pub(super) fn ggml_type(dtype: Dtype) -> Option<u32> {
+    GGML_TYPES.iter().find(|(_, known)| *known == dtype).map(|(number, _)| *number)
 }
 
 /// Names of the type numbers that exist but are not read, for the message.

@@ -13,6 +13,7 @@ pub mod block;
 mod checkpoint;
 mod dtype;
 mod gguf;
+pub(crate) mod gguf_write;
 mod metadata;
 mod safetensors;
 
