@@ -5,19 +5,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::arch::llama::{self, Llama, LlamaConfig};
-use crate::arch::mistral::MistralConfig;
+use crate::arch::family::{self, Loaded};
 use crate::arch::{Cache, CausalLm, Outputs, Step};
 use crate::chat_template::ChatTemplate;
 use crate::error::Error;
 use crate::generate::TokenLogProb;
-use crate::layers::{Compute, Loader, Phase};
+use crate::layers::{Compute, Phase};
 use crate::options::LoadOptions;
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Checkpoint, GgufFile};
+use crate::weights::GgufFile;
 
-/// Architectures of language models, as `model_type` or `general.architecture` names them.
-pub const LANGUAGE_MODELS: &[&str] = &["llama", "mistral"];
+pub use crate::arch::family::LANGUAGE_MODELS;
 
 /// A language model in memory, without a thread of its own: every call computes on the caller's thread.
 ///
@@ -113,67 +111,38 @@ impl LanguageModel {
     }
 
     fn load_folder(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
-        let file = path.join("config.json");
-        let architecture = model_type(&file)?;
-        let config = match architecture.as_str() {
-            "llama" => read_json::<LlamaConfig>(&file)?,
-            "mistral" => read_json::<MistralConfig>(&file)?.into_llama(),
-            found => {
-                let found = found.to_string();
-                return Err(Error::UnsupportedArchitecture { path: file, found, supported: LANGUAGE_MODELS });
-            }
-        };
+        let architecture = model_type(&path.join("config.json"))?;
         let compute = options.compute();
-        let loader = Loader::new(Checkpoint::open(path)?, compute.clone(), |name| name.to_string())
-            .quantized(options.quantize)?;
-        let network = Llama::load(loader, &config, &file)?;
+        let loaded = family::load_folder(path, &architecture, compute.clone(), options.quantize)?;
         // Some tests and tools use weights without text: a missing tokenizer is an error only when text is asked for.
         let tokenizer = if path.join("tokenizer.json").exists() { Some(Tokenizer::from_file(path)?) } else { None };
-        Ok(Self {
-            path: path.to_path_buf(),
-            id: name_of(path),
-            network: Box::new(network),
-            compute,
-            tokenizer,
-            template: optional(ChatTemplate::from_folder(path))?,
-            architecture,
-            vocab_size: config.vocab_size,
-            max_tokens: config.context(),
-        })
+        let template = optional(ChatTemplate::from_folder(path))?;
+        Ok(Self::assemble(path, architecture, loaded, compute, tokenizer, template))
     }
 
     fn load_gguf(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
         let GgufFile { metadata, checkpoint } = GgufFile::open(path)?;
         let architecture = metadata.required::<&str>("general.architecture")?.to_string();
-        if architecture != "llama" {
-            let path = path.to_path_buf();
-            return Err(Error::UnsupportedArchitecture { path, found: architecture, supported: LANGUAGE_MODELS });
-        }
-        if let Some(experts) = metadata.optional::<u32>("llama.expert_count")?.filter(|experts| *experts > 0) {
-            let found = format!("{architecture} with {experts} experts");
-            return Err(Error::UnsupportedArchitecture { path: path.to_path_buf(), found, supported: LANGUAGE_MODELS });
-        }
-        let rows = checkpoint.get("token_embd.weight").and_then(|table| table.shape.first().copied());
-        let tied = !checkpoint.contains("output.weight");
-        let config = LlamaConfig::from_gguf(&metadata, rows.unwrap_or(0), tied)?;
         let compute = options.compute();
-        let loader = Loader::new(checkpoint, compute.clone(), llama::gguf_name).quantized(options.quantize)?;
-        let network = Llama::load(loader, &config, path)?;
+        let loaded = family::load_file(&metadata, checkpoint, compute.clone(), options.quantize)?;
         let tokenizer = match metadata.get("tokenizer.ggml.model") {
             Some(_) => Some(Tokenizer::from_gguf(&metadata)?),
             None => None,
         };
-        Ok(Self {
-            path: path.to_path_buf(),
-            id: name_of(path),
-            network: Box::new(network),
-            compute,
-            tokenizer,
-            template: optional(ChatTemplate::from_gguf(&metadata))?,
-            architecture,
-            vocab_size: config.vocab_size,
-            max_tokens: config.context(),
-        })
+        let template = optional(ChatTemplate::from_gguf(&metadata))?;
+        Ok(Self::assemble(path, architecture, loaded, compute, tokenizer, template))
+    }
+
+    fn assemble(
+        path: &Path,
+        architecture: String,
+        Loaded { network, vocab_size, context }: Loaded,
+        compute: Compute,
+        tokenizer: Option<Tokenizer>,
+        template: Option<ChatTemplate>,
+    ) -> Self {
+        let (path, id, max_tokens) = (path.to_path_buf(), name_of(path), context);
+        Self { path, id, network, compute, tokenizer, template, architecture, vocab_size, max_tokens }
     }
 
     /// The id by which the model is known.

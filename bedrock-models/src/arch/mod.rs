@@ -1,13 +1,20 @@
 //! One file an architecture, in the order of the paper and of the Hugging Face module.
 
 pub(crate) mod bert;
+pub(crate) mod decoder;
+pub(crate) mod family;
+pub(crate) mod gemma2;
+pub(crate) mod gemma3;
+pub(crate) mod gguf;
 pub(crate) mod llama;
 pub(crate) mod mistral;
+pub(crate) mod qwen2;
+pub(crate) mod qwen3;
 
 use burn::Tensor;
 use burn::tensor::{Int, TensorData};
 
-use crate::layers::{Compute, LayerCache, Phase, Run, Sequence};
+use crate::layers::{Compute, LayerCache, Phase, Rotary, Run, Sequence};
 
 /// Keys and values of all layers of one sequence.
 pub(crate) struct Cache {
@@ -58,6 +65,50 @@ impl<'a> Step<'a> {
 
     pub(crate) fn run<'c>(&self, compute: &'c Compute) -> Run<'c> {
         Run { compute, phase: self.phase }
+    }
+
+    /// The step's tokens as indices into an embedding table.
+    pub(crate) fn indices(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.tokens.iter().map(|token| *token as usize)
+    }
+
+    /// The position of each row in its sequence.
+    pub(crate) fn positions(&self) -> Vec<usize> {
+        self.sequences.iter().flat_map(|s| s.position..s.position + s.tokens).collect()
+    }
+
+    /// Cosines and sines of each row's position: see [`Rotary::angles`].
+    pub(crate) fn angles(&self, rotary: &Rotary) -> Vec<Vec<f32>> {
+        let of = |s: &Sequence| {
+            let (position, len) = (s.position, s.position + s.tokens);
+            (position..len).map(move |position| rotary.angles(position, len))
+        };
+        self.sequences.iter().flat_map(of).collect()
+    }
+
+    /// Runs all rows through the layers of a decoder and notes that the caches are longer now. Returns the rows that want
+    /// logits; `None` if there are none, or the step was cancelled.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, hidden]`, which `forward` maps to the same with a layer, the sequences and their caches of that layer
+    /// - returns `[selected rows, hidden]`
+    pub(crate) fn through<L>(
+        &mut self,
+        layers: &[L],
+        mut x: Tensor<2>,
+        forward: impl Fn(&L, Tensor<2>, &[Sequence], &mut [&mut LayerCache]) -> Tensor<2>,
+    ) -> Option<Tensor<2>> {
+        for (i, layer) in layers.iter().enumerate() {
+            if (self.cancelled)() {
+                return None;
+            }
+            let mut caches: Vec<&mut LayerCache> = self.caches.iter_mut().map(|cache| &mut cache.layers[i]).collect();
+            x = forward(layer, x, &self.sequences, &mut caches);
+        }
+        for (cache, sequence) in self.caches.iter_mut().zip(&self.sequences) {
+            cache.len += sequence.tokens;
+        }
+        (self.outputs != Outputs::Nothing).then(|| self.select(x))
     }
 
     /// The rows of `x` that [`Outputs`] names.

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::elementwise::exp_sum;
+use super::elementwise::{exp_sum, soft_cap};
 use super::isa::{Isa, isa};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS, tile};
@@ -118,11 +118,19 @@ impl Mask {
 
 /// Attention of the queries of several sequences, each over its own pages.
 ///
-/// `queries` and `out` are `[rows, heads.queries · heads.dim]`.
+/// `queries` and `out` are `[rows, heads.queries · heads.dim]`. With a cap, scores are kept inside `±cap`: see [`soft_cap`].
 ///
 /// # Panics
 /// If the shapes disagree, or a span's pages do not reach its last position.
-pub(crate) fn attend(pool: &Pool, heads: Heads, mask: Mask, queries: &[f32], spans: &[Span<'_>], out: &mut [f32]) {
+pub(crate) fn attend(
+    pool: &Pool,
+    heads: Heads,
+    mask: Mask,
+    cap: Option<f32>,
+    queries: &[f32],
+    spans: &[Span<'_>],
+    out: &mut [f32],
+) {
     let width = heads.queries * heads.dim;
     assert!(heads.keys > 0 && heads.queries.is_multiple_of(heads.keys) && queries.len() == out.len());
     let group = heads.queries / heads.keys;
@@ -143,7 +151,7 @@ pub(crate) fn attend(pool: &Pool, heads: Heads, mask: Mask, queries: &[f32], spa
     let out = Disjoint::new(out);
     pool.run(chunks.len(), &|chunk| {
         let (index, key_head, first, count) = chunks[chunk];
-        let mut work = Work::new(heads);
+        let mut work = Work::new(heads, cap);
         for row in (first..first + count).step_by(ROWS) {
             work.rows(isa, heads, mask, queries, &spans[index], key_head, row, ROWS.min(first + count - row), &out);
         }
@@ -158,11 +166,13 @@ struct Work {
     scores: Vec<f32>,
     /// `[6][padded]`
     sums: Vec<f32>,
+    cap: Option<f32>,
 }
 
 impl Work {
-    fn new(heads: Heads) -> Self {
+    fn new(heads: Heads, cap: Option<f32>) -> Self {
         Self {
+            cap,
             queries: vec![0.0; ROWS * heads.dim],
             scores: vec![0.0; ROWS * PAGE],
             sums: vec![0.0; ROWS * heads.padded()],
@@ -219,6 +229,9 @@ impl Work {
                     scores.fill(0.0);
                     continue;
                 }
+                if let Some(cap) = self.cap {
+                    soft_cap(isa, &mut scores[from..to], cap);
+                }
                 let here = scores[from..to].iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
                 let new = largest[r].max(here);
                 if new > largest[r] {
@@ -274,7 +287,7 @@ mod tests {
         pages
     }
 
-    fn plain(heads: Heads, mask: Mask, q: &[f32], k: &[f32], v: &[f32], position: usize) -> Vec<f64> {
+    fn plain(heads: Heads, mask: Mask, cap: Option<f64>, q: &[f32], k: &[f32], v: &[f32], position: usize) -> Vec<f64> {
         let (qw, kw, d) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
         let (tokens, len) = (q.len() / qw, k.len() / kw);
         let mut out = vec![0.0; q.len()];
@@ -283,8 +296,9 @@ mod tests {
             for h in 0..heads.queries {
                 let kh = h / (heads.queries / heads.keys);
                 let score = |j: usize| -> f64 {
-                    (0..d).map(|i| f64::from(q[t * qw + h * d + i]) * f64::from(k[j * kw + kh * d + i])).sum::<f64>()
-                        * f64::from(heads.scale)
+                    let products = (0..d).map(|i| f64::from(q[t * qw + h * d + i]) * f64::from(k[j * kw + kh * d + i]));
+                    let score = products.sum::<f64>() * f64::from(heads.scale);
+                    cap.map_or(score, |cap| cap * (score / cap).tanh())
                 };
                 let e: Vec<f64> = (from..to).map(|j| score(j).exp()).collect();
                 let total: f64 = e.iter().sum();
@@ -317,8 +331,8 @@ mod tests {
                     let pages = pages(heads, &k, &v);
                     let span = |first_row, tokens, position| Span { pages: &pages, first_row, tokens, position };
                     let mut out = vec![0.0; q.len()];
-                    attend(&pool, heads, mask, &q, &[span(0, tokens, len - tokens)], &mut out);
-                    for (got, want) in out.iter().zip(plain(heads, mask, &q, &k, &v, len - tokens)) {
+                    attend(&pool, heads, mask, None, &q, &[span(0, tokens, len - tokens)], &mut out);
+                    for (got, want) in out.iter().zip(plain(heads, mask, None, &q, &k, &v, len - tokens)) {
                         assert!(
                             (f64::from(*got) - want).abs() < 2e-5,
                             "{heads:?} {mask:?} {len} {tokens}: {got} {want}"
@@ -328,12 +342,38 @@ mod tests {
                         // One token at a time gives the same bits.
                         for t in 0..tokens {
                             let mut one = vec![0.0; qw];
-                            attend(&pool, heads, mask, &q[t * qw..][..qw], &[span(0, 1, len - tokens + t)], &mut one);
+                            attend(
+                                &pool,
+                                heads,
+                                mask,
+                                None,
+                                &q[t * qw..][..qw],
+                                &[span(0, 1, len - tokens + t)],
+                                &mut one,
+                            );
                             assert_eq!(one, out[t * qw..][..qw]);
                         }
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn scores_are_capped_before_the_mask() {
+        let pool = Pool::new(2);
+        let heads = Heads { queries: 4, keys: 2, dim: 12, scale: 1.5 };
+        let (len, tokens) = (90, 20);
+        let (q, k, v) = (random(tokens * 48, 4), random(len * 24, 5), random(len * 24, 6));
+        let pages = pages(heads, &k, &v);
+        let spans = [Span { pages: &pages, first_row: 0, tokens, position: len - tokens }];
+        for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(9) }] {
+            let mut out = vec![0.0; q.len()];
+            attend(&pool, heads, mask, Some(2.0), &q, &spans, &mut out);
+            let want = plain(heads, mask, Some(2.0), &q, &k, &v, len - tokens);
+            assert!(out.iter().zip(&want).all(|(got, want)| (f64::from(*got) - want).abs() < 2e-5));
+            let uncapped = plain(heads, mask, None, &q, &k, &v, len - tokens);
+            assert!(want.iter().zip(uncapped).any(|(capped, free)| (capped - free).abs() > 1e-2));
         }
     }
 }

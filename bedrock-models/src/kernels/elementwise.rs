@@ -124,6 +124,26 @@ compiled_twice! {
 }
 
 compiled_twice! {
+    /// `gate[i] = gelu(gate[i]) · up[i]` (Shazeer 2020) with the `tanh` form of GELU.
+    fn gelu_tanh_mul_rows<FMA>(isa, gate: &mut [f32], up: &[f32]) {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            let inner = 1.595_769_2 * mul_add::<FMA>(0.044_715 * *gate * *gate, *gate, *gate);
+            *gate = *gate / (1.0 + exp::<FMA>(-inner)) * up;
+        }
+    }
+}
+
+compiled_twice! {
+    /// Keeps values inside `±cap` smoothly: `cap · tanh(x / cap)` (Bello et al. 2016), in place.
+    pub(crate) fn soft_cap<FMA>(isa, x: &mut [f32], cap: f32) {
+        for x in x.iter_mut() {
+            // tanh(z) = 1 - 2 / (1 + e^2z)
+            *x = cap - 2.0 * cap / (1.0 + exp::<FMA>(2.0 * *x / cap));
+        }
+    }
+}
+
+compiled_twice! {
     /// One row of root-mean-square normalisation (Zhang and Sennrich 2019).
     fn rms_norm_row<FMA>(isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         let mut sums = [0.0f32; 8];
@@ -208,12 +228,15 @@ pub(crate) fn rms_norm(pool: &Pool, x: &[f32], weight: &[f32], eps: f32, out: &m
     });
 }
 
-/// Layer normalisation of each row, in place.
-pub(crate) fn layer_norm(pool: &Pool, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+/// Layer normalisation of every `dim` values of each row, in place; weight and bias are as long as a row.
+pub(crate) fn layer_norm(pool: &Pool, x: &mut [f32], dim: usize, weight: &[f32], bias: &[f32], eps: f32) {
     let (isa, width) = (isa(), weight.len());
-    assert_eq!(bias.len(), width);
+    assert!(bias.len() == width && dim > 0 && width.is_multiple_of(dim));
     by_rows(pool, x, width, |_, x| {
-        x.chunks_exact_mut(width).for_each(|x| layer_norm_row(isa, x, weight, bias, eps));
+        for row in x.chunks_exact_mut(width) {
+            let parts = weight.chunks_exact(dim).zip(bias.chunks_exact(dim));
+            row.chunks_exact_mut(dim).zip(parts).for_each(|(x, (w, b))| layer_norm_row(isa, x, w, b, eps));
+        }
     });
 }
 
@@ -222,6 +245,19 @@ pub(crate) fn silu_mul(pool: &Pool, gate: &mut [f32], up: &[f32], width: usize) 
     let isa = isa();
     assert_eq!(gate.len(), up.len());
     by_rows(pool, gate, width, |first, gate| silu_mul_rows(isa, gate, &up[first * width..][..gate.len()]));
+}
+
+/// `gelu(gate) · up` in place of `gate`, with the `tanh` form of GELU.
+pub(crate) fn gelu_tanh_mul(pool: &Pool, gate: &mut [f32], up: &[f32], width: usize) {
+    let isa = isa();
+    assert_eq!(gate.len(), up.len());
+    by_rows(pool, gate, width, |first, gate| gelu_tanh_mul_rows(isa, gate, &up[first * width..][..gate.len()]));
+}
+
+/// [`soft_cap`] on the threads of the pool.
+pub(crate) fn soft_cap_rows(pool: &Pool, x: &mut [f32], width: usize, cap: f32) {
+    let isa = isa();
+    by_rows(pool, x, width, |_, x| soft_cap(isa, x, cap));
 }
 
 /// `x += y`.
@@ -296,17 +332,46 @@ mod tests {
             sum * 2.0 / std::f64::consts::PI.sqrt()
         };
         for isa in [isa(), Isa::Portable] {
-            let (mut a, mut b, mut c) = (x.clone(), x.clone(), x.clone());
+            let (mut a, mut b, mut c, mut d, mut e) = (x.clone(), x.clone(), x.clone(), x.clone(), x.clone());
             silu_mul_rows(isa, &mut a, &up);
             gelu_tanh(isa, &mut b);
             gelu(isa, &mut c);
+            gelu_tanh_mul_rows(isa, &mut d, &up);
+            soft_cap(isa, &mut e, 3.0);
             for (i, x) in x.iter().map(|x| f64::from(*x)).enumerate() {
                 assert!((f64::from(a[i]) - x / (1.0 + (-x).exp()) * f64::from(up[i])).abs() < 1e-5);
                 assert!((f64::from(b[i]) - tanh(x)).abs() < 2e-6);
+                assert!((f64::from(d[i]) - tanh(x) * f64::from(up[i])).abs() < 1e-5);
+                assert!((f64::from(e[i]) - 3.0 * (x / 3.0).tanh()).abs() < 1e-6);
                 if x.abs() < 5.0 {
                     assert!((f64::from(c[i]) - 0.5 * x * (1.0 + erf(x / 2f64.sqrt()))).abs() < 2e-6, "{x}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_cap_holds_at_the_ends() {
+        for isa in [isa(), Isa::Portable] {
+            let mut x = [-1e30, f32::NEG_INFINITY, 0.0, 1e30, f32::INFINITY, f32::NAN];
+            soft_cap(isa, &mut x, 50.0);
+            assert_eq!(x[..5], [-50.0, -50.0, 0.0, 50.0, 50.0]);
+            assert!(x[5].is_nan());
+        }
+    }
+
+    #[test]
+    fn heads_are_normalised_each_by_itself() {
+        let pool = Pool::new(2);
+        let (heads, dim) = (3, 5);
+        let x: Vec<f32> = (0..heads * dim * 7).map(|i| ((i * 17 % 23) as f32 - 11.0) / 4.0).collect();
+        let weight: Vec<f32> = (0..heads * dim).map(|i| 0.5 + i as f32 / 9.0).collect();
+        let mut together = x.clone();
+        layer_norm(&pool, &mut together, dim, &weight, &vec![0.25; heads * dim], 1e-5);
+        for (i, (x, got)) in x.chunks_exact(dim).zip(together.chunks_exact(dim)).enumerate() {
+            let mut alone = x.to_vec();
+            layer_norm(&pool, &mut alone, dim, &weight[i % heads * dim..][..dim], &[0.25; 5], 1e-5);
+            assert_eq!(alone, got);
         }
     }
 
@@ -319,7 +384,7 @@ mod tests {
         let mut out = vec![0.0; x.len()];
         rms_norm(&pool, &x, &weight, 1e-5, &mut out);
         let mut normal = x.clone();
-        layer_norm(&pool, &mut normal, &weight, &weight, 1e-5);
+        layer_norm(&pool, &mut normal, width, &weight, &weight, 1e-5);
         for row in [0, 299, 599] {
             let r = &x[row * width..][..width];
             let mean = r.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;

@@ -5,8 +5,8 @@ use burn::tensor::activation::{gelu, relu, silu, tanh};
 use serde::Deserialize;
 
 use super::run::{self, Run};
-use crate::kernels::elementwise;
 use crate::kernels::gemm::Then;
+use crate::kernels::{Pool, elementwise};
 
 /// The functions that `hidden_act` of a configuration can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -53,14 +53,33 @@ impl Activation {
     }
 }
 
-/// SwiGLU (Shazeer 2020): `silu(gate) · up`.
+/// A gated unit (Shazeer 2020): `activation(gate) · up`.
 ///
 /// # Shapes
 /// - `gate`, `up`: `[rows, features]`; returns the same
-pub(crate) fn swiglu(run: Run<'_>, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+pub(crate) fn gated(run: Run<'_>, activation: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let [_, width] = gate.dims();
-    let Some(pool) = run.pool() else { return silu(gate) * up };
+    let kernel = match (run.pool(), activation) {
+        (Some(pool), Activation::Silu) => Some((pool, elementwise::silu_mul as Gate)),
+        (Some(pool), Activation::GeluTanh) => Some((pool, elementwise::gelu_tanh_mul as Gate)),
+        _ => None,
+    };
+    let Some((pool, kernel)) = kernel else { return activation.forward(gate) * up };
     let (mut gate, up) = (run::flex(gate), run::flex(up));
-    elementwise::silu_mul(pool, run::values_mut(&mut gate), run::values(&up), width);
+    kernel(pool, run::values_mut(&mut gate), run::values(&up), width);
     run::from_flex(gate)
+}
+
+type Gate = fn(&Pool, &mut [f32], &[f32], usize);
+
+/// Keeps values inside `±cap` smoothly: `cap · tanh(x / cap)`.
+///
+/// # Shapes
+/// - `x`: `[rows, features]`; returns the same
+pub(crate) fn soft_cap(run: Run<'_>, x: Tensor<2>, cap: f32) -> Tensor<2> {
+    let [_, width] = x.dims();
+    let Some(pool) = run.pool() else { return tanh(x / cap) * cap };
+    let mut x = run::flex(x);
+    elementwise::soft_cap_rows(pool, run::values_mut(&mut x), width, cap);
+    run::from_flex(x)
 }

@@ -1,7 +1,8 @@
 //! Attention over the cached keys and values of each sequence of a step.
 
 use burn::Tensor;
-use burn::tensor::{Int, TensorData, activation::softmax};
+use burn::tensor::activation::{softmax, tanh};
+use burn::tensor::{Int, TensorData};
 
 use super::run::{self, Run};
 use crate::kernels::attention::{self as kernel, Heads, Mask, PAGE, Page, Span};
@@ -98,12 +99,24 @@ impl Attention {
         sequences: &[Sequence],
         caches: &mut [&mut LayerCache],
     ) -> Tensor<2> {
+        self.forward_capped(run, [queries, keys, values], None, sequences, caches)
+    }
+
+    /// [`Attention::forward`] of `[queries, keys, values]` with scores kept inside `±cap`: see [`soft_cap`](super::activation::soft_cap).
+    pub(crate) fn forward_capped(
+        &self,
+        run: Run<'_>,
+        [queries, keys, values]: [Tensor<2>; 3],
+        cap: Option<f32>,
+        sequences: &[Sequence],
+        caches: &mut [&mut LayerCache],
+    ) -> Tensor<2> {
         assert_eq!(sequences.len(), caches.len());
         let shape = queries.dims();
         let Some(pool) = run.pool() else {
             let rows = sequences.iter().zip(caches).map(|(sequence, cache)| {
                 let part = |x: &Tensor<2>| x.clone().narrow(0, sequence.first_row, sequence.tokens);
-                self.compose(part(&queries), part(&keys), part(&values), sequence.position, cache)
+                self.compose([part(&queries), part(&keys), part(&values)], cap, sequence.position, cache)
             });
             return Tensor::cat(rows.collect(), 0);
         };
@@ -139,12 +152,18 @@ impl Attention {
             })
             .collect();
         let mut out = vec![0.0; shape[0] * shape[1]];
-        kernel::attend(pool, self.heads, self.mask, run::values(&queries), &spans, &mut out);
+        kernel::attend(pool, self.heads, self.mask, cap, run::values(&queries), &spans, &mut out);
         run::from_vec(out, shape)
     }
 
     /// One sequence by burn's operations.
-    fn compose(&self, q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, position: usize, cache: &mut LayerCache) -> Tensor<2> {
+    fn compose(
+        &self,
+        [q, k, v]: [Tensor<2>; 3],
+        cap: Option<f32>,
+        position: usize,
+        cache: &mut LayerCache,
+    ) -> Tensor<2> {
         let Heads { queries, keys, dim, scale } = self.heads;
         let (k, v) = match std::mem::take(cache) {
             LayerCache::Empty => (k, v),
@@ -158,6 +177,7 @@ impl Attention {
         let q = q.reshape([tokens, keys, group, dim]).permute([1, 2, 0, 3]).reshape([keys, group * tokens, dim]);
         let heads = |x: Tensor<2>| x.reshape([len, keys, dim]).swap_dims(0, 1);
         let scores = q.matmul(heads(k).swap_dims(1, 2)) * scale;
+        let scores = cap.map_or(scores.clone(), |cap| tanh(scores / cap) * cap);
         let scores = match self.mask {
             Mask::Full => scores,
             Mask::Causal { window } => {

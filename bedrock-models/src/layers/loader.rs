@@ -6,7 +6,7 @@ use super::{Embedding, LayerNorm, Linear, RmsNorm, run::Compute};
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::quantize;
-use crate::weights::{Checkpoint, Dtype};
+use crate::weights::{Checkpoint, Dtype, StoredTensor};
 
 /// Takes tensors out of a checkpoint by the names of the Hugging Face module, checks their shapes, and makes layers of them.
 pub(crate) struct Loader {
@@ -60,6 +60,55 @@ impl Loader {
         })
     }
 
+    /// Cuts a tensor along its rows into parts of their own, by name and rows, which are then there to be taken. For layers
+    /// that a checkpoint has as one and we as several; a third, outermost dimension counts as rows. Nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`]; [`Error::TensorShape`] unless the parts are the whole tensor.
+    pub(crate) fn split(&mut self, name: &str, parts: &[(String, usize)], columns: usize) -> Result<(), Error> {
+        let tensor = self.checkpoint.take(&(self.rename)(name))?;
+        let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
+        let is_vector = columns == 1 && tensor.shape.len() == 1;
+        let same = tensor.elements() == rows * columns && (is_vector || tensor.shape.last() == Some(&columns));
+        let row = tensor.dtype.bytes_for(columns).filter(|_| same);
+        let Some(row) = row else {
+            return Err(Error::TensorShape { name: tensor.name, expected: vec![rows, columns], got: tensor.shape });
+        };
+        let mut start = 0;
+        for (name, rows) in parts {
+            self.checkpoint.insert(StoredTensor {
+                name: (self.rename)(name),
+                dtype: tensor.dtype,
+                shape: if is_vector { vec![*rows] } else { vec![*rows, columns] },
+                data: tensor.data.slice(start * row..(start + rows) * row),
+            });
+            start += rows;
+        }
+        Ok(())
+    }
+
+    /// Turns a stored `[in, out]` matrix of plain numbers into `[out, in]`, in place of the former.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::TensorShape`]; [`Error::NotAMatrix`] for blocks, which cannot be turned.
+    pub(crate) fn transpose(&mut self, name: &str, from: [usize; 2]) -> Result<(), Error> {
+        let tensor = self.checkpoint.take(&(self.rename)(name))?;
+        tensor.expect_shape(&from)?;
+        let [rows, columns] = from;
+        if tensor.dtype.is_block() {
+            return Err(Error::NotAMatrix { name: tensor.name, shape: tensor.shape, dtype: tensor.dtype });
+        }
+        let size = tensor.dtype.block_bytes();
+        let mut data = Vec::with_capacity(tensor.data.len());
+        for column in 0..columns {
+            for row in 0..rows {
+                data.extend_from_slice(&tensor.data[(row * columns + column) * size..][..size]);
+            }
+        }
+        self.checkpoint.insert(StoredTensor { shape: vec![columns, rows], data: data.into(), ..tensor });
+        Ok(())
+    }
+
     /// `{name}.weight` and, where `bias` says so or leaves it open and the file has one, `{name}.bias`.
     pub(crate) fn linear(&mut self, name: &str, rows: usize, columns: usize, bias: Bias) -> Result<Linear, Error> {
         let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;
@@ -85,6 +134,26 @@ impl Loader {
     pub(crate) fn rms_norm(&mut self, name: &str, len: usize, eps: f64) -> Result<RmsNorm, Error> {
         let weight = self.vector(&format!("{name}.weight"), len)?;
         Ok(RmsNorm::new(&self.compute, weight, eps))
+    }
+
+    /// A norm whose weights are stored as differences from `offset`.
+    pub(crate) fn rms_norm_from(&mut self, name: &str, len: usize, eps: f64, offset: f32) -> Result<RmsNorm, Error> {
+        let mut weight = self.vector(&format!("{name}.weight"), len)?;
+        weight.iter_mut().for_each(|weight| *weight += offset);
+        Ok(RmsNorm::new(&self.compute, weight, eps))
+    }
+
+    /// Layer normalisation without a bias.
+    pub(crate) fn layer_norm_unbiased(&mut self, name: &str, len: usize, eps: f64) -> Result<LayerNorm, Error> {
+        let weight = self.vector(&format!("{name}.weight"), len)?;
+        Ok(LayerNorm::new(&self.compute, weight, vec![0.0; len], eps))
+    }
+
+    /// Layer normalisation of each head with weights of its own, `[heads, dim]`, without a bias.
+    pub(crate) fn head_norm(&mut self, name: &str, heads: usize, dim: usize, eps: f64) -> Result<LayerNorm, Error> {
+        let tensor = self.checkpoint.take(&(self.rename)(&format!("{name}.weight")))?;
+        tensor.expect_shape(&[heads, dim])?;
+        Ok(LayerNorm::heads(&self.compute, dim, tensor.to_f32()?, vec![0.0; heads * dim], eps))
     }
 
     pub(crate) fn layer_norm(&mut self, name: &str, len: usize, eps: f64) -> Result<LayerNorm, Error> {
@@ -116,4 +185,62 @@ pub(crate) enum Bias {
     Absent,
     /// The configuration does not say: as the checkpoint has it.
     IfPresent,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::options::LoadOptions;
+
+    /// `w`: `[6, 2]`, `b`: `[6]`, `e`: `[2, 3, 2]`, all counting up from 0.
+    fn loader() -> Loader {
+        let numbers = |n: usize| (0..n).flat_map(|i| (i as f32).to_le_bytes()).collect::<Vec<u8>>();
+        let header = r#"{"w":{"dtype":"F32","shape":[6,2],"data_offsets":[0,48]},
+            "b":{"dtype":"F32","shape":[6],"data_offsets":[48,72]},
+            "e":{"dtype":"F32","shape":[2,3,2],"data_offsets":[72,120]}}"#;
+        let file =
+            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &numbers(12), &numbers(6), &numbers(12)];
+        let checkpoint = Checkpoint::from_safetensors(Bytes::from(file.concat()), "tiny").unwrap();
+        Loader::new(checkpoint, LoadOptions { threads: 1, ..LoadOptions::default() }.compute(), |name| name.to_string())
+    }
+
+    fn parts(rows: [usize; 2]) -> Vec<(String, usize)> {
+        vec![("first".into(), rows[0]), ("second".into(), rows[1])]
+    }
+
+    #[test]
+    fn parts_are_the_rows_of_the_whole() {
+        for (name, rows, columns, second) in [
+            ("w", [4, 2], 2, vec![8.0, 9.0, 10.0, 11.0]),
+            ("b", [4, 2], 1, vec![4.0, 5.0]),
+            ("e", [3, 3], 2, vec![6.0, 7.0, 8.0, 9.0, 10.0, 11.0]),
+        ] {
+            let mut loader = loader();
+            loader.split(name, &parts(rows), columns).unwrap();
+            assert!(!loader.contains(name));
+            let tensor = loader.checkpoint.take("second").unwrap();
+            assert_eq!(tensor.to_f32().unwrap(), second, "{name}");
+            assert_eq!(tensor.shape[0], rows[1]);
+        }
+    }
+
+    #[test]
+    fn parts_that_are_not_the_whole_are_refused() {
+        for (rows, columns) in [([4, 3], 2), ([2, 1], 4), ([4, 1], 2)] {
+            assert!(matches!(loader().split("w", &parts(rows), columns), Err(Error::TensorShape { .. })));
+        }
+        assert!(matches!(loader().split("x", &parts([1, 1]), 1), Err(Error::MissingTensor { .. })));
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        let mut loader = loader();
+        loader.transpose("w", [6, 2]).unwrap();
+        let tensor = loader.checkpoint.take("w").unwrap();
+        assert_eq!(tensor.shape, [2, 6]);
+        assert_eq!(tensor.to_f32().unwrap(), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0]);
+        assert!(matches!(loader.transpose("b", [6, 1]), Err(Error::TensorShape { .. })));
+    }
 }

@@ -51,6 +51,16 @@ impl RmsNorm {
         let square = x.clone().powf_scalar(2.0).mean_dim(1);
         x / (square + self.eps).sqrt() * self.weight.tensor()
     }
+
+    /// Each head by itself, all with the same weight, whose length is a head's.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, heads · head_dim]`; returns the same
+    pub(crate) fn forward_heads(&self, run: Run<'_>, x: Tensor<2>) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        let dim = self.weight.host.len();
+        self.forward(run, x.reshape([rows * width / dim, dim])).reshape([rows, width])
+    }
 }
 
 /// Layer normalisation (Ba et al. 2016): `(x - mean) / √(variance + ε) · w + b`.
@@ -59,14 +69,25 @@ pub(crate) struct LayerNorm {
     weight: Parameters,
     bias: Parameters,
     eps: f64,
+    /// Values that are normalised together: all of a row, or a head.
+    dim: usize,
 }
 
 impl LayerNorm {
     /// # Panics
     /// If weight and bias differ in length (the loader checks both).
     pub(crate) fn new(compute: &Compute, weight: Vec<f32>, bias: Vec<f32>, eps: f64) -> Self {
-        assert_eq!(weight.len(), bias.len());
-        Self { weight: Parameters::new(compute, weight), bias: Parameters::new(compute, bias), eps }
+        let dim = weight.len();
+        Self::heads(compute, dim, weight, bias, eps)
+    }
+
+    /// Each head by itself, with weights of its own: weight and bias have `heads · dim` values.
+    ///
+    /// # Panics
+    /// If weight and bias differ in length, or are not whole heads.
+    pub(crate) fn heads(compute: &Compute, dim: usize, weight: Vec<f32>, bias: Vec<f32>, eps: f64) -> Self {
+        assert!(weight.len() == bias.len() && weight.len().is_multiple_of(dim));
+        Self { weight: Parameters::new(compute, weight), bias: Parameters::new(compute, bias), eps, dim }
     }
 
     /// # Shapes
@@ -75,12 +96,15 @@ impl LayerNorm {
         if let Some(pool) = run.pool() {
             let mut x = run::flex(x);
             let (weight, bias) = (&self.weight.host, &self.bias.host);
-            elementwise::layer_norm(pool, run::values_mut(&mut x), weight, bias, self.eps as f32);
+            elementwise::layer_norm(pool, run::values_mut(&mut x), self.dim, weight, bias, self.eps as f32);
             return run::from_flex(x);
         }
+        let [rows, width] = x.dims();
+        let x = x.reshape([rows * width / self.dim, self.dim]);
         let x = x.clone() - x.mean_dim(1);
         let variance = x.clone().powf_scalar(2.0).mean_dim(1);
-        x / (variance + self.eps).sqrt() * self.weight.tensor() + self.bias.tensor()
+        let x = (x / (variance + self.eps).sqrt()).reshape([rows, width]);
+        x * self.weight.tensor() + self.bias.tensor()
     }
 }
 

@@ -35,6 +35,42 @@ impl RopeParameters {
     pub(crate) fn kind(&self) -> &str {
         self.rope_type.as_deref().or(self.older_type.as_deref()).unwrap_or("default")
     }
+
+    /// The most positions of a model with that `max_position_embeddings`: `dynamic` scaling stretches them, all other types
+    /// have the stretched length there already.
+    pub(crate) fn context(&self, max: usize) -> usize {
+        let stretch = if self.kind() == "dynamic" { self.factor.unwrap_or(1.0).max(1.0) } else { 1.0 };
+        (max as f64 * stretch) as usize
+    }
+}
+
+/// Where a configuration can have its rope parameters; to be flattened into it.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct RopeFields {
+    rope_theta: Option<f64>,
+    rope_scaling: Option<RopeParameters>,
+    rope_parameters: Option<RopeParameters>,
+    /// Some files have these two beside the parameters instead of in them.
+    pub(crate) original_max_position_embeddings: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+}
+
+impl RopeFields {
+    /// The parameters, wherever they are, with `theta` where no base is given.
+    pub(crate) fn parameters(&self, theta: f64) -> RopeParameters {
+        let mut rope = self.rope_scaling.as_ref().or(self.rope_parameters.as_ref()).cloned().unwrap_or_default();
+        rope.rope_theta = rope.rope_theta.or(self.rope_theta).or(Some(theta));
+        rope.original_max_position_embeddings =
+            self.original_max_position_embeddings.or(rope.original_max_position_embeddings);
+        rope.partial_rotary_factor = rope.partial_rotary_factor.or(self.partial_rotary_factor);
+        rope
+    }
+}
+
+impl From<RopeParameters> for RopeFields {
+    fn from(parameters: RopeParameters) -> Self {
+        Self { rope_parameters: Some(parameters), ..Self::default() }
+    }
 }
 
 /// What is wrong with a model's rope parameters.
@@ -81,8 +117,9 @@ enum Frequencies {
     },
 }
 
+/// As many as pairs of `dim` features; of an odd number the last is a pair too.
 fn inverse(base: f64, dim: usize) -> impl Iterator<Item = f64> {
-    (0..dim / 2).map(move |i| base.powf(-((2 * i) as f64) / dim as f64))
+    (0..dim.div_ceil(2)).map(move |i| base.powf(-((2 * i) as f64) / dim as f64))
 }
 
 impl Rotary {
@@ -97,7 +134,11 @@ impl Rotary {
         };
         let base = need(Some(parameters.rope_theta.unwrap_or(theta)), "a positive rope_theta")?;
         let partial = need(Some(parameters.partial_rotary_factor.unwrap_or(1.0)), "a positive partial_rotary_factor")?;
-        let dim = (head_dim as f64 * partial.min(1.0)) as usize / 2 * 2;
+        let dim = (head_dim as f64 * partial.min(1.0)) as usize;
+        if dim == 0 || dim.next_multiple_of(2) > head_dim {
+            let parameter = "rotated features that are pairs inside a head";
+            return Err(RopeProblem::Parameter { rope_type: rope_type.to_string(), parameter });
+        }
         let factor = || need(parameters.factor, "a positive factor");
         let original = parameters.original_max_position_embeddings.or(Some(max));
         let mut attention_factor = 1.0;
@@ -147,7 +188,7 @@ impl Rotary {
                     .attention_factor
                     .unwrap_or_else(|| if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() });
                 let table = |list: &Option<Vec<f64>>, parameter: &'static str| {
-                    let list = list.as_ref().filter(|l| l.len() == dim / 2 && l.iter().all(|f| *f > 0.0));
+                    let list = list.as_ref().filter(|l| l.len() == dim.div_ceil(2) && l.iter().all(|f| *f > 0.0));
                     let list =
                         list.ok_or_else(|| RopeProblem::Parameter { rope_type: rope_type.to_string(), parameter })?;
                     Ok(inverse(base, dim).zip(list).map(|(f, by)| (f / by) as f32).collect())
@@ -262,6 +303,29 @@ mod tests {
     }
 
     #[test]
+    fn an_odd_number_of_rotated_features_is_rounded_up_to_pairs() {
+        let rotary = Rotary::new(&parse(r#"{"partial_rotary_factor": 0.5}"#), 6, 10_000.0, 64.0).unwrap();
+        let angles = rotary.angles(2, 3);
+        assert_eq!(angles.len(), 4);
+        // The exponent is that of 3 features, not of 4.
+        assert!((f64::from(angles[1]) - (2.0 * 10_000f64.powf(-2.0 / 3.0)).cos()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn fields_are_read_wherever_they_are() {
+        let read = |json: &str| serde_json::from_str::<RopeFields>(json).unwrap().parameters(7.0);
+        assert_eq!(read("{}").rope_theta, Some(7.0));
+        assert_eq!(read(r#"{"rope_theta": 5}"#).rope_theta, Some(5.0));
+        assert_eq!(read(r#"{"rope_parameters": {"rope_theta": 3.0}, "rope_theta": 5.0}"#).rope_theta, Some(3.0));
+        let old = read(r#"{"rope_scaling": {"type": "linear", "factor": 2}, "rope_theta": 5.0}"#);
+        assert_eq!((old.kind(), old.factor, old.rope_theta), ("linear", Some(2.0), Some(5.0)));
+        let beside =
+            read(r#"{"partial_rotary_factor": 0.5, "original_max_position_embeddings": 20, "rope_scaling": null}"#);
+        assert_eq!(beside.partial_rotary_factor, Some(0.5));
+        assert_eq!(beside.original_max_position_embeddings, Some(20.0));
+    }
+
+    #[test]
     fn wrong_parameters_are_named() {
         let error = |json: &str| Rotary::new(&parse(json), 16, 1e4, 64.0).unwrap_err();
         assert_eq!(error(r#"{"rope_type": "spiral"}"#), RopeProblem::UnknownType("spiral".into()));
@@ -271,6 +335,7 @@ mod tests {
             r#"{"rope_type": "longrope", "original_max_position_embeddings": 8, "short_factor": [1.0], "long_factor": [1.0]}"#,
             r#"{"rope_type": "llama3", "factor": 2.0}"#,
             r#"{"rope_theta": -1.0}"#,
+            r#"{"partial_rotary_factor": 0.01}"#,
             r#"{"rope_type": "dynamic", "factor": 2.0, "partial_rotary_factor": 0.125}"#,
         ] {
             assert!(matches!(error(json), RopeProblem::Parameter { .. }), "{json}");

@@ -142,6 +142,11 @@ impl Checkpoint {
         self.tensors.remove(name)
     }
 
+    /// Puts a tensor there under its name, in place of one that has it.
+    pub(crate) fn insert(&mut self, tensor: StoredTensor) {
+        self.tensors.insert(tensor.name.clone(), tensor);
+    }
+
     /// Ends the loading: tensors still here were not used by the model.
     ///
     /// `ignorable` names those that may be left over: exact names, or patterns with one `*` for any run of characters
