@@ -102,12 +102,18 @@ pub(crate) fn check_target(to: Dtype) -> Result<(), Error> {
 
 /// What a tensor becomes: the one place where that is decided, for files and for loading.
 fn type_for(tensor: &StoredTensor, to: Dtype) -> Dtype {
-    let [rows, columns] = *tensor.shape.as_slice() else { return tensor.dtype };
+    // A third dimension, the outermost, counts experts.
+    let [.., rows, columns] = *tensor.shape.as_slice() else { return tensor.dtype };
     if rows < 2 || !columns.is_multiple_of(to.block_len()) {
         return tensor.dtype;
     }
     let name = tensor.name.as_str();
-    let meets_every_token = name.contains("emb") || matches!(name, "output.weight" | "lm_head.weight");
+    // Who routes rows to experts is small, and a wrong choice costs more than a wrong weight.
+    if name.contains("ffn_gate_inp") || name.ends_with("block_sparse_moe.gate.weight") {
+        return tensor.dtype;
+    }
+    let meets_every_token = ["emb", "wte", "wpe"].iter().any(|part| name.contains(part))
+        || matches!(name, "output.weight" | "lm_head.weight");
     if to.is_block() && meets_every_token { Dtype::Q8_0 } else { to }
 }
 

@@ -36,6 +36,14 @@ fn language_models() {
     all_pass(&["llama_", "mistral_"], 11, &cpu());
 }
 
+/// Every other family of language models, see `bedrock-models/src/arch/family.rs`.
+const FAMILIES: &[&str] = &["qwen", "gemma", "phi3", "cohere", "gpt2", "mixtral"];
+
+#[test]
+fn families_of_language_models() {
+    all_pass(FAMILIES, 11, &cpu());
+}
+
 #[test]
 fn encoders() {
     all_pass(&["bert_", "xlm_roberta_"], 8, &cpu());
@@ -54,7 +62,7 @@ fn text_and_choice() {
 #[test]
 fn every_case_belongs_to_a_test() {
     all_pass(&["tokenizers"], 1, &cpu());
-    assert_eq!(conformance::cases(&fixtures()).unwrap().len(), 11 + 8 + 1 + 3);
+    assert_eq!(conformance::cases(&fixtures()).unwrap().len(), 11 + 11 + 8 + 1 + 3);
 }
 
 /// Results do not depend on the number of threads.
@@ -62,12 +70,14 @@ fn every_case_belongs_to_a_test() {
 fn one_thread() {
     let one = LoadOptions { threads: 1, ..LoadOptions::default() };
     all_pass(&["llama_llama3", "mistral_sliding", "bert_mean", "gguf"], 4, &one);
+    all_pass(FAMILIES, 11, &one);
 }
 
 #[cfg(feature = "ndarray")]
 #[test]
 fn on_ndarray() {
     let options = LoadOptions { device: DeviceKind::NdArray, ..LoadOptions::default() };
+    all_pass(FAMILIES, 11, &options);
     all_pass(&["llama_", "mistral_", "bert_", "xlm_roberta_"], 19, &options);
 }
 
@@ -75,6 +85,7 @@ fn on_ndarray() {
 #[test]
 fn on_wgpu() {
     let options = LoadOptions { device: DeviceKind::Wgpu, ..LoadOptions::default() };
+    all_pass(FAMILIES, 11, &options);
     all_pass(&["llama_", "mistral_", "bert_", "xlm_roberta_"], 19, &options);
 }
 
@@ -125,6 +136,13 @@ mod changed_cases {
             ("llama_llama3", "\"high_freq_factor\": 3.0", "\"high_freq_factor\": 4.0"),
             ("llama_longrope", "\"short_factor\": [1.0", "\"short_factor\": [1.05"),
             ("mistral_sliding", "\"sliding_window\": 7", "\"sliding_window\": 8"),
+            ("qwen2_yarn", "\"factor\": 2.0", "\"factor\": 2.5"),
+            ("gemma2", "\"sliding_window\": 8", "\"sliding_window\": 9"),
+            ("gemma2", "\"attn_logit_softcapping\": 20.0", "\"attn_logit_softcapping\": null"),
+            ("gemma3_text", "\"sliding_window_pattern\": 2", "\"sliding_window_pattern\": 3"),
+            ("gemma3_text", "\"rope_local_base_freq\": 7000.0", "\"rope_local_base_freq\": 7100.0"),
+            ("phi3_longrope", "\"original_max_position_embeddings\": 20", "\"original_max_position_embeddings\": 21"),
+            ("mixtral", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 3"),
         ] {
             let reasons = reasons(case, |path| edit(&path.join("config.json"), from, to));
             assert!(reasons.contains("logits of"), "{case}: {reasons}");

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use serde::de::DeserializeOwned;
 
 use super::gguf::Gguf;
-use super::{CausalLm, gemma2, gemma3, llama, mistral, qwen2, qwen3};
+use super::{CausalLm, cohere, gemma2, gemma3, gpt2, llama, mistral, mixtral, phi3, qwen2, qwen3};
 use crate::error::Error;
 use crate::language_model::read_json;
 use crate::layers::{Compute, Loader};
@@ -16,10 +16,14 @@ use crate::weights::{Checkpoint, Dtype, Metadata};
 const FAMILIES: &[Family] = &[
     family::<llama::LlamaConfig>("llama", Some("llama")),
     family::<mistral::MistralConfig>("mistral", None),
+    family::<mixtral::MixtralConfig>("mixtral", Some("llama")),
     family::<qwen2::Qwen2Config>("qwen2", Some("qwen2")),
     family::<qwen3::Qwen3Config>("qwen3", Some("qwen3")),
     family::<gemma2::Gemma2Config>("gemma2", Some("gemma2")),
     family::<gemma3::Gemma3Config>("gemma3_text", Some("gemma3")),
+    family::<phi3::Phi3Config>("phi3", Some("phi3")),
+    family::<cohere::CohereConfig>("cohere", Some("command-r")),
+    family::<gpt2::Gpt2Config>("gpt2", Some("gpt2")),
 ];
 
 /// Architectures of language models, as `model_type` in `config.json` names them.

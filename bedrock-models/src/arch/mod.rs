@@ -1,13 +1,17 @@
 //! One file an architecture, in the order of the paper and of the Hugging Face module.
 
 pub(crate) mod bert;
+pub(crate) mod cohere;
 pub(crate) mod decoder;
 pub(crate) mod family;
 pub(crate) mod gemma2;
 pub(crate) mod gemma3;
 pub(crate) mod gguf;
+pub(crate) mod gpt2;
 pub(crate) mod llama;
 pub(crate) mod mistral;
+pub(crate) mod mixtral;
+pub(crate) mod phi3;
 pub(crate) mod qwen2;
 pub(crate) mod qwen3;
 

@@ -7,6 +7,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod embedding;
+pub(crate) mod experts;
 pub(crate) mod linear;
 pub(crate) mod loader;
 pub(crate) mod mlp;
@@ -17,6 +18,7 @@ pub(crate) mod run;
 pub(crate) use activation::Activation;
 pub(crate) use attention::{Attention, LayerCache, Sequence};
 pub(crate) use embedding::Embedding;
+pub(crate) use experts::Experts;
 pub(crate) use linear::{Linear, project};
 pub(crate) use loader::{Bias, Loader};
 pub(crate) use mlp::GatedMlp;

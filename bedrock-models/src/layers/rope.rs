@@ -65,6 +65,15 @@ impl RopeFields {
         rope.partial_rotary_factor = rope.partial_rotary_factor.or(self.partial_rotary_factor);
         rope
     }
+
+    /// Calls a type of scaling by another name.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        for parameters in [&mut self.rope_scaling, &mut self.rope_parameters].into_iter().flatten() {
+            if parameters.kind() == from {
+                parameters.rope_type = Some(to.to_string());
+            }
+        }
+    }
 }
 
 impl From<RopeParameters> for RopeFields {
