@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bedrock_core::{
-    BoxFuture, ChatModel, ConverseRequest, EventStream, PerformanceConfigLatency, ServiceTierType, StopReason,
-    StreamEvent, TokenUsage,
+    BoxFuture, ChatModel, ContentBlock, ConverseRequest, EventStream, PerformanceConfigLatency, ServiceTierType,
+    StopReason, StreamEvent, SystemContentBlock, TokenUsage,
 };
 use futures::{StreamExt, stream};
 use serde::Deserialize;
@@ -96,13 +96,17 @@ impl LocalChatModel {
         self.engine.model()
     }
 
-    /// The prompt of a request: its conversation through the chat template, as tokens.
+    /// The prompt of a request: its conversation through the chat template, as tokens; its texts, one after another, if the
+    /// model answers prompts and not conversations (T5).
     ///
     /// # Errors
     /// [`Error::NoChatTemplate`], [`Error::TemplateRefused`] and the like; [`Error::UnsupportedContent`] for what a text
     /// model cannot take.
     pub fn prompt(&self, request: &ConverseRequest) -> Result<Vec<u32>, Error> {
         let model = self.model();
+        if model.has_encoder() && model.template().is_err() {
+            return model.tokenizer()?.encode(&texts(request)?, true);
+        }
         let text = model.template()?.render_request(request)?;
         // The template writes the special tokens itself.
         model.tokenizer()?.encode(&text, false)
@@ -145,6 +149,22 @@ impl LocalChatModel {
             log_probs: (fields.logprobs.unwrap_or(false) || fields.top_logprobs.is_some()).then_some(top),
         })
     }
+}
+
+/// The texts of a request, a line each.
+fn texts(request: &ConverseRequest) -> Result<String, Error> {
+    let system = request.system.iter().map(|block| match block {
+        SystemContentBlock::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let messages = request.messages.iter().flat_map(|message| &message.content).map(|block| match block {
+        ContentBlock::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let texts: Option<Vec<&str>> = system.chain(messages).collect();
+    let refused =
+        || Error::UnsupportedContent { field: "messages".into(), reason: "this model reads text only".into() };
+    texts.map(|texts| texts.join("\n")).ok_or_else(refused)
 }
 
 /// Refuses what no local model honours, rather than leaving it out.

@@ -8,11 +8,10 @@ use bedrock_core::{
 };
 use serde_json::Value;
 
-use crate::encoder::{Encoder, host};
+use crate::arch::text_encoder::Purpose;
+use crate::encoder::Encoder;
 use crate::error::Error;
-use crate::language_model::rows_of;
-use crate::layers::loader::Bias;
-use crate::layers::{Linear, Loader};
+use crate::language_model::{read_json, rows_of};
 use crate::options::LoadOptions;
 use crate::tokenizer::Encoding;
 use crate::worker::Worker;
@@ -39,7 +38,7 @@ fn labels(config: &Value, path: &Path) -> Result<Vec<String>, Error> {
         .collect()
 }
 
-/// A text or pair classifier on its own thread (`BertForSequenceClassification`).
+/// A text or pair classifier on its own thread (`BertForSequenceClassification` and those of the other families).
 #[derive(Debug, Clone)]
 pub struct SequenceClassifier {
     inner: Arc<Sequence>,
@@ -49,7 +48,6 @@ pub struct SequenceClassifier {
 #[derive(Debug)]
 struct Sequence {
     encoder: Encoder,
-    classifier: Linear,
     labels: Vec<String>,
     multi_label: bool,
 }
@@ -61,24 +59,12 @@ impl SequenceClassifier {
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let (mut encoder, (classifier, labels, multi_label)) = Encoder::load(path, options, |loader, config, json| {
-            if config.model_type != "bert" {
-                return Err(Error::UnsupportedArchitecture {
-                    path: path.join("config.json"),
-                    found: format!("{} with a classification head", config.model_type),
-                    supported: &["bert"],
-                });
-            }
-            let labels = labels(json, path)?;
-            let multi = json.get("problem_type").and_then(Value::as_str) == Some("multi_label_classification");
-            Ok((head(loader, labels.len(), config.hidden_size)?, labels, multi))
-        })?;
-        if !encoder.bert.has_pooler() {
-            let name = "bert.pooler.dense.weight".to_string();
-            return Err(Error::MissingTensor { path: path.to_path_buf(), name });
-        }
+        let config: Value = read_json(&path.join("config.json"))?;
+        let labels = labels(&config, path)?;
+        let multi_label = config.get("problem_type").and_then(Value::as_str) == Some("multi_label_classification");
+        let mut encoder = Encoder::load(path, options, Purpose::Sequence { labels: labels.len() })?;
         encoder.limit_tokens(None);
-        let inner = Arc::new(Sequence { encoder, classifier, labels, multi_label });
+        let inner = Arc::new(Sequence { encoder, labels, multi_label });
         Ok(Self { inner, worker: Worker::start("bedrock-classifier")? })
     }
 
@@ -105,10 +91,6 @@ impl SequenceClassifier {
     }
 }
 
-fn head(loader: &mut Loader, labels: usize, hidden: usize) -> Result<Linear, Error> {
-    loader.linear("classifier", labels, hidden, Bias::Present)
-}
-
 impl Sequence {
     /// Logits, and the number of tokens that went in.
     fn logits<'t>(
@@ -118,11 +100,12 @@ impl Sequence {
     ) -> Result<(Vec<Vec<f32>>, u64), Error> {
         let encoder = &self.encoder;
         let inputs = inputs.map(|(text, pair)| encoder.encode(text, pair)).collect::<Result<Vec<_>, _>>()?;
+        if inputs.iter().any(Encoding::is_empty) {
+            return Err(Error::NoTokens);
+        }
         let mut out = vec![Vec::new(); inputs.len()];
         encoder.for_each_batch(&inputs, cancelled, |batch, hidden, input| {
-            let first = encoder.first_rows(hidden, input);
-            let pooled = encoder.bert.pool(encoder.run(), first).expect("checked when loaded");
-            let rows = rows_of(self.classifier.forward(encoder.run(), pooled), self.labels.len());
+            let rows = rows_of(encoder.logits(hidden, input), self.labels.len());
             batch.iter().zip(rows).for_each(|(index, row)| out[*index] = row);
         });
         if cancelled() {
@@ -212,11 +195,11 @@ impl Reranker for CrossEncoder {
     }
 }
 
-/// A classifier of tokens: named entities (`BertForTokenClassification`). Computes on the caller's thread.
+/// A classifier of tokens: named entities (`BertForTokenClassification` and those of the other families). Computes on the
+/// caller's thread.
 #[derive(Debug)]
 pub struct TokenClassifier {
     encoder: Encoder,
-    classifier: Linear,
     labels: Vec<String>,
 }
 
@@ -266,12 +249,10 @@ impl TokenClassifier {
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let (mut encoder, (classifier, labels)) = Encoder::load(path, options, |loader, config, json| {
-            let labels = labels(json, path)?;
-            Ok((head(loader, labels.len(), config.hidden_size)?, labels))
-        })?;
+        let labels = labels(&read_json(&path.join("config.json"))?, path)?;
+        let mut encoder = Encoder::load(path, options, Purpose::Tokens { labels: labels.len() })?;
         encoder.limit_tokens(None);
-        Ok(Self { encoder, classifier, labels })
+        Ok(Self { encoder, labels })
     }
 
     /// Names of the labels, in the order of the logits.
@@ -286,9 +267,8 @@ impl TokenClassifier {
     pub fn logits(&self, text: &str) -> Result<TokenLogits, Error> {
         let encoding = self.encoder.encode(text, None)?;
         let mut logits = Vec::new();
-        self.encoder.for_each_batch(std::slice::from_ref(&encoding), &|| false, |_, hidden, _| {
-            let values = host(self.classifier.forward(self.encoder.run(), hidden));
-            logits = values.chunks_exact(self.labels.len()).map(<[f32]>::to_vec).collect();
+        self.encoder.for_each_batch(std::slice::from_ref(&encoding), &|| false, |_, hidden, input| {
+            logits = rows_of(self.encoder.logits(hidden, input), self.labels.len());
         });
         Ok(TokenLogits { encoding, logits })
     }

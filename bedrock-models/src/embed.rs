@@ -7,6 +7,7 @@ use bedrock_core::{BoxFuture, EmbedPurpose, EmbedRequest, EmbedResponse, Embeddi
 use serde::Deserialize;
 use sha2::Digest;
 
+use crate::arch::text_encoder::Purpose;
 use crate::encoder::{Encoder, host};
 use crate::error::Error;
 use crate::language_model::read_json;
@@ -234,7 +235,7 @@ impl Embedder {
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let settings = Settings::read(path)?;
-        let (mut encoder, ()) = Encoder::load(path, options, |_, _, _| Ok(()))?;
+        let mut encoder = Encoder::load(path, options, Purpose::Vectors)?;
         encoder.limit_tokens(settings.max_seq_length);
         if encoder.max_tokens <= encoder.tokenizer.special_tokens_added(false) {
             return Err(Error::ConfigValue {
@@ -242,7 +243,7 @@ impl Embedder {
                 what: format!("an input of {} tokens has no room for text", encoder.max_tokens),
             });
         }
-        let mut dimensions = encoder.bert.config.hidden_size;
+        let mut dimensions = encoder.network.hidden_size();
         let mut dense = Vec::new();
         for folder in &settings.dense {
             let folder = path.join(folder);
@@ -306,7 +307,7 @@ impl Embedder {
         let encoder = &self.inner.encoder;
         let mut rows = Vec::new();
         encoder.for_each_batch(&[self.encode(text, purpose)?], &|| false, |_, hidden, _| {
-            rows = crate::language_model::rows_of(hidden, encoder.bert.config.hidden_size);
+            rows = crate::language_model::rows_of(hidden, encoder.network.hidden_size());
         });
         Ok(rows)
     }
@@ -317,15 +318,12 @@ impl Embedder {
     /// As [`Embedder::encode`].
     pub fn pooler_output(&self, texts: &[String], purpose: EmbedPurpose) -> Result<Option<Vec<Vec<f32>>>, Error> {
         let encoder = &self.inner.encoder;
-        if !encoder.bert.has_pooler() {
-            return Ok(None);
-        }
+        let Some(pooler) = encoder.network.pooler() else { return Ok(None) };
         let inputs: Vec<Encoding> = texts.iter().map(|text| self.encode(text, purpose)).collect::<Result<_, _>>()?;
         let mut out = vec![Vec::new(); texts.len()];
         encoder.for_each_batch(&inputs, &|| false, |batch, hidden, input| {
-            let first = encoder.first_rows(hidden, input);
-            let pooled = encoder.bert.pool(encoder.run(), first).expect("the checkpoint has a pooler");
-            let rows = crate::language_model::rows_of(pooled, encoder.bert.config.hidden_size);
+            let pooled = pooler.forward(encoder.run(), input.first_rows(hidden));
+            let rows = crate::language_model::rows_of(pooled, encoder.network.hidden_size());
             batch.iter().zip(rows).for_each(|(index, row)| out[*index] = row);
         });
         Ok(Some(out))
@@ -360,7 +358,7 @@ impl Inner {
             return Err(Error::TooManyTokens { got, limit: self.encoder.max_tokens });
         }
         let pooling = self.settings.pooling.unwrap_or(Pooling::Mean);
-        let width = self.encoder.bert.config.hidden_size;
+        let width = self.encoder.network.hidden_size();
         // A shortened vector is no unit vector any more, so it is normalised again unless that was refused.
         let unit = request.normalize.unwrap_or(self.settings.normalize || dimensions < self.dimensions);
         let mut embeddings = vec![Vec::new(); inputs.len()];

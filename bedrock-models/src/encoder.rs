@@ -1,14 +1,13 @@
-//! A BERT-class encoder, loaded, and the batches that run through it: what embeddings, reranking and classification share.
+//! An encoder, loaded, and the batches that run through it: what embeddings, reranking and classification share.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::Tensor;
-use burn::tensor::{Int, TensorData};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::arch::bert::{Bert, BertConfig, EncoderInput};
+use crate::arch::text_encoder::{ConfigFile, EncoderInput, FAMILIES, Head, Loaded, Purpose, TextEncoder};
 use crate::error::Error;
 use crate::language_model::{model_type, name_of, read_json};
 use crate::layers::{Compute, Loader, Phase, Run};
@@ -17,7 +16,15 @@ use crate::tokenizer::{EncodeOptions, Encoding, Tokenizer};
 use crate::weights::Checkpoint;
 
 /// Values of `model_type` of encoders.
-pub const ENCODERS: &[&str] = &["bert", "roberta", "xlm-roberta"];
+pub const ENCODERS: &[&str] = &{
+    let mut names = [""; FAMILIES.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = FAMILIES[index].model_type;
+        index += 1;
+    }
+    names
+};
 
 /// Tokens that go through the layers at once: enough to fill the tiles, few enough to stay in the caches.
 const BATCH_TOKENS: usize = 512;
@@ -26,7 +33,9 @@ const BATCH_TOKENS: usize = 512;
 pub(crate) struct Encoder {
     pub(crate) path: PathBuf,
     pub(crate) id: String,
-    pub(crate) bert: Bert,
+    pub(crate) network: Box<dyn TextEncoder>,
+    /// What its purpose adds.
+    head: Option<Head>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) compute: Compute,
     /// The most tokens of one input, special ones included.
@@ -47,18 +56,14 @@ impl fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// Loads a folder; `heads` takes the tensors of the heads, whose names and sizes the folder's `config.json`, given as JSON, says.
-    pub(crate) fn load<T>(
-        path: &Path,
-        options: &LoadOptions,
-        heads: impl FnOnce(&mut Loader, &BertConfig, &Value) -> Result<T, Error>,
-    ) -> Result<(Self, T), Error> {
+    /// Loads a folder, with the head that the purpose needs.
+    pub(crate) fn load(path: &Path, options: &LoadOptions, purpose: Purpose) -> Result<Self, Error> {
         let file = path.join("config.json");
         let found = model_type(&file)?;
-        if !ENCODERS.contains(&found.as_str()) {
+        let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
             return Err(Error::UnsupportedArchitecture { path: file, found, supported: ENCODERS });
-        }
-        let config: BertConfig = read_json(&file)?;
+        };
+        let config = ConfigFile { path: &file, json: read_json(&file)? };
         let compute = options.compute();
         let checkpoint = Checkpoint::open(path)?;
         let tokenizer = Tokenizer::from_file(path)?;
@@ -74,36 +79,35 @@ impl Encoder {
             let path = path.join(name);
             identity.update(std::fs::read(&path).map_err(|source| Error::Read { path, source })?);
         }
-        if tokenizer.id_limit() > config.vocab_size {
-            return Err(Error::ConfigValue {
-                path: file,
-                what: format!(
-                    "vocab_size is {}, but the tokenizer has ids up to {}",
-                    config.vocab_size,
-                    tokenizer.id_limit()
-                ),
-            });
-        }
-        let json: Value = read_json(&file)?;
         let mut loader = Loader::new(checkpoint, compute.clone(), |name| name.to_string())
             .in_panels()
             .quantized(options.quantize)?;
-        let max_tokens = config.max_tokens().min(options.max_tokens.unwrap_or(usize::MAX));
+        let Loaded { network, head, ignorable } = (family.load)(&mut loader, &config, purpose)?;
+        loader.finish(ignorable)?;
+        if tokenizer.id_limit() > network.vocab_size() {
+            return Err(config.wrong(format!(
+                "vocab_size is {}, but the tokenizer has ids up to {}",
+                network.vocab_size(),
+                tokenizer.id_limit()
+            )));
+        }
         // Some tokenizers say a number so large that it means nothing, and is no integer.
         let tokenizer_config = path.join("tokenizer_config.json");
         let tokenizer_limit = match tokenizer_config.exists() {
             true => read_json::<Value>(&tokenizer_config)?.get("model_max_length").and_then(Value::as_u64),
             false => None,
         };
-        let taken = heads(&mut loader, &config, &json)?;
-        let bert = Bert::load(&mut loader, config, &file)?;
-        // Buffers that old exports hold beside the weights, and the language-model heads of pre-training.
-        loader.finish(&["*position_ids", "cls.*", "lm_head.*"])?;
-        let id = options.model_id.clone().unwrap_or_else(|| name_of(path));
-        Ok((
-            Self { path: path.to_path_buf(), id, bert, tokenizer, compute, max_tokens, tokenizer_limit, identity },
-            taken,
-        ))
+        Ok(Self {
+            path: path.to_path_buf(),
+            id: options.model_id.clone().unwrap_or_else(|| name_of(path)),
+            max_tokens: network.max_tokens().min(options.max_tokens.unwrap_or(usize::MAX)),
+            network,
+            head,
+            tokenizer,
+            compute,
+            tokenizer_limit,
+            identity,
+        })
     }
 
     /// Lowers the limit of tokens to what `sentence-transformers` files say or, if they say nothing, to what the tokenizer
@@ -144,21 +148,18 @@ impl Encoder {
                 count += 1;
             }
             let (batch, rest) = order.split_at(count);
-            let hidden = self.bert.forward(self.run(), &input);
+            let hidden = self.network.forward(self.run(), &input);
             each(batch, hidden, &input);
             order = rest;
         }
     }
 
-    /// The rows of the first token of each input.
+    /// What the head makes of a batch: see [`Head::forward`].
     ///
-    /// # Shapes
-    /// - `hidden`: `[rows, hidden]`; returns `[inputs, hidden]`
-    pub(crate) fn first_rows(&self, hidden: Tensor<2>, input: &EncoderInput) -> Tensor<2> {
-        let rows: Vec<i64> = input.sequences.iter().map(|sequence| sequence.first_row as i64).collect();
-        let count = rows.len();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &self.compute.device);
-        hidden.select(0, rows)
+    /// # Panics
+    /// If the encoder was loaded without.
+    pub(crate) fn logits(&self, hidden: Tensor<2>, input: &EncoderInput) -> Tensor<2> {
+        self.head.as_ref().expect("loaded for labels").forward(self.run(), hidden, input)
     }
 }
 

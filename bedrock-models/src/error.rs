@@ -98,6 +98,13 @@ pub enum Error {
         vocabulary: usize,
     },
 
+    /// Logits of a prompt were asked of a model whose encoder reads the prompt, so that only its answer has logits.
+    #[error("{} has an encoder: there are no logits of a prompt, only of an answer to it", path.display())]
+    PromptWithoutLogits {
+        /// The model.
+        path: PathBuf,
+    },
+
     /// A token id is larger than the vocabulary.
     #[error("token {id} is not in the vocabulary of {vocabulary} tokens")]
     TokenOutOfRange {
@@ -460,6 +467,7 @@ impl From<Error> for bedrock_core::Error {
             | Error::TokenOutOfRange { .. }
             | Error::TemplateRefused { .. }
             | Error::UnsupportedContent { .. }
+            | Error::PromptWithoutLogits { .. }
             | Error::NoTokens
             | Error::TooManyTokens { .. }
             | Error::CacheTooSmall { .. }

@@ -1,4 +1,4 @@
-//! A decoder-only language model, loaded: weights, tokenizer, chat template and limits.
+//! A language model, loaded: weights, tokenizer, chat template and limits.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -198,12 +198,34 @@ impl LanguageModel {
         }
     }
 
-    /// Logits after each token, `[tokens.len()][vocab_size]`, computed at once and in full precision.
+    /// Whether an encoder reads the prompt (T5). Then there are logits of answers only.
+    pub fn has_encoder(&self) -> bool {
+        self.network.has_encoder()
+    }
+
+    /// The encoder's last hidden state of a prompt, `[tokens.len()][features]`; none if the model has no encoder.
     ///
     /// # Errors
     /// As [`LanguageModel::check_tokens`].
+    pub fn encoder_state(&self, tokens: &[u32]) -> Result<Option<Vec<Vec<f32>>>, Error> {
+        self.check_tokens(tokens)?;
+        let state = self.network.encoder_state(&self.compute, tokens);
+        Ok(state.map(|state| {
+            let [_, width] = state.dims();
+            rows_of(state, width)
+        }))
+    }
+
+    /// Logits after each token, `[tokens.len()][vocab_size]`, computed at once and in full precision.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::check_tokens`]; [`Error::PromptWithoutLogits`] if the model has an encoder: see
+    /// [`LanguageModel::answer_logits`].
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, Error> {
         self.check_tokens(tokens)?;
+        if self.has_encoder() {
+            return Err(Error::PromptWithoutLogits { path: self.path.clone() });
+        }
         let mut cache = Cache::new(self.network.layers());
         Ok(self.forward(Phase::Prompt, Outputs::All, &mut [(tokens, &mut cache)]))
     }
@@ -217,6 +239,36 @@ impl LanguageModel {
         let mut caches: Vec<Cache> = batch.iter().map(|_| Cache::new(self.network.layers())).collect();
         let mut rows: Vec<_> = batch.iter().map(Vec::as_slice).zip(&mut caches).collect();
         Ok(self.forward(Phase::Prompt, Outputs::Last, &mut rows))
+    }
+
+    /// Logits after the prompt and after each token of the answer, `[answer.len() + 1][vocab_size]`, in full precision.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::check_tokens`]; the prompt may not be empty.
+    pub fn answer_logits(&self, prompt: &[u32], answer: &[u32]) -> Result<Vec<Vec<f32>>, Error> {
+        Ok(self.answers_logits(&[(prompt, answer)])?.remove(0))
+    }
+
+    /// [`LanguageModel::answer_logits`] of several, computed as one batch.
+    pub(crate) fn answers_logits(&self, rows: &[(&[u32], &[u32])]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        for (prompt, answer) in rows {
+            self.check_tokens(prompt)?;
+            self.check_tokens(&[*prompt, *answer].concat())?;
+        }
+        let mut caches: Vec<Cache> = rows.iter().map(|_| Cache::new(self.network.layers())).collect();
+        let mut step: Vec<_> = rows.iter().map(|(prompt, _)| *prompt).zip(&mut caches).collect();
+        let first = self.forward(Phase::Prompt, Outputs::Last, &mut step);
+        let mut step: Vec<_> = rows.iter().map(|(_, answer)| *answer).zip(&mut caches).collect();
+        step.retain(|(answer, _)| !answer.is_empty());
+        let mut rest = match step.is_empty() {
+            true => Vec::new(),
+            false => self.forward(Phase::Prompt, Outputs::All, &mut step),
+        }
+        .into_iter();
+        let logits = first.into_iter().zip(rows);
+        Ok(logits
+            .map(|(first, (_, answer))| [first].into_iter().chain(rest.by_ref().take(answer.len())).collect())
+            .collect())
     }
 
     /// Logits after each token as decoding computes them: the first `prompt` tokens at once, the others one by one with
@@ -245,10 +297,12 @@ impl LanguageModel {
         if context.is_empty() {
             return Err(Error::NoTokens);
         }
-        let tokens = [context, continuation].concat();
-        let logits = self.logits(&tokens)?;
-        let rows = &logits[context.len() - 1..];
-        rows.iter().zip(continuation).map(|(row, id)| crate::generate::token_log_prob(row, *id, top)).collect()
+        let logits = if self.has_encoder() {
+            self.answer_logits(context, continuation)?
+        } else {
+            self.logits(&[context, continuation].concat())?.split_off(context.len() - 1)
+        };
+        logits.iter().zip(continuation).map(|(row, id)| crate::generate::token_log_prob(row, *id, top)).collect()
     }
 
     fn forward(&self, phase: Phase, outputs: Outputs, rows: &mut [(&[u32], &mut Cache)]) -> Vec<Vec<f32>> {

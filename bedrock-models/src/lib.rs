@@ -12,8 +12,9 @@
 //! ```
 //!
 //! - [`LocalChatModel`]: a language model from a Hugging Face folder or a GGUF file. Streams, samples, stops; many callers share one
-//!   loaded model, and nothing blocks an async caller. Llama 2, 3, 3.x and Mistral.
-//! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: BERT-class encoders.
+//!   loaded model, and nothing blocks an async caller. Llama 2, 3, 3.x, Mistral, T5.
+//! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: encoders
+//!   of the BERT, RoBERTa, MPNet, ModernBERT, nomic-BERT and DeBERTa families.
 //! - [`LanguageModel`]: logits and scores, without a thread. [`Engine`]: prompts in tokens.
 //! - [`catalog`] and [`fetch`]: known models, downloaded on first use and checked.
 //! - [`weights`], [`tokenizer`], [`chat_template`], [`generate`]: the parts, usable alone.

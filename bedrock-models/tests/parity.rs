@@ -45,8 +45,18 @@ fn families_of_language_models() {
 }
 
 #[test]
+fn encoder_decoders() {
+    all_pass(&["t5_", "mt5_"], 3, &cpu());
+}
+
+#[test]
 fn encoders() {
     all_pass(&["bert_", "xlm_roberta_"], 8, &cpu());
+}
+
+#[test]
+fn encoder_families() {
+    all_pass(&["roberta_", "mpnet_", "modernbert_", "nomic_", "deberta_v2_"], 11, &cpu());
 }
 
 #[test]
@@ -62,7 +72,7 @@ fn text_and_choice() {
 #[test]
 fn every_case_belongs_to_a_test() {
     all_pass(&["tokenizers"], 1, &cpu());
-    assert_eq!(conformance::cases(&fixtures()).unwrap().len(), 11 + 11 + 8 + 1 + 3);
+    assert_eq!(conformance::cases(&fixtures()).unwrap().len(), 11 + 11 + 3 + 8 + 11 + 1 + 3);
 }
 
 /// Results do not depend on the number of threads.
@@ -71,6 +81,7 @@ fn one_thread() {
     let one = LoadOptions { threads: 1, ..LoadOptions::default() };
     all_pass(&["llama_llama3", "mistral_sliding", "bert_mean", "gguf"], 4, &one);
     all_pass(FAMILIES, 11, &one);
+    all_pass(&["mpnet_embed", "modernbert_labels", "nomic_embed", "deberta_v2_conv", "t5_v11"], 5, &one);
 }
 
 #[cfg(feature = "ndarray")]
@@ -79,6 +90,7 @@ fn on_ndarray() {
     let options = LoadOptions { device: DeviceKind::NdArray, ..LoadOptions::default() };
     all_pass(FAMILIES, 11, &options);
     all_pass(&["llama_", "mistral_", "bert_", "xlm_roberta_"], 19, &options);
+    all_pass(&["roberta_", "mpnet_", "modernbert_", "nomic_", "deberta_v2_", "t5_", "mt5_"], 14, &options);
 }
 
 #[cfg(feature = "wgpu")]
@@ -87,6 +99,7 @@ fn on_wgpu() {
     let options = LoadOptions { device: DeviceKind::Wgpu, ..LoadOptions::default() };
     all_pass(FAMILIES, 11, &options);
     all_pass(&["llama_", "mistral_", "bert_", "xlm_roberta_"], 19, &options);
+    all_pass(&["roberta_", "mpnet_", "modernbert_", "nomic_", "deberta_v2_", "t5_", "mt5_"], 14, &options);
 }
 
 /// A copy of a case with one file changed must not pass, and must not panic.
@@ -146,6 +159,64 @@ mod changed_cases {
         ] {
             let reasons = reasons(case, |path| edit(&path.join("config.json"), from, to));
             assert!(reasons.contains("logits of"), "{case}: {reasons}");
+        }
+    }
+
+    #[test]
+    fn another_setting_is_noticed() {
+        for (case, from, to) in [
+            ("modernbert_entities", "\"local_attention\": 4", "\"local_attention\": 6"),
+            ("modernbert_entities", "\"local_rope_theta\": 100.0", "\"local_rope_theta\": 120.0"),
+            ("modernbert_labels", "\"classifier_pooling\": \"mean\"", "\"classifier_pooling\": \"cls\""),
+            ("nomic_labels", "\"rotary_emb_base\": 300", "\"rotary_emb_base\": 1000"),
+            ("nomic_labels", "\"rotary_emb_fraction\": 1.0", "\"rotary_emb_fraction\": 0.5"),
+            ("deberta_v2_entities", "\"max_relative_positions\": 20", "\"max_relative_positions\": 40"),
+            ("deberta_v2_entities", "\"norm_rel_ebd\": \"layer_norm\"", "\"norm_rel_ebd\": \"none\""),
+            ("deberta_v2_conv", "\"conv_act\": \"gelu\"", "\"conv_act\": \"tanh\""),
+            ("mpnet_labels", "\"hidden_act\": \"gelu_new\"", "\"hidden_act\": \"relu\""),
+            ("t5_original", "\"relative_attention_max_distance\": 14", "\"relative_attention_max_distance\": 28"),
+            ("t5_original", "\"feed_forward_proj\": \"relu\"", "\"feed_forward_proj\": \"gelu\""),
+            ("t5_v11", "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"),
+            ("t5_v11", "\"decoder_start_token_id\": 0", "\"decoder_start_token_id\": 7"),
+        ] {
+            let reasons = reasons(case, |path| edit(&path.join("config.json"), from, to));
+            assert!(reasons.contains("logits") || reasons.contains("does not use"), "{case}: {reasons}");
+        }
+    }
+
+    #[test]
+    fn what_an_encoder_cannot_do_is_refused_by_name() {
+        for (case, from, to, named) in [
+            ("nomic_labels", "\"prenorm\": false", "\"prenorm\": true", "prenorm"),
+            (
+                "nomic_labels",
+                "\"rotary_emb_scale_base\": null",
+                "\"rotary_emb_scale_base\": 512",
+                "rotary_emb_scale_base",
+            ),
+            ("deberta_v2_conv", "\"conv_kernel_size\": 5", "\"conv_kernel_size\": 4", "conv_kernel_size"),
+            ("deberta_v2_entities", "\"position_buckets\": 8", "\"position_buckets\": 4096", "relative positions"),
+            (
+                "modernbert_entities",
+                "\"global_attn_every_n_layers\": 2",
+                "\"global_attn_every_n_layers\": 0",
+                "global_attn",
+            ),
+            (
+                "t5_original",
+                "\"relative_attention_max_distance\": 14",
+                "\"relative_attention_max_distance\": 2",
+                "distance",
+            ),
+            (
+                "mpnet_labels",
+                "\"relative_attention_num_buckets\": 36",
+                "\"relative_attention_num_buckets\": 8",
+                "num_buckets",
+            ),
+        ] {
+            let reasons = reasons(case, |path| edit(&path.join("config.json"), from, to));
+            assert!(reasons.contains("config.json") && reasons.contains(named), "{case}: {reasons}");
         }
     }
 

@@ -5,17 +5,15 @@
 //!
 //! Deliberate differences: no dropout, no padding (sequences lie one after another), absolute positions only.
 
-use std::path::Path;
-
 use burn::Tensor;
-use burn::tensor::activation::tanh;
 use serde::Deserialize;
 
+use super::text_encoder::{ConfigFile, EncoderInput, Head, Loaded, Purpose, TextEncoder, Transform};
 use crate::error::Error;
 use crate::kernels::attention::{Heads, Mask};
 use crate::layers::loader::Bias;
 use crate::layers::{
-    Activation, Attention, Embedding, LayerCache, LayerNorm, Linear, Loader, Run, Sequence, norm::add, project,
+    Activation, Attention, Embedding, LayerNorm, Linear, Loader, Run, Scratch, Sequence, norm::add, project,
 };
 
 /// `config.json` of `BertModel`, `RobertaModel` and `XLMRobertaModel`.
@@ -55,13 +53,12 @@ impl BertConfig {
     }
 
     /// The most tokens of one input, special ones included.
-    pub(crate) fn max_tokens(&self) -> usize {
+    fn max_tokens(&self) -> usize {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
-    fn validate(&self, path: &Path) -> Result<(), Error> {
-        let wrong = |what: String| Err(Error::ConfigValue { path: path.to_path_buf(), what });
-        for (name, value, most) in [
+    fn validate(&self, file: &ConfigFile<'_>) -> Result<(), Error> {
+        file.check_sizes(&[
             ("hidden_size", self.hidden_size, 1 << 16),
             ("intermediate_size", self.intermediate_size, 1 << 18),
             ("num_hidden_layers", self.num_hidden_layers, 1 << 10),
@@ -69,41 +66,16 @@ impl BertConfig {
             ("max_position_embeddings", self.max_position_embeddings, 1 << 24),
             ("type_vocab_size", self.type_vocab_size, 1 << 10),
             ("vocab_size", self.vocab_size, 1 << 24),
-        ] {
-            if value == 0 || value > most {
-                return wrong(format!("{name} is {value}, outside 1..={most}"));
-            }
-        }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return wrong(format!(
-                "hidden_size ({}) is no multiple of num_attention_heads ({})",
-                self.hidden_size, self.num_attention_heads
-            ));
-        }
+        ])?;
+        file.check_heads(self.hidden_size, self.num_attention_heads)?;
+        file.check_eps("layer_norm_eps", self.layer_norm_eps)?;
         if self.first_position() >= self.max_position_embeddings {
-            return wrong(format!("pad_token_id {:?} leaves no position", self.pad_token_id));
+            return Err(file.wrong(format!("pad_token_id {:?} leaves no position", self.pad_token_id)));
         }
         if let Some(other) = self.position_embedding_type.as_deref().filter(|name| *name != "absolute") {
-            return wrong(format!("position_embedding_type is {other:?}, only \"absolute\" is supported"));
+            return Err(file.wrong(format!("position_embedding_type is {other:?}, only \"absolute\" is supported")));
         }
         Ok(())
-    }
-}
-
-/// Tokens of several texts, one after another.
-#[derive(Debug, Default)]
-pub(crate) struct EncoderInput {
-    pub(crate) tokens: Vec<u32>,
-    /// Segment of each token: 0, or 1 for the second text of a pair.
-    pub(crate) types: Vec<u32>,
-    pub(crate) sequences: Vec<Sequence>,
-}
-
-impl EncoderInput {
-    pub(crate) fn push(&mut self, tokens: &[u32], types: &[u32]) {
-        self.sequences.push(Sequence { first_row: self.tokens.len(), tokens: tokens.len(), position: 0 });
-        self.tokens.extend_from_slice(tokens);
-        self.types.extend_from_slice(types);
     }
 }
 
@@ -134,8 +106,7 @@ impl BertEmbeddings {
     /// # Shapes
     /// - returns `[rows, hidden]`
     fn forward(&self, run: Run<'_>, input: &EncoderInput) -> Tensor<2> {
-        let positions: Vec<usize> =
-            input.sequences.iter().flat_map(|s| (0..s.tokens).map(|t| self.first_position + t)).collect();
+        let positions: Vec<usize> = input.positions().map(|position| self.first_position + position).collect();
         let x = self.word_embeddings.forward(run, input.tokens.iter().map(|token| *token as usize));
         let x = add(run, x, self.position_embeddings.forward(run, positions.into_iter()));
         // Models with one segment give it to both texts of a pair.
@@ -189,9 +160,9 @@ impl BertLayer {
 
     /// # Shapes
     /// - `x`: `[rows, hidden]`; returns the same
-    fn forward(&self, run: Run<'_>, x: Tensor<2>, sequences: &[Sequence], caches: &mut [&mut LayerCache]) -> Tensor<2> {
+    fn forward(&self, run: Run<'_>, x: Tensor<2>, sequences: &[Sequence], scratch: &mut Scratch) -> Tensor<2> {
         let [q, k, v] = project(run, [&self.query, &self.key, &self.value], x.clone());
-        let h = self.attention.forward(run, q, k, v, sequences, caches);
+        let h = self.attention.forward(run, q, k, v, sequences, &mut scratch.next());
         let x = self.attention_norm.forward(run, add(run, self.attention_output.forward(run, h), x));
         let h = self.intermediate.forward_activated(run, x.clone(), self.activation);
         self.output_norm.forward(run, add(run, self.output.forward(run, h), x))
@@ -199,65 +170,65 @@ impl BertLayer {
 }
 
 /// `BertModel`, with its pooler where the checkpoint has one.
-pub(crate) struct Bert {
+struct Bert {
     embeddings: BertEmbeddings,
     layers: Vec<BertLayer>,
-    pooler: Option<Linear>,
-    pub(crate) config: BertConfig,
+    pooler: Option<Transform>,
+    config: BertConfig,
 }
 
-impl Bert {
-    /// `path` is what errors call the configuration.
-    pub(crate) fn load(loader: &mut Loader, config: BertConfig, path: &Path) -> Result<Self, Error> {
-        config.validate(path)?;
-        let prefix = ["bert.", "roberta.", ""]
-            .into_iter()
-            .find(|prefix| loader.contains(&format!("{prefix}embeddings.word_embeddings.weight")))
-            .unwrap_or_default();
-        let embeddings = BertEmbeddings::load(loader, &format!("{prefix}embeddings"), &config)?;
-        let layers = (0..config.num_hidden_layers)
-            .map(|i| BertLayer::load(loader, &format!("{prefix}encoder.layer.{i}"), &config))
-            .collect::<Result<_, _>>()?;
-        let pooler = format!("{prefix}pooler.dense");
-        let pooler = if loader.contains(&format!("{pooler}.weight")) {
-            Some(loader.linear(&pooler, config.hidden_size, config.hidden_size, Bias::Present)?)
-        } else {
-            None
-        };
-        Ok(Self { embeddings, layers, pooler, config })
-    }
-
-    pub(crate) fn has_pooler(&self) -> bool {
-        self.pooler.is_some()
-    }
-
-    /// The last hidden state.
-    ///
-    /// # Shapes
-    /// - returns `[rows, hidden]`
-    ///
-    /// # Panics
-    /// If a token or a position is outside its table (callers check both).
-    pub(crate) fn forward(&self, run: Run<'_>, input: &EncoderInput) -> Tensor<2> {
-        let mut x = self.embeddings.forward(run, input);
-        // One buffer of keys and values a sequence, used by every layer in turn.
-        let mut caches: Vec<LayerCache> = input.sequences.iter().map(|_| LayerCache::default()).collect();
-        for layer in &self.layers {
-            for cache in &mut caches {
-                if matches!(cache, LayerCache::Tensors(..)) {
-                    *cache = LayerCache::Empty;
-                }
-            }
-            x = layer.forward(run, x, &input.sequences, &mut caches.iter_mut().collect::<Vec<_>>());
+/// Takes the model, and the head of its `…ForSequenceClassification` or `…ForTokenClassification`.
+pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose) -> Result<Loaded, Error> {
+    let config: BertConfig = file.parse()?;
+    config.validate(file)?;
+    let hidden = config.hidden_size;
+    let prefix = loader.prefix(&["bert.", "roberta.", ""], "embeddings.word_embeddings.weight");
+    let pooler = format!("{prefix}pooler.dense");
+    let head = match purpose {
+        Purpose::Vectors => None,
+        Purpose::Tokens { labels } => Some(Head::tokens(loader, labels, hidden)?),
+        Purpose::Sequence { labels } if config.model_type == "bert" => {
+            let pooler = Transform::load(loader, &pooler, hidden, Activation::Tanh)?;
+            Some(Head::first(pooler, loader.linear("classifier", labels, hidden, Bias::Present)?))
         }
-        x
+        Purpose::Sequence { labels } => {
+            let dense = Transform::load(loader, "classifier.dense", hidden, Activation::Tanh)?;
+            Some(Head::first(dense, loader.linear("classifier.out_proj", labels, hidden, Bias::Present)?))
+        }
+    };
+    let embeddings = BertEmbeddings::load(loader, &format!("{prefix}embeddings"), &config)?;
+    let layers = (0..config.num_hidden_layers)
+        .map(|i| BertLayer::load(loader, &format!("{prefix}encoder.layer.{i}"), &config))
+        .collect::<Result<_, _>>()?;
+    let pooler = if loader.contains(&format!("{pooler}.weight")) {
+        Some(Transform::load(loader, &pooler, hidden, Activation::Tanh)?)
+    } else {
+        None
+    };
+    let network = Box::new(Bert { embeddings, layers, pooler, config });
+    Ok(Loaded { network, head, ignorable: &["*position_ids", "cls.*", "lm_head.*"] })
+}
+
+impl TextEncoder for Bert {
+    fn forward(&self, run: Run<'_>, input: &EncoderInput) -> Tensor<2> {
+        let mut scratch = Scratch::new(&input.sequences);
+        let x = self.embeddings.forward(run, input);
+        self.layers.iter().fold(x, |x, layer| layer.forward(run, x, &input.sequences, &mut scratch))
     }
 
-    /// `BertPooler`: `tanh(W · first token + b)`; `None` if the checkpoint has no pooler.
-    ///
-    /// # Shapes
-    /// - `first`: `[texts, hidden]`, the first row of each text; returns the same
-    pub(crate) fn pool(&self, run: Run<'_>, first: Tensor<2>) -> Option<Tensor<2>> {
-        Some(tanh(self.pooler.as_ref()?.forward(run, first)))
+    fn hidden_size(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.config.max_tokens()
+    }
+
+    fn pooler(&self) -> Option<&Transform> {
+        self.pooler.as_ref()
     }
 }

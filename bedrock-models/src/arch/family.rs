@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use serde::de::DeserializeOwned;
 
 use super::gguf::Gguf;
-use super::{CausalLm, cohere, gemma2, gemma3, gpt2, llama, mistral, mixtral, phi3, qwen2, qwen3};
+use super::{CausalLm, cohere, gemma2, gemma3, gpt2, llama, mistral, mixtral, phi3, qwen2, qwen3, t5};
 use crate::error::Error;
 use crate::language_model::read_json;
 use crate::layers::{Compute, Loader};
@@ -24,6 +24,8 @@ const FAMILIES: &[Family] = &[
     family::<phi3::Phi3Config>("phi3", Some("phi3")),
     family::<cohere::CohereConfig>("cohere", Some("command-r")),
     family::<gpt2::Gpt2Config>("gpt2", Some("gpt2")),
+    family::<t5::T5Config>("t5", None),
+    family::<t5::T5Config>("mt5", None),
 ];
 
 /// Architectures of language models, as `model_type` in `config.json` names them.

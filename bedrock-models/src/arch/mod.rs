@@ -1,7 +1,8 @@
 //! One file an architecture, in the order of the paper and of the Hugging Face module.
 
-pub(crate) mod bert;
+mod bert;
 pub(crate) mod cohere;
+mod deberta_v2;
 pub(crate) mod decoder;
 pub(crate) mod family;
 pub(crate) mod gemma2;
@@ -11,9 +12,14 @@ pub(crate) mod gpt2;
 pub(crate) mod llama;
 pub(crate) mod mistral;
 pub(crate) mod mixtral;
+mod modernbert;
+mod mpnet;
+mod nomic_bert;
 pub(crate) mod phi3;
 pub(crate) mod qwen2;
 pub(crate) mod qwen3;
+mod t5;
+pub(crate) mod text_encoder;
 
 use burn::Tensor;
 use burn::tensor::{Int, TensorData};
@@ -25,11 +31,13 @@ pub(crate) struct Cache {
     pub(crate) layers: Vec<LayerCache>,
     /// Positions stored so far.
     pub(crate) len: usize,
+    /// Those of them that belong to a prompt which an encoder has read.
+    pub(crate) prompt: usize,
 }
 
 impl Cache {
     pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: (0..layers).map(|_| LayerCache::default()).collect(), len: 0 }
+        Self { layers: (0..layers).map(|_| LayerCache::default()).collect(), len: 0, prompt: 0 }
     }
 }
 
@@ -130,7 +138,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// A decoder-only language model.
+/// A language model that writes token after token.
 pub(crate) trait CausalLm: Send + Sync {
     /// Appends the step's tokens to their caches and returns logits, `[selected rows, vocabulary]`; `None` if the
     /// step wants none or was cancelled (the caches are then unusable).
@@ -141,4 +149,15 @@ pub(crate) trait CausalLm: Send + Sync {
 
     /// Bytes of cache that 64 positions take.
     fn page_bytes(&self) -> usize;
+
+    /// Whether an encoder reads the prompt. Then the first step of a sequence is its whole prompt, which gives one row of
+    /// logits; no two sequences can share a part of it; and prompt and answer have pages of their own, so one more.
+    fn has_encoder(&self) -> bool {
+        false
+    }
+
+    /// What the encoder makes of a prompt, `[tokens, features]`; `None` without one.
+    fn encoder_state(&self, _compute: &Compute, _tokens: &[u32]) -> Option<Tensor<2>> {
+        None
+    }
 }

@@ -169,7 +169,7 @@ pub(super) fn check_greedy(
     Ok(())
 }
 
-fn start(engine: &Engine, prompt: &[u32], max_tokens: usize) -> Result<Generation, Error> {
+pub(super) fn start(engine: &Engine, prompt: &[u32], max_tokens: usize) -> Result<Generation, Error> {
     engine.generate(GenerationRequest {
         prompt: prompt.to_vec(),
         sampling: SamplingParams::greedy(),
@@ -180,7 +180,7 @@ fn start(engine: &Engine, prompt: &[u32], max_tokens: usize) -> Result<Generatio
 }
 
 /// Tokens and text of a generation, up to the first of `ends`.
-fn collect(generation: Generation, ends: &[u32]) -> Result<(Vec<u32>, String), Stop> {
+pub(super) fn collect(generation: Generation, ends: &[u32]) -> Result<(Vec<u32>, String), Stop> {
     let (mut tokens, mut whole) = (Vec::new(), String::new());
     for event in generation {
         match event? {

@@ -8,6 +8,7 @@
 //! | `kind` | what is compared |
 //! | --- | --- |
 //! | `causal_lm` | tokens, logits at all positions, greedy continuations (engine, cached, uncached), end of text, batches, log-probabilities |
+//! | `seq2seq_lm` | tokens, the encoder's hidden state, logits, greedy answers (engine, cached), end of text, batches, log-probabilities |
 //! | `text_embedding` | tokens, last hidden states, pooled and normalised vectors, the pooler |
 //! | `sequence_classification` | tokens of texts and pairs, logits, scores |
 //! | `token_classification` | tokens, offsets, logits, entities by all aggregation strategies |
@@ -28,6 +29,7 @@ mod findings;
 mod gguf;
 mod published;
 mod sampling;
+mod seq2seq_lm;
 mod sequence_classification;
 mod text_embedding;
 mod token_classification;
@@ -120,6 +122,7 @@ pub fn check(folder: &Path, options: &LoadOptions) -> Outcome {
                 findings.verdict()?;
                 Err(Stop::Unsupported(format!("{}: training and adapters; inference agrees", case.kind())))
             }
+            "seq2seq_lm" => seq2seq_lm::check(&case, options, findings),
             "text_embedding" => text_embedding::check(&case, options, findings),
             "sequence_classification" => sequence_classification::check(&case, options, findings),
             "token_classification" => token_classification::check(&case, options, findings),

@@ -108,7 +108,7 @@ impl<'m> Turns<'m> {
         while self.running.len() < self.options.batch.max(1)
             && let Some(request) = self.waiting.pop_front()
         {
-            let pages = request.max_positions.div_ceil(PAGE);
+            let pages = request.max_positions.div_ceil(PAGE) + usize::from(self.model.has_encoder());
             let bytes = pages.saturating_mul(self.model.network.page_bytes());
             let used: usize = self.running.iter().map(|running| running.bytes).sum();
             if bytes > self.options.cache_bytes {
@@ -155,7 +155,9 @@ impl<'m> Turns<'m> {
     fn prefill(&mut self, index: usize) -> bool {
         let Running { request, cache, .. } = &mut self.running[index];
         let left = request.prompt.len() - cache.len;
-        let chunk = left.min(self.options.prefill_chunk.max(1));
+        // An encoder reads a prompt as a whole.
+        let most = if self.model.has_encoder() { left } else { self.options.prefill_chunk.max(1) };
+        let chunk = left.min(most);
         let outputs = if chunk == left { Outputs::Last } else { Outputs::Nothing };
         let cancelled = || request.events.is_closed();
         let mut step = Step::new(Phase::Prompt, outputs, &cancelled);

@@ -95,6 +95,8 @@ pub(crate) struct Span<'a> {
     pub(crate) first_row: usize,
     pub(crate) tokens: usize,
     pub(crate) position: usize,
+    /// Positions that have keys: in self-attention `position + tokens`.
+    pub(crate) len: usize,
 }
 
 /// Which keys a query sees.
@@ -102,8 +104,10 @@ pub(crate) struct Span<'a> {
 pub(crate) enum Mask {
     /// Its own position and those before; with a window, only the last `window` of them, itself included.
     Causal { window: Option<usize> },
-    /// Every position of its sequence, which has exactly as many as the span has tokens.
+    /// Every position that has a key.
     Full,
+    /// Positions at most this far from its own, before and after.
+    Around(usize),
 }
 
 impl Mask {
@@ -112,13 +116,66 @@ impl Mask {
         match self {
             Mask::Full => (0, len),
             Mask::Causal { window } => (window.map_or(0, |window| (position + 1).saturating_sub(window)), position + 1),
+            Mask::Around(reach) => {
+                (position.saturating_sub(reach), position.saturating_add(reach).saturating_add(1).min(len))
+            }
         }
     }
 }
 
+/// What is added to the scores of a head by how far the key is from the query (Raffel et al. 2019). Beyond its reach, on both
+/// sides, it is that at the reach.
+#[derive(Debug)]
+pub(crate) struct DistanceBias {
+    /// `[heads][2 · reach + 1]`: of keys from `reach` before the query to `reach` after it.
+    values: Vec<f32>,
+    reach: usize,
+}
+
+impl DistanceBias {
+    /// `value(head, distance)`, where a distance below 0 is that of a key before the query.
+    pub(crate) fn new(heads: usize, reach: usize, value: impl Fn(usize, isize) -> f32) -> Self {
+        let far = reach as isize;
+        let all = (0..heads).flat_map(|head| (-far..=far).map(move |distance| (head, distance)));
+        Self { values: all.map(|(head, distance)| value(head, distance)).collect(), reach }
+    }
+
+    pub(crate) fn at(&self, head: usize, distance: isize) -> f32 {
+        let reach = self.reach as isize;
+        self.values[head * (2 * self.reach + 1) + (distance.clamp(-reach, reach) + reach) as usize]
+    }
+
+    /// Adds to the scores of keys at `first`, `first + 1` … from the query.
+    fn add(&self, head: usize, first: isize, scores: &mut [f32]) {
+        let (reach, len) = (self.reach as isize, scores.len() as isize);
+        let row = &self.values[head * (2 * self.reach + 1)..][..2 * self.reach + 1];
+        // Before the reach, in it, after it.
+        let begin = (-reach - first).clamp(0, len);
+        let end = (reach + 1 - first).clamp(begin, len);
+        let (before, rest) = scores.split_at_mut(begin as usize);
+        let (inside, after) = rest.split_at_mut((end - begin) as usize);
+        before.iter_mut().for_each(|score| *score += row[0]);
+        after.iter_mut().for_each(|score| *score += row[2 * self.reach]);
+        if !inside.is_empty() {
+            let values = &row[(first + begin + reach) as usize..];
+            inside.iter_mut().zip(values).for_each(|(score, value)| *score += value);
+        }
+    }
+}
+
+/// What happens to a score before the softmax.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Adjust<'a> {
+    Nothing,
+    /// It is kept inside `±cap`: see [`soft_cap`].
+    Cap(f32),
+    /// Something is added to it.
+    Bias(&'a DistanceBias),
+}
+
 /// Attention of the queries of several sequences, each over its own pages.
 ///
-/// `queries` and `out` are `[rows, heads.queries · heads.dim]`. With a cap, scores are kept inside `±cap`: see [`soft_cap`].
+/// `queries` and `out` are `[rows, heads.queries · heads.dim]`.
 ///
 /// # Panics
 /// If the shapes disagree, or a span's pages do not reach its last position.
@@ -126,7 +183,7 @@ pub(crate) fn attend(
     pool: &Pool,
     heads: Heads,
     mask: Mask,
-    cap: Option<f32>,
+    adjust: Adjust<'_>,
     queries: &[f32],
     spans: &[Span<'_>],
     out: &mut [f32],
@@ -137,7 +194,9 @@ pub(crate) fn attend(
     let mut chunks = Vec::new();
     for (index, span) in spans.iter().enumerate() {
         assert!((span.first_row + span.tokens) * width <= queries.len());
-        assert!(span.pages.len() * PAGE >= span.position + span.tokens, "pages end before the last position");
+        assert!(span.pages.len() * PAGE >= span.len, "pages end before the last position");
+        let last = if mask == Mask::Full { span.tokens.min(1) } else { span.position + span.tokens };
+        assert!(span.len >= last, "queries without keys");
         let rows = span.tokens * group;
         // Enough rows a chunk to be worth handing out, few enough for an even load.
         let size = (rows.div_ceil(pool.threads() * 2).clamp(ROWS, 16 * ROWS)).next_multiple_of(ROWS);
@@ -151,9 +210,20 @@ pub(crate) fn attend(
     let out = Disjoint::new(out);
     pool.run(chunks.len(), &|chunk| {
         let (index, key_head, first, count) = chunks[chunk];
-        let mut work = Work::new(heads, cap);
+        let mut work = Work::new(heads);
         for row in (first..first + count).step_by(ROWS) {
-            work.rows(isa, heads, mask, queries, &spans[index], key_head, row, ROWS.min(first + count - row), &out);
+            work.rows(
+                isa,
+                heads,
+                mask,
+                adjust,
+                queries,
+                &spans[index],
+                key_head,
+                row,
+                ROWS.min(first + count - row),
+                &out,
+            );
         }
     });
 }
@@ -166,13 +236,11 @@ struct Work {
     scores: Vec<f32>,
     /// `[6][padded]`
     sums: Vec<f32>,
-    cap: Option<f32>,
 }
 
 impl Work {
-    fn new(heads: Heads, cap: Option<f32>) -> Self {
+    fn new(heads: Heads) -> Self {
         Self {
-            cap,
             queries: vec![0.0; ROWS * heads.dim],
             scores: vec![0.0; ROWS * PAGE],
             sums: vec![0.0; ROWS * heads.padded()],
@@ -185,6 +253,7 @@ impl Work {
         isa: Isa,
         heads: Heads,
         mask: Mask,
+        adjust: Adjust<'_>,
         queries: &[f32],
         span: &Span<'_>,
         key_head: usize,
@@ -197,10 +266,9 @@ impl Work {
             let head = key_head * group + row % group;
             (span.first_row + row / group) * heads.queries * dim + head * dim
         };
-        let len = span.position + span.tokens;
         let mut visible = [(0, 0); ROWS];
         for r in 0..count {
-            visible[r] = mask.visible(span.position + (first + r) / group, len);
+            visible[r] = mask.visible(span.position + (first + r) / group, span.len);
             let query = &queries[offset(first + r)..][..dim];
             let scaled = &mut self.queries[r * dim..][..dim];
             scaled.iter_mut().zip(query).for_each(|(to, from)| *to = from * heads.scale);
@@ -229,8 +297,14 @@ impl Work {
                     scores.fill(0.0);
                     continue;
                 }
-                if let Some(cap) = self.cap {
-                    soft_cap(isa, &mut scores[from..to], cap);
+                match adjust {
+                    Adjust::Nothing => {}
+                    Adjust::Cap(cap) => soft_cap(isa, &mut scores[from..to], cap),
+                    Adjust::Bias(bias) => {
+                        let (row, head) = ((first + r) / group, key_head * group + (first + r) % group);
+                        let distance = (page_start + from) as isize - (span.position + row) as isize;
+                        bias.add(head, distance, &mut scores[from..to]);
+                    }
                 }
                 let here = scores[from..to].iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
                 let new = largest[r].max(here);
@@ -259,7 +333,7 @@ impl Work {
         for (r, total) in total.iter().enumerate().take(count) {
             // SAFETY: this head of this row belongs to this chunk alone.
             let out = unsafe { out.slice(offset(first + r), dim) };
-            // A query always sees its own position, so the total is at least 1 (or NaN, which then shows).
+            // A query always sees a position, so the total is at least 1 (or NaN, which then shows).
             out.iter_mut().zip(&self.sums[r * padded..]).for_each(|(out, sum)| *out = sum / total);
         }
     }
@@ -287,7 +361,7 @@ mod tests {
         pages
     }
 
-    fn plain(heads: Heads, mask: Mask, cap: Option<f64>, q: &[f32], k: &[f32], v: &[f32], position: usize) -> Vec<f64> {
+    fn plain(heads: Heads, mask: Mask, adjust: Adjust<'_>, [q, k, v]: [&[f32]; 3], position: usize) -> Vec<f64> {
         let (qw, kw, d) = (heads.queries * heads.dim, heads.keys * heads.dim, heads.dim);
         let (tokens, len) = (q.len() / qw, k.len() / kw);
         let mut out = vec![0.0; q.len()];
@@ -298,7 +372,11 @@ mod tests {
                 let score = |j: usize| -> f64 {
                     let products = (0..d).map(|i| f64::from(q[t * qw + h * d + i]) * f64::from(k[j * kw + kh * d + i]));
                     let score = products.sum::<f64>() * f64::from(heads.scale);
-                    cap.map_or(score, |cap| cap * (score / cap).tanh())
+                    match adjust {
+                        Adjust::Nothing => score,
+                        Adjust::Cap(cap) => f64::from(cap) * (score / f64::from(cap)).tanh(),
+                        Adjust::Bias(bias) => score + f64::from(bias.at(h, j as isize - (position + t) as isize)),
+                    }
                 };
                 let e: Vec<f64> = (from..to).map(|j| score(j).exp()).collect();
                 let total: f64 = e.iter().sum();
@@ -312,6 +390,21 @@ mod tests {
     }
 
     #[test]
+    fn queries_of_another_sequence_see_all_keys() {
+        let (pool, heads) = (Pool::new(2), Heads { queries: 4, keys: 2, dim: 12, scale: 0.4 });
+        for (len, tokens) in [(1, 9), (70, 3), (5, 80)] {
+            let (q, k, v) = (random(tokens * 48, 4), random(len * 24, 5), random(len * 24, 6));
+            let pages = pages(heads, &k, &v);
+            let mut out = vec![0.0; q.len()];
+            let span = Span { pages: &pages, first_row: 0, tokens, position: 0, len };
+            attend(&pool, heads, Mask::Full, Adjust::Nothing, &q, &[span], &mut out);
+            for (got, want) in out.iter().zip(plain(heads, Mask::Full, Adjust::Nothing, [&q, &k, &v], 0)) {
+                assert!((f64::from(*got) - want).abs() < 2e-5, "{len} {tokens}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
     fn equals_the_definition_and_is_free_of_company() {
         let pool = Pool::new(2);
         for (queries, keys, dim) in [(4, 4, 8), (6, 2, 20), (9, 3, 64), (8, 1, 7)] {
@@ -320,37 +413,33 @@ mod tests {
                 Mask::Causal { window: None },
                 Mask::Causal { window: Some(5) },
                 Mask::Causal { window: Some(70) },
+                Mask::Around(3),
+                Mask::Around(66),
                 Mask::Full,
             ] {
                 for (len, tokens) in [(1, 1), (3, 3), (64, 64), (65, 1), (150, 150), (200, 31)] {
-                    if mask == Mask::Full && len != tokens {
-                        continue;
-                    }
                     let (qw, kw) = (queries * dim, keys * dim);
                     let (q, k, v) = (random(tokens * qw, 1), random(len * kw, 2), random(len * kw, 3));
                     let pages = pages(heads, &k, &v);
-                    let span = |first_row, tokens, position| Span { pages: &pages, first_row, tokens, position };
-                    let mut out = vec![0.0; q.len()];
-                    attend(&pool, heads, mask, None, &q, &[span(0, tokens, len - tokens)], &mut out);
-                    for (got, want) in out.iter().zip(plain(heads, mask, None, &q, &k, &v, len - tokens)) {
-                        assert!(
-                            (f64::from(*got) - want).abs() < 2e-5,
-                            "{heads:?} {mask:?} {len} {tokens}: {got} {want}"
-                        );
-                    }
-                    if mask != Mask::Full {
+                    let span = |tokens, position| Span { pages: &pages, first_row: 0, tokens, position, len };
+                    for reach in [None, Some(0), Some(4), Some(100)] {
+                        let value = |head: usize, distance: isize| (head as f32 + distance as f32 * 0.7).sin();
+                        let bias = reach.map(|reach| DistanceBias::new(queries, reach, value));
+                        let bias = bias.as_ref().map_or(Adjust::Nothing, Adjust::Bias);
+                        let mut out = vec![0.0; q.len()];
+                        attend(&pool, heads, mask, bias, &q, &[span(tokens, len - tokens)], &mut out);
+                        let want = plain(heads, mask, bias, [&q, &k, &v], len - tokens);
+                        for (got, want) in out.iter().zip(want) {
+                            assert!(
+                                (f64::from(*got) - want).abs() < 3e-5,
+                                "{heads:?} {mask:?} {reach:?} {len} {tokens}: {got} {want}"
+                            );
+                        }
                         // One token at a time gives the same bits.
                         for t in 0..tokens {
                             let mut one = vec![0.0; qw];
-                            attend(
-                                &pool,
-                                heads,
-                                mask,
-                                None,
-                                &q[t * qw..][..qw],
-                                &[span(0, 1, len - tokens + t)],
-                                &mut one,
-                            );
+                            let span = span(1, len - tokens + t);
+                            attend(&pool, heads, mask, bias, &q[t * qw..][..qw], &[span], &mut one);
                             assert_eq!(one, out[t * qw..][..qw]);
                         }
                     }
@@ -366,13 +455,13 @@ mod tests {
         let (len, tokens) = (90, 20);
         let (q, k, v) = (random(tokens * 48, 4), random(len * 24, 5), random(len * 24, 6));
         let pages = pages(heads, &k, &v);
-        let spans = [Span { pages: &pages, first_row: 0, tokens, position: len - tokens }];
+        let spans = [Span { pages: &pages, first_row: 0, tokens, position: len - tokens, len }];
         for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(9) }] {
             let mut out = vec![0.0; q.len()];
-            attend(&pool, heads, mask, Some(2.0), &q, &spans, &mut out);
-            let want = plain(heads, mask, Some(2.0), &q, &k, &v, len - tokens);
+            attend(&pool, heads, mask, Adjust::Cap(2.0), &q, &spans, &mut out);
+            let want = plain(heads, mask, Adjust::Cap(2.0), [&q, &k, &v], len - tokens);
             assert!(out.iter().zip(&want).all(|(got, want)| (f64::from(*got) - want).abs() < 2e-5));
-            let uncapped = plain(heads, mask, None, &q, &k, &v, len - tokens);
+            let uncapped = plain(heads, mask, Adjust::Nothing, [&q, &k, &v], len - tokens);
             assert!(want.iter().zip(uncapped).any(|(capped, free)| (capped - free).abs() > 1e-2));
         }
     }

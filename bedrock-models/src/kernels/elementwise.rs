@@ -197,6 +197,15 @@ compiled_twice! {
     }
 }
 
+compiled_twice! {
+    /// `x[i] *= y[i]`.
+    fn mul_rows<FMA>(isa, x: &mut [f32], y: &[f32]) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x *= y;
+        }
+    }
+}
+
 /// Values below which a function stays on the calling thread: handing out costs more.
 const ALONE: usize = 16 * 1024;
 
@@ -265,6 +274,13 @@ pub(crate) fn add(pool: &Pool, x: &mut [f32], y: &[f32], width: usize) {
     let isa = isa();
     assert_eq!(x.len(), y.len());
     by_rows(pool, x, width, |first, x| add_rows(isa, x, &y[first * width..][..x.len()]));
+}
+
+/// `x *= y`.
+pub(crate) fn mul(pool: &Pool, x: &mut [f32], y: &[f32], width: usize) {
+    let isa = isa();
+    assert_eq!(x.len(), y.len());
+    by_rows(pool, x, width, |first, x| mul_rows(isa, x, &y[first * width..][..x.len()]));
 }
 
 /// Rotary position embedding (Su et al. 2021) of each head of each row, in place.

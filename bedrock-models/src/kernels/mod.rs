@@ -12,6 +12,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod disentangled;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod interleaved;

@@ -4,6 +4,7 @@ use burn::Tensor;
 use burn::tensor::activation::{gelu, relu, silu, tanh};
 use serde::Deserialize;
 
+use super::linear::{Linear, project};
 use super::run::{self, Run};
 use crate::kernels::gemm::Then;
 use crate::kernels::{Pool, elementwise};
@@ -82,4 +83,21 @@ pub(crate) fn soft_cap(run: Run<'_>, x: Tensor<2>, cap: f32) -> Tensor<2> {
     let mut x = run::flex(x);
     elementwise::soft_cap_rows(pool, run::values_mut(&mut x), width, cap);
     run::from_flex(x)
+}
+
+/// [`gated`] of two layers on the same input.
+///
+/// # Shapes
+/// - `x`: `[rows, in]`; returns `[rows, features]`
+pub(crate) fn project_gated(run: Run<'_>, [gate, up]: [&Linear; 2], x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    let Some(pool) = run.pool().filter(|_| activation.kernel().is_some()) else {
+        let [gate, up] = project(run, [gate, up], x);
+        return gated(run, activation, gate, up);
+    };
+    let gate = gate.forward_activated(run, x.clone(), activation);
+    let up = up.forward(run, x);
+    let [_, width] = gate.dims();
+    let (mut gate, up) = (run::flex(gate), run::flex(up));
+    elementwise::mul(pool, run::values_mut(&mut gate), run::values(&up), width);
+    run::from_flex(gate)
 }

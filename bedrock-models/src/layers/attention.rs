@@ -5,7 +5,7 @@ use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::{Int, TensorData};
 
 use super::run::{self, Run};
-use crate::kernels::attention::{self as kernel, Heads, Mask, PAGE, Page, Span};
+use crate::kernels::attention::{self as kernel, Adjust, DistanceBias, Heads, Mask, PAGE, Page, Span};
 use crate::kernels::elementwise;
 
 /// The heads of a layer and what their queries see.
@@ -80,6 +80,28 @@ pub(crate) fn rotate(run: Run<'_>, x: Tensor<2>, head_dim: usize, angles: &[&[f3
     x.reshape([rows, width])
 }
 
+/// Keys and values of a batch in an encoder, where each layer overwrites those of the one before.
+pub(crate) struct Scratch {
+    caches: Vec<LayerCache>,
+}
+
+impl Scratch {
+    pub(crate) fn new(sequences: &[Sequence]) -> Self {
+        Self { caches: sequences.iter().map(|_| LayerCache::default()).collect() }
+    }
+
+    /// Caches for the next layer, in the order of the sequences.
+    pub(crate) fn next(&mut self) -> Vec<&mut LayerCache> {
+        for cache in &mut self.caches {
+            // Pages are written anew from the start; tensors would grow.
+            if matches!(cache, LayerCache::Tensors(..)) {
+                *cache = LayerCache::Empty;
+            }
+        }
+        self.caches.iter_mut().collect()
+    }
+}
+
 impl Attention {
     /// Appends the step's keys and values to the caches and attends.
     ///
@@ -99,28 +121,77 @@ impl Attention {
         sequences: &[Sequence],
         caches: &mut [&mut LayerCache],
     ) -> Tensor<2> {
-        self.forward_capped(run, [queries, keys, values], None, sequences, caches)
+        self.forward_adjusted(run, [queries, keys, values], Adjust::Nothing, sequences, caches)
     }
 
     /// [`Attention::forward`] of `[queries, keys, values]` with scores kept inside `±cap`: see [`soft_cap`](super::activation::soft_cap).
     pub(crate) fn forward_capped(
         &self,
         run: Run<'_>,
-        [queries, keys, values]: [Tensor<2>; 3],
+        qkv: [Tensor<2>; 3],
         cap: Option<f32>,
         sequences: &[Sequence],
         caches: &mut [&mut LayerCache],
     ) -> Tensor<2> {
+        self.forward_adjusted(run, qkv, cap.map_or(Adjust::Nothing, Adjust::Cap), sequences, caches)
+    }
+
+    /// [`Attention::forward`] of `[queries, keys, values]` with something added to each score.
+    pub(crate) fn forward_biased(
+        &self,
+        run: Run<'_>,
+        qkv: [Tensor<2>; 3],
+        bias: &DistanceBias,
+        sequences: &[Sequence],
+        caches: &mut [&mut LayerCache],
+    ) -> Tensor<2> {
+        self.forward_adjusted(run, qkv, Adjust::Bias(bias), sequences, caches)
+    }
+
+    fn forward_adjusted(
+        &self,
+        run: Run<'_>,
+        [queries, keys, values]: [Tensor<2>; 3],
+        adjust: Adjust<'_>,
+        sequences: &[Sequence],
+        caches: &mut [&mut LayerCache],
+    ) -> Tensor<2> {
+        self.store(run, keys, values, sequences, caches);
+        let lens: Vec<usize> = sequences.iter().map(|sequence| sequence.position + sequence.tokens).collect();
+        self.attend(run, queries, adjust, sequences, &lens, caches)
+    }
+
+    /// Appends keys and values of the rows of `sequences` to the caches.
+    ///
+    /// # Shapes
+    /// - `keys`, `values`: `[rows, key heads · head_dim]`
+    ///
+    /// # Panics
+    /// As [`Attention::forward`].
+    pub(crate) fn store(
+        &self,
+        run: Run<'_>,
+        keys: Tensor<2>,
+        values: Tensor<2>,
+        sequences: &[Sequence],
+        caches: &mut [&mut LayerCache],
+    ) {
         assert_eq!(sequences.len(), caches.len());
-        let shape = queries.dims();
         let Some(pool) = run.pool() else {
-            let rows = sequences.iter().zip(caches).map(|(sequence, cache)| {
+            for (sequence, cache) in sequences.iter().zip(caches) {
                 let part = |x: &Tensor<2>| x.clone().narrow(0, sequence.first_row, sequence.tokens);
-                self.compose([part(&queries), part(&keys), part(&values)], cap, sequence.position, cache)
-            });
-            return Tensor::cat(rows.collect(), 0);
+                **cache = match std::mem::take(&mut **cache) {
+                    LayerCache::Empty => LayerCache::Tensors(part(&keys), part(&values)),
+                    LayerCache::Tensors(old_k, old_v) => LayerCache::Tensors(
+                        Tensor::cat(vec![old_k, part(&keys)], 0),
+                        Tensor::cat(vec![old_v, part(&values)], 0),
+                    ),
+                    LayerCache::Pages(_) => panic!("a cache of another device"),
+                };
+            }
+            return;
         };
-        let (queries, keys, values) = (run::flex(queries), run::flex(keys), run::flex(values));
+        let (keys, values) = (run::flex(keys), run::flex(values));
         let mut writes = Vec::new();
         for (sequence, cache) in sequences.iter().zip(caches.iter_mut()) {
             if matches!(cache, LayerCache::Empty) {
@@ -142,57 +213,91 @@ impl Attention {
             }
         }
         kernel::write(pool, self.heads, run::values(&keys), run::values(&values), writes);
+    }
+
+    /// Attends to the first `lens[i]` stored positions of sequence `i`, as far as the mask shows them.
+    ///
+    /// # Shapes
+    /// - `queries`: `[rows, heads · head_dim]`; returns the same
+    ///
+    /// # Panics
+    /// If the shapes disagree, or a cache holds less than its length.
+    pub(crate) fn attend(
+        &self,
+        run: Run<'_>,
+        queries: Tensor<2>,
+        adjust: Adjust<'_>,
+        sequences: &[Sequence],
+        lens: &[usize],
+        caches: &[&mut LayerCache],
+    ) -> Tensor<2> {
+        assert!(sequences.len() == caches.len() && sequences.len() == lens.len());
+        let shape = queries.dims();
+        let Some(pool) = run.pool() else {
+            let rows = sequences.iter().zip(lens).zip(caches).map(|((sequence, len), cache)| {
+                let LayerCache::Tensors(keys, values) = &**cache else { panic!("keys and values are stored first") };
+                let queries = queries.clone().narrow(0, sequence.first_row, sequence.tokens);
+                let part = |x: &Tensor<2>| x.clone().narrow(0, 0, *len);
+                self.compose([queries, part(keys), part(values)], adjust, sequence.position)
+            });
+            return Tensor::cat(rows.collect(), 0);
+        };
+        let queries = run::flex(queries);
         let spans: Vec<Span<'_>> = sequences
             .iter()
+            .zip(lens)
             .zip(caches.iter())
-            .map(|(sequence, cache)| {
-                let LayerCache::Pages(pages) = &**cache else { unreachable!("written above") };
+            .map(|((sequence, len), cache)| {
+                let LayerCache::Pages(pages) = &**cache else { panic!("keys and values are stored first") };
                 let Sequence { first_row, tokens, position } = *sequence;
-                Span { pages, first_row, tokens, position }
+                Span { pages, first_row, tokens, position, len: *len }
             })
             .collect();
         let mut out = vec![0.0; shape[0] * shape[1]];
-        kernel::attend(pool, self.heads, self.mask, cap, run::values(&queries), &spans, &mut out);
+        kernel::attend(pool, self.heads, self.mask, adjust, run::values(&queries), &spans, &mut out);
         run::from_vec(out, shape)
     }
 
     /// One sequence by burn's operations.
-    fn compose(
-        &self,
-        [q, k, v]: [Tensor<2>; 3],
-        cap: Option<f32>,
-        position: usize,
-        cache: &mut LayerCache,
-    ) -> Tensor<2> {
+    fn compose(&self, [q, k, v]: [Tensor<2>; 3], adjust: Adjust<'_>, position: usize) -> Tensor<2> {
         let Heads { queries, keys, dim, scale } = self.heads;
-        let (k, v) = match std::mem::take(cache) {
-            LayerCache::Empty => (k, v),
-            LayerCache::Tensors(old_k, old_v) => (Tensor::cat(vec![old_k, k], 0), Tensor::cat(vec![old_v, v], 0)),
-            LayerCache::Pages(_) => panic!("a cache of another device"),
-        };
-        *cache = LayerCache::Tensors(k.clone(), v.clone());
         let ([tokens, _], [len, _]) = (q.dims(), k.dims());
         let group = queries / keys;
         // [key heads, group · tokens, dim] against [key heads, len, dim]: no copy of keys for the grouped heads.
         let q = q.reshape([tokens, keys, group, dim]).permute([1, 2, 0, 3]).reshape([keys, group * tokens, dim]);
         let heads = |x: Tensor<2>| x.reshape([len, keys, dim]).swap_dims(0, 1);
-        let scores = q.matmul(heads(k).swap_dims(1, 2)) * scale;
-        let scores = cap.map_or(scores.clone(), |cap| tanh(scores / cap) * cap);
-        let scores = match self.mask {
-            Mask::Full => scores,
-            Mask::Causal { window } => {
-                let device = scores.device();
-                let column = Tensor::<1, Int>::arange(0..len as i64, &device).unsqueeze::<2>();
-                let row = Tensor::<1, Int>::arange(position as i64..(position + tokens) as i64, &device);
-                let distance = row.reshape([tokens, 1]) - column;
-                let mut hidden = distance.clone().lower_elem(0);
-                if let Some(window) = window {
-                    hidden = hidden.bool_or(distance.greater_equal_elem(window as i64));
-                }
-                let hidden = hidden.unsqueeze::<3>().repeat(&[keys, group, 1]);
-                scores.mask_fill(hidden, f32::MIN)
-            }
+        let mut scores = q.matmul(heads(k).swap_dims(1, 2)) * scale;
+        if let Adjust::Cap(cap) = adjust {
+            scores = tanh(scores / cap) * cap;
+        }
+        if let Adjust::Bias(bias) = adjust {
+            let values = (0..queries)
+                .flat_map(|head| (0..tokens).map(move |t| (head, t)))
+                .flat_map(|(head, t)| (0..len).map(move |key| bias.at(head, key as isize - (position + t) as isize)));
+            let values = TensorData::new(values.collect::<Vec<f32>>(), [keys, group * tokens, len]);
+            let values = Tensor::<3>::from_data(values, &scores.device());
+            scores = scores + values;
+        }
+        // Distance of each key behind each query, where not every one is seen.
+        let behind = |scores: &Tensor<3>| {
+            let device = scores.device();
+            let column = Tensor::<1, Int>::arange(0..len as i64, &device).unsqueeze::<2>();
+            let row = Tensor::<1, Int>::arange(position as i64..(position + tokens) as i64, &device);
+            row.reshape([tokens, 1]) - column
         };
+        let hidden = match self.mask {
+            Mask::Full => None,
+            Mask::Causal { window: None } => Some(behind(&scores).lower_elem(0)),
+            Mask::Causal { window: Some(window) } => {
+                let behind = behind(&scores);
+                Some(behind.clone().lower_elem(0).bool_or(behind.greater_equal_elem(window as i64)))
+            }
+            Mask::Around(reach) => Some(behind(&scores).abs().greater_elem(reach as i64)),
+        };
+        if let Some(hidden) = hidden {
+            let hidden = hidden.unsqueeze::<3>().repeat(&[keys, group, 1]);
+            scores = scores.mask_fill(hidden, f32::MIN);
+        }
         let out = softmax(scores, 2).matmul(heads(v));
         out.reshape([keys, group, tokens, dim]).permute([2, 0, 1, 3]).reshape([tokens, queries * dim])
     }

@@ -43,10 +43,24 @@ impl Loader {
         self.checkpoint.contains(&(self.rename)(name))
     }
 
+    /// The first of `prefixes` with which the checkpoint has a tensor `name`: its module may be a part of another.
+    pub(crate) fn prefix(&self, prefixes: &[&'static str], name: &str) -> &'static str {
+        prefixes.iter().find(|prefix| self.contains(&format!("{prefix}{name}"))).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
     /// A vector of `len` values.
     pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
+        self.values(name, &[len])
+    }
+
+    /// The values of a tensor of that shape, row-major.
+    pub(crate) fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let tensor = self.checkpoint.take(&(self.rename)(name))?;
-        tensor.expect_shape(&[len])?;
+        tensor.expect_shape(shape)?;
         tensor.to_f32()
     }
 
@@ -54,6 +68,10 @@ impl Loader {
     fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         let tensor = self.checkpoint.take(&(self.rename)(name))?;
         tensor.expect_shape(&[rows, columns])?;
+        self.read(tensor)
+    }
+
+    fn read(&self, tensor: StoredTensor) -> Result<Matrix, Error> {
         Matrix::new(match self.quantize {
             Some(to) => quantize::on_load(tensor, to)?,
             None => tensor,
@@ -120,6 +138,35 @@ impl Loader {
             Bias::Present | Bias::IfPresent => Some(self.vector(&name, rows)?),
         };
         Ok(Linear::new(&self.compute, matrix, bias))
+    }
+
+    /// Several layers whose matrices (and biases) lie one after another in one tensor, of `rows` each: see [`Loader::split`].
+    pub(crate) fn linears<const N: usize>(
+        &mut self,
+        name: &str,
+        rows: [usize; N],
+        columns: usize,
+        bias: Bias,
+    ) -> Result<[Linear; N], Error> {
+        let part = |index: usize, what: &str| format!("{name}.{index}{what}");
+        let parts = |what: &str| rows.iter().enumerate().map(|(i, rows)| (part(i, what), *rows)).collect::<Vec<_>>();
+        self.split(&format!("{name}.weight"), &parts(".weight"), columns)?;
+        if bias == Bias::Present || (bias == Bias::IfPresent && self.contains(&format!("{name}.bias"))) {
+            self.split(&format!("{name}.bias"), &parts(".bias"), 1)?;
+        }
+        let layers = rows.iter().enumerate().map(|(i, rows)| self.linear(&part(i, ""), *rows, columns, bias));
+        let layers: Vec<Linear> = layers.collect::<Result<_, _>>()?;
+        Ok(layers.try_into().expect("one layer for each number of rows"))
+    }
+
+    /// A layer of computed values, row-major; `bias` says how many rows.
+    pub(crate) fn linear_of(&self, name: &str, weight: Vec<f32>, bias: Vec<f32>) -> Result<Linear, Error> {
+        let (rows, columns) = (bias.len(), weight.len() / bias.len().max(1));
+        let data = weight.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
+        let tensor = StoredTensor { name: name.to_string(), dtype: Dtype::F32, shape: vec![rows, columns], data };
+        let matrix = self.read(tensor)?;
+        let matrix = if self.panels { matrix.into_panels() } else { matrix };
+        Ok(Linear::new(&self.compute, Arc::new(matrix), Some(bias)))
     }
 
     /// An output layer that shares the table of an embedding.

@@ -6,17 +6,19 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod disentangled;
 pub(crate) mod embedding;
 pub(crate) mod experts;
 pub(crate) mod linear;
 pub(crate) mod loader;
 pub(crate) mod mlp;
 pub(crate) mod norm;
+pub(crate) mod relative;
 pub(crate) mod rope;
 pub(crate) mod run;
 
 pub(crate) use activation::Activation;
-pub(crate) use attention::{Attention, LayerCache, Sequence};
+pub(crate) use attention::{Attention, LayerCache, Scratch, Sequence};
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;
 pub(crate) use linear::{Linear, project};
