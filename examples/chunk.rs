@@ -4,7 +4,9 @@
 //! cargo run --release --example chunk -- README.md --strategy fixed:100:20
 //! ```
 //!
-//! Tokens are counted by the embedding model if one is named, and otherwise as words and punctuation marks.
+//! Tokens are counted by the embedding model if one is named, and otherwise as words and punctuation marks. `start` and `end`
+//! are bytes of the text that the `extract` example prints, and `text` is what lies between them; `head` is the head of the
+//! table that a chunk goes on with, which is embedded and found with it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +25,7 @@ use serde_json::json;
 struct Arguments {
     /// The document
     file: PathBuf,
-    /// default, fixed:TOKENS:OVERLAP_PERCENT, hierarchical:PARENT:CHILD:OVERLAP_TOKENS, semantic:MAX:BUFFER:PERCENTILE or none
+    /// default, guide, fixed:TOKENS:OVERLAP_PERCENT, hierarchical:PARENT:CHILD:OVERLAP_TOKENS, semantic:MAX:BUFFER:PERCENTILE or none
     #[arg(long, default_value = "default")]
     strategy: Chunking,
     /// Embedding model that counts the tokens, and finds the cuts of `semantic`: a folder, a file or a name of the catalogue
@@ -60,6 +62,9 @@ fn chunk(arguments: Arguments) -> Result<(), Failure> {
             "start": chunk.start,
             "end": chunk.end,
             "text": chunk.text(&document),
+            "head": chunk.head.clone().map(|head| &document.text[head]),
+            "headings": document.heading_path(chunk.start),
+            "page": document.page(chunk.start),
         }))?;
     }
     Ok(())

@@ -4,11 +4,12 @@
 //! cargo run --release --example extract -- examples/data/docs/*
 //! ```
 //!
-//! A file that can't be read is a line with `"ok": false` and the reason; the rest goes on, and the status is 0.
+//! Text, Markdown, HTML, CSV, PDF, Word and Excel files. One that can't be read is a line with `"ok": false` and the reason;
+//! the rest goes on, and the status is 0.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bedrock_examples::{Failure, print_json, run};
 use bedrock_rag::document::{ExtractOptions, extract_file};
@@ -24,6 +25,9 @@ struct Arguments {
     /// Largest file read, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = ExtractOptions::default().max_bytes)]
     max_bytes: u64,
+    /// Longest time for one file, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = ExtractOptions::default().max_time.as_secs())]
+    max_seconds: u64,
 }
 
 fn main() -> ExitCode {
@@ -31,7 +35,11 @@ fn main() -> ExitCode {
 }
 
 fn extract(arguments: Arguments) -> Result<(), Failure> {
-    let options = ExtractOptions { max_bytes: arguments.max_bytes };
+    let options = ExtractOptions {
+        max_bytes: arguments.max_bytes,
+        max_time: Duration::from_secs(arguments.max_seconds),
+        ..ExtractOptions::default()
+    };
     for file in arguments.files {
         let start = Instant::now();
         let extracted = extract_file(&file, &options);

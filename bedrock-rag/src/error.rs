@@ -37,8 +37,8 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The format of a document is known, but this build can't read it.
-    #[error("{name} is {format}, which is not supported; supported are text, Markdown and HTML")]
+    /// The format of a document is known, but not read: never, or not by this build (see the crate's features).
+    #[error("{name} is {format}, which this build does not read")]
     UnsupportedFormat {
         /// Name of the document.
         name: String,
@@ -64,6 +64,48 @@ pub enum Error {
         control: usize,
         /// Characters inspected.
         inspected: usize,
+    },
+    /// A document needs a password.
+    #[error("{name} is {format} under a password")]
+    EncryptedDocument {
+        /// Name of the document.
+        name: String,
+        /// The format, for people.
+        format: &'static str,
+    },
+    /// A document does not follow its format: it is cut off, damaged or hostile.
+    #[error("{name} is not {format} that can be read: {reason}")]
+    MalformedDocument {
+        /// Name of the document.
+        name: String,
+        /// The format, for people.
+        format: &'static str,
+        /// What does not hold.
+        reason: String,
+    },
+    /// A document has more of something than the limit.
+    #[error("{name} has more than {limit} {what}")]
+    DocumentGrows {
+        /// Name of the document.
+        name: String,
+        /// What grew: `"bytes of text"`, `"bytes unpacked"`, `"pages"` …
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// A document was not read within its time.
+    #[error("{name} was not read within {limit:?}")]
+    DocumentTimedOut {
+        /// Name of the document.
+        name: String,
+        /// The limit.
+        limit: std::time::Duration,
+    },
+    /// Parsers that ran out of their time still run, and no more are started until one ends.
+    #[error("{name} was not read: too many parsers have not ended yet")]
+    ParsersBusy {
+        /// Name of the document.
+        name: String,
     },
     /// A parser gave up on a document in a way that it should not have.
     #[error("the {format} parser failed on {name}: {message}")]

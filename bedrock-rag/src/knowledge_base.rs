@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker};
 
 use crate::Error;
-use crate::chunk::Chunking;
+use crate::chunk::{Chunker, Chunking};
 use crate::document::Metadata;
 use crate::index::{Hnsw, HnswSettings, Vectors, VectorsSettings};
 use crate::retrieve::SearchMode;
@@ -40,6 +40,7 @@ pub struct KnowledgeBase {
     pub(crate) reranker: Option<(String, Arc<dyn Reranker>)>,
     pub(crate) mode: SearchMode,
     pub(crate) embed_batch: usize,
+    pub(crate) chunker: Option<Arc<dyn Chunker>>,
     pub(crate) dimensions: Option<usize>,
     pub(crate) state: RwLock<State>,
     #[cfg(feature = "keyword")]
@@ -126,6 +127,7 @@ pub struct KnowledgeBaseBuilder {
     embedder: Arc<dyn EmbeddingModel>,
     reranker: Option<(String, Arc<dyn Reranker>)>,
     chunking: Option<Chunking>,
+    chunker: Option<Arc<dyn Chunker>>,
     dimensions: Option<usize>,
     hnsw: HnswSettings,
     graph_from: usize,
@@ -144,6 +146,13 @@ impl KnowledgeBaseBuilder {
     /// How documents are cut; decided when the knowledge base is created. Default [`Chunking::Default`].
     pub fn chunking(mut self, chunking: Chunking) -> Self {
         self.chunking = Some(chunking);
+        self
+    }
+
+    /// Cuts documents by rules of one's own, in place of [`KnowledgeBaseBuilder::chunking`]; decided when the knowledge
+    /// base is created, and then needed whenever it is opened.
+    pub fn chunker(mut self, chunker: Arc<dyn Chunker>) -> Self {
+        self.chunker = Some(chunker);
         self
     }
 
@@ -216,6 +225,7 @@ impl KnowledgeBaseBuilder {
                 dimensions: self.dimensions.unwrap_or(info.dimensions),
             },
             chunking: self.chunking.unwrap_or_default(),
+            chunker: self.chunker.as_ref().map(|chunker| chunker.id()),
         };
         let store = Store::create(&self.folder.join(STORE_FILE), self.store, &manifest)?;
         // A graph of an earlier knowledge base in this folder is none of this one's.
@@ -229,7 +239,8 @@ impl KnowledgeBaseBuilder {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Locked`], [`Error::Damaged`], [`Error::UnknownVersion`], [`Error::Store`];
     /// [`Error::EmbedderMismatch`] when another model made the vectors; [`Error::ChunkingMismatch`] when
-    /// [`KnowledgeBaseBuilder::chunking`] was set to something else than the knowledge base was created with.
+    /// [`KnowledgeBaseBuilder::chunking`] or [`KnowledgeBaseBuilder::chunker`] is another than the knowledge base was
+    /// created with.
     pub fn open(self) -> Result<KnowledgeBase, Error> {
         self.check()?;
         let (store, manifest) = Store::open(&self.folder.join(STORE_FILE), self.store)?;
@@ -244,6 +255,12 @@ impl KnowledgeBaseBuilder {
         }
         if let Some(offered) = self.chunking.filter(|&offered| offered != manifest.chunking) {
             let (stored, offered) = (manifest.chunking.to_string(), offered.to_string());
+            return Err(Error::ChunkingMismatch { stored, offered });
+        }
+        let offered = self.chunker.as_ref().map(|chunker| chunker.id());
+        if offered != manifest.chunker {
+            let own = || manifest.chunking.to_string();
+            let (stored, offered) = (manifest.chunker.clone().unwrap_or_else(own), offered.unwrap_or_else(own));
             return Err(Error::ChunkingMismatch { stored, offered });
         }
         self.assemble(store, manifest)
@@ -306,6 +323,7 @@ impl KnowledgeBaseBuilder {
             reranker: self.reranker,
             mode: self.mode,
             embed_batch: self.embed_batch,
+            chunker: self.chunker,
             state: RwLock::new(State { vectors, documents }),
             #[cfg(feature = "keyword")]
             keyword: std::sync::Mutex::new(None),
@@ -325,6 +343,7 @@ impl KnowledgeBase {
             embedder,
             reranker: None,
             chunking: None,
+            chunker: None,
             dimensions: None,
             hnsw: HnswSettings::default(),
             graph_from: GRAPH_FROM,

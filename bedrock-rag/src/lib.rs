@@ -50,6 +50,10 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
+//! | `documents` | all of the next four |
+//! | `csv` | `.csv`: one small crate |
+//! | `office` | `word`: `.docx`, `.doc`, `.rtf`; and `spreadsheet`: `.xlsx`, `.xls`: a dozen small crates |
+//! | `pdf` | `.pdf`, through hayro: some 40 crates |
 //! | `keyword` | [`SearchMode::Keyword`] and [`SearchMode::Hybrid`], through tantivy |
 
 pub mod answer;

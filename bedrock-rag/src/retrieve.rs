@@ -123,7 +123,7 @@ pub struct Passage {
     pub score: f32,
     /// Cosine of the embeddings of query and passage (of the best child, for a parent), −1 to 1. `None` in keyword mode.
     pub similarity: Option<f32>,
-    /// The passage.
+    /// The passage. Where it goes on with a table, the table's head comes first, which is no part of `start..end`.
     pub text: String,
     /// First byte in the document's extracted text.
     pub start: usize,
@@ -133,6 +133,8 @@ pub struct Passage {
     pub tokens: usize,
     /// Headings it stands under, outermost first.
     pub headings: Vec<String>,
+    /// Page that it begins on, from 1, when the document has pages.
+    pub page: Option<usize>,
     /// Attributes of its document.
     pub metadata: Metadata,
 }
@@ -311,6 +313,7 @@ impl KnowledgeBase {
                 end: chunk.end as usize,
                 tokens: chunk.tokens as usize,
                 headings: chunk.headings,
+                page: chunk.page.map(|page| page as usize),
                 metadata: entry.attributes.clone(),
             });
         }
@@ -384,6 +387,8 @@ pub mod keys {
     pub const END: &str = "x-bedrock-kb-end-byte";
     /// Headings it stands under, outermost first.
     pub const HEADINGS: &str = "x-bedrock-kb-headings";
+    /// Page that the passage begins on, from 1, when the document has pages (the service's key).
+    pub const PAGE: &str = "x-amz-bedrock-kb-document-page-number";
     /// Title of the document.
     pub const TITLE: &str = "x-bedrock-kb-title";
 }
@@ -412,6 +417,9 @@ impl Passage {
         metadata.insert(keys::END.to_owned(), Value::from(self.end));
         if !self.headings.is_empty() {
             metadata.insert(keys::HEADINGS.to_owned(), Value::from(self.headings.clone()));
+        }
+        if let Some(page) = self.page {
+            metadata.insert(keys::PAGE.to_owned(), Value::from(page));
         }
         if let Some(title) = &self.title {
             metadata.insert(keys::TITLE.to_owned(), Value::from(title.as_str()));

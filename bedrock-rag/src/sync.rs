@@ -359,7 +359,14 @@ impl KnowledgeBase {
             extract(&uri, &bytes, &options.extract)?
         };
         let counter = ModelTokens(self.embedder.clone());
-        let chunks = self.manifest.chunking.chunk(&document, &counter, Some(self.embedder.as_ref())).await?;
+        let chunks = match &self.chunker {
+            Some(chunker) => {
+                let chunks = chunker.chunk(&document, &counter, self.embedder.as_ref()).await?;
+                crate::chunk::check(&chunks, &document, &chunker.id())?;
+                chunks
+            }
+            None => self.manifest.chunking.chunk(&document, &counter, Some(self.embedder.as_ref())).await?,
+        };
         let parents: HashSet<usize> = chunks.iter().filter_map(|chunk| chunk.parent).collect();
         let chunks = chunks
             .iter()
@@ -372,7 +379,8 @@ impl KnowledgeBase {
                     start: chunk.start as u64,
                     end: chunk.end as u64,
                     headings: document.heading_path(chunk.start).into_iter().map(str::to_owned).collect(),
-                    text: chunk.text(&document).to_owned(),
+                    page: document.page(chunk.start).map(|page| page as u64),
+                    text: chunk.passage(&document).into_owned(),
                 };
                 (record, !parents.contains(&chunk.index))
             })

@@ -8,17 +8,24 @@
 //! - every character that is not white space is in a chunk;
 //! - a chunk has at most the asked number of tokens, counted as the sum over its sentences (one character that alone
 //!   has more tokens than that is the only exception; `none` has no limit);
-//! - neighbours share at most the asked overlap, in whole sentences (or words, inside a broken sentence).
+//! - neighbours share at most the asked overlap, in whole sentences (or words, inside a broken sentence);
+//! - a row of a table is a sentence, and a chunk that begins with a row after the table's head knows where the head is
+//!   ([`Chunk::head`]); its tokens are counted, but the chunk's offsets are those of its own text.
 
+mod custom;
 mod pack;
 mod semantic;
 mod sentence;
 mod tokens;
 
+pub use custom::Chunker;
+pub(crate) use custom::check;
 pub use sentence::sentences;
 pub use tokens::{CountTokens, ModelTokens, WordCounter};
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use bedrock_core::EmbeddingModel;
@@ -34,12 +41,15 @@ pub struct Chunk {
     pub index: usize,
     /// Index of the chunk that this one is a part of (hierarchical chunking): the child is searched, the parent returned.
     pub parent: Option<usize>,
-    /// Tokens, the sum over its sentences.
+    /// Tokens, the sum over its sentences, and those of its head.
     pub tokens: usize,
     /// First byte in the document's text.
     pub start: usize,
     /// One past its last byte in the document's text.
     pub end: usize,
+    /// Bytes of the head of the table that the chunk goes on with: what its columns are. The head lies before `start` and
+    /// is no part of `start..end`.
+    pub head: Option<Range<usize>>,
 }
 
 impl Chunk {
@@ -50,15 +60,28 @@ impl Chunk {
     pub fn text<'d>(&self, document: &'d Document) -> &'d str {
         &document.text[self.start..self.end]
     }
+
+    /// What is embedded, found and read: the chunk's text, after the head of the table that it goes on with.
+    ///
+    /// # Panics
+    /// If the chunk is not one of this document.
+    pub fn passage<'d>(&self, document: &'d Document) -> Cow<'d, str> {
+        match &self.head {
+            Some(head) => Cow::Owned(format!("{}\n{}", &document.text[head.clone()], self.text(document))),
+            None => Cow::Borrowed(self.text(document)),
+        }
+    }
 }
 
-/// How documents are cut. Written and parsed as `default`, `fixed:TOKENS:OVERLAP_PERCENT`, `none`,
-/// `hierarchical:PARENT:CHILD:OVERLAP_TOKENS` or `semantic:MAX:BUFFER:PERCENTILE`.
+/// How documents are cut. Written as `default`, `fixed:TOKENS:OVERLAP_PERCENT`, `none`,
+/// `hierarchical:PARENT:CHILD:OVERLAP_TOKENS` or `semantic:MAX:BUFFER:PERCENTILE`, and parsed from these and from `guide`,
+/// `hierarchical` and `semantic` for [`Chunking::GUIDE`], [`Chunking::HIERARCHICAL`] and [`Chunking::SEMANTIC`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
 pub enum Chunking {
-    /// The service's default: at most 200 tokens in whole sentences, 20% overlap; a shorter document is one chunk.
+    /// The service's default as its questions and answers have it: at most 200 tokens in whole sentences, 20% overlap; a
+    /// shorter document is one chunk. Its guide says 300: [`Chunking::GUIDE`].
     #[default]
     Default,
     /// Chunks of a chosen size.
@@ -96,6 +119,15 @@ const DEFAULT_OVERLAP_PERCENTAGE: usize = 20;
 const MAX_TOKENS: usize = 8192;
 
 impl Chunking {
+    /// The default as the service's guide has it: about 300 tokens, 20% overlap.
+    pub const GUIDE: Self = Self::Fixed { max_tokens: 300, overlap_percentage: 20 };
+
+    /// What is usual for hierarchies: 1,500 tokens to read, 300 to search, 60 of overlap.
+    pub const HIERARCHICAL: Self = Self::Hierarchical { parent_tokens: 1500, child_tokens: 300, overlap_tokens: 60 };
+
+    /// What is usual for cuts by meaning: at most 300 tokens, each sentence with its neighbours, one cut in twenty.
+    pub const SEMANTIC: Self = Self::Semantic { max_tokens: 300, buffer_size: 1, breakpoint_percentile: 95 };
+
     /// Checks the settings' ranges, which are the service's (but an overlap of 0 is allowed).
     ///
     /// # Errors
@@ -206,6 +238,9 @@ impl FromStr for Chunking {
         let chunking = match (name, numbers.as_slice()) {
             ("default", []) => Self::Default,
             ("none", []) => Self::None,
+            ("guide", []) => Self::GUIDE,
+            ("hierarchical", []) => Self::HIERARCHICAL,
+            ("semantic", []) => Self::SEMANTIC,
             ("fixed", &[max_tokens, overlap_percentage]) => Self::Fixed { max_tokens, overlap_percentage },
             ("hierarchical", &[parent_tokens, child_tokens, overlap_tokens]) => {
                 Self::Hierarchical { parent_tokens, child_tokens, overlap_tokens }
@@ -247,6 +282,11 @@ mod tests {
     fn settings_are_written_as_they_are_read() {
         for text in ["default", "none", "fixed:300:15", "hierarchical:1500:300:60", "semantic:300:1:95"] {
             assert_eq!(text.parse::<Chunking>().unwrap().to_string(), text);
+        }
+        for (name, preset) in
+            [("guide", "fixed:300:20"), ("hierarchical", "hierarchical:1500:300:60"), ("semantic", "semantic:300:1:95")]
+        {
+            assert_eq!(name.parse::<Chunking>().unwrap().to_string(), preset);
         }
         assert_eq!("fixed:100:20%".parse::<Chunking>().unwrap().to_string(), "fixed:100:20");
         for text in

@@ -12,6 +12,16 @@ use crate::document::Document;
 pub(super) struct Unit {
     pub(super) range: Range<usize>,
     pub(super) tokens: usize,
+    /// The head of the table whose row this is.
+    pub(super) head: Option<Head>,
+}
+
+/// Rows that say what a table's columns are, and their tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    start: usize,
+    end: usize,
+    tokens: usize,
 }
 
 /// Bytes a token that a sentence must have before it is taken to be too long without counting. Far beyond any real
@@ -21,10 +31,38 @@ const MAX_BYTES_PER_TOKEN: usize = 64;
 /// The document's sentences as units of at most `max_tokens`; the ones that are larger in pieces.
 pub(super) fn units(document: &Document, counter: &dyn CountTokens, max_tokens: usize) -> Result<Vec<Unit>, Error> {
     let mut units = Vec::new();
+    let mut tables = document.tables.iter().peekable();
+    let mut head: Option<(usize, Option<Head>)> = None;
     for sentence in sentences(document) {
-        push_within(&document.text, sentence, counter, max_tokens, &mut units)?;
+        while tables.next_if(|table| table.range.end <= sentence.start).is_some() {}
+        let first = units.len();
+        push_within(&document.text, sentence.clone(), counter, max_tokens, &mut units)?;
+        let Some(table) = tables.peek().filter(|table| table.head.end <= sentence.start && !table.head.is_empty())
+        else {
+            continue;
+        };
+        // Counted once a table.
+        let counted = match head {
+            Some((of, counted)) if of == table.head.start => counted,
+            _ => head_of(&document.text, table.head.clone(), counter, max_tokens)?,
+        };
+        head = Some((table.head.start, counted));
+        for unit in &mut units[first..] {
+            unit.head = counted;
+        }
     }
     Ok(units)
+}
+
+/// A table's head, unless saying it again would take more than half of a chunk.
+fn head_of(
+    text: &str,
+    range: Range<usize>,
+    counter: &dyn CountTokens,
+    max_tokens: usize,
+) -> Result<Option<Head>, Error> {
+    let counted = counted(text, range.clone(), counter, max_tokens / 2)?;
+    Ok(counted.map(|unit| Head { start: range.start, end: range.end, tokens: unit.tokens }))
 }
 
 fn push_within(
@@ -52,7 +90,7 @@ fn counted(
         return Ok(None);
     }
     let tokens = counter.count(&text[range.clone()])?.max(1);
-    Ok((tokens <= max_tokens).then_some(Unit { range, tokens }))
+    Ok((tokens <= max_tokens).then_some(Unit { range, tokens, head: None }))
 }
 
 /// Cuts a sentence that is too large: into its lines where they fit, else into words, else between characters.
@@ -84,7 +122,7 @@ fn split_sentence(
                 let tokens = counter.count(&text[piece.clone()])?.max(1);
                 let half = characters(text, piece.clone(), piece.len().div_ceil(2));
                 if tokens <= max_tokens || half.len() < 2 {
-                    units.push(Unit { range: piece, tokens });
+                    units.push(Unit { range: piece, tokens, head: None });
                 } else {
                     pending.extend(half.into_iter().rev());
                 }
@@ -94,12 +132,18 @@ fn split_sentence(
     Ok(())
 }
 
+/// Tokens of the head that a chunk says again when it begins with this unit: none if both don't fit.
+fn lead(unit: &Unit, max_tokens: usize) -> usize {
+    let tokens = unit.head.map_or(0, |head| head.tokens);
+    if tokens * 2 <= max_tokens && tokens + unit.tokens <= max_tokens { tokens } else { 0 }
+}
+
 /// Greedy packing: as many units as fit, then back by as many as the overlap allows. Ranges are indices of `units`.
 pub(super) fn pack(units: &[Unit], max_tokens: usize, overlap_tokens: usize) -> Vec<Range<usize>> {
     let mut packs = Vec::new();
     let mut start = 0;
     while start < units.len() {
-        let mut tokens = units[start].tokens;
+        let mut tokens = lead(&units[start], max_tokens) + units[start].tokens;
         let mut end = start + 1;
         while end < units.len() && tokens + units[end].tokens <= max_tokens {
             tokens += units[end].tokens;
@@ -110,26 +154,38 @@ pub(super) fn pack(units: &[Unit], max_tokens: usize, overlap_tokens: usize) -> 
             break;
         }
         // The overlap must leave room for the first unit that is new, or the next chunk would bring nothing.
-        let room = overlap_tokens.min(max_tokens.saturating_sub(units[end].tokens));
         let mut shared = 0;
         let mut next = end;
-        while next > start + 1 && shared + units[next - 1].tokens <= room {
+        while next > start + 1 {
+            let more = shared + units[next - 1].tokens;
+            if more > overlap_tokens || lead(&units[next - 1], max_tokens) + more + units[end].tokens > max_tokens {
+                break;
+            }
+            shared = more;
             next -= 1;
-            shared += units[next].tokens;
         }
         start = next;
     }
     packs
 }
 
-fn to_chunk(units: &[Unit], pack: Range<usize>, index: usize, parent: Option<usize>) -> Chunk {
+pub(super) fn to_chunk(
+    units: &[Unit],
+    pack: Range<usize>,
+    max_tokens: usize,
+    index: usize,
+    parent: Option<usize>,
+) -> Chunk {
     let units = &units[pack];
+    let lead = units.first().map_or(0, |first| lead(first, max_tokens));
+    let head = units.first().and_then(|first| first.head).filter(|_| lead > 0);
     Chunk {
         index,
         parent,
-        tokens: units.iter().map(|unit| unit.tokens).sum(),
+        tokens: lead + units.iter().map(|unit| unit.tokens).sum::<usize>(),
         start: units.first().map_or(0, |unit| unit.range.start),
         end: units.last().map_or(0, |unit| unit.range.end),
+        head: head.map(|head| head.start..head.end),
     }
 }
 
@@ -141,7 +197,7 @@ pub(super) fn fixed(
 ) -> Result<Vec<Chunk>, Error> {
     let units = units(document, counter, max_tokens)?;
     let packs = pack(&units, max_tokens, overlap_tokens);
-    Ok(packs.into_iter().enumerate().map(|(index, pack)| to_chunk(&units, pack, index, None)).collect())
+    Ok(packs.into_iter().enumerate().map(|(index, pack)| to_chunk(&units, pack, max_tokens, index, None)).collect())
 }
 
 pub(super) fn hierarchical(
@@ -155,7 +211,7 @@ pub(super) fn hierarchical(
     let mut chunks = Vec::new();
     for pack_of_parent in pack(&parents, parent_tokens, overlap_tokens) {
         let parent = chunks.len();
-        chunks.push(to_chunk(&parents, pack_of_parent.clone(), parent, None));
+        chunks.push(to_chunk(&parents, pack_of_parent.clone(), parent_tokens, parent, None));
         let mut children = Vec::new();
         for unit in &parents[pack_of_parent] {
             if unit.tokens <= child_tokens {
@@ -165,7 +221,7 @@ pub(super) fn hierarchical(
             }
         }
         for pack_of_children in pack(&children, child_tokens, overlap_tokens) {
-            chunks.push(to_chunk(&children, pack_of_children, chunks.len(), Some(parent)));
+            chunks.push(to_chunk(&children, pack_of_children, child_tokens, chunks.len(), Some(parent)));
         }
     }
     Ok(chunks)
@@ -180,7 +236,7 @@ pub(super) fn whole(document: &Document, counter: &dyn CountTokens) -> Result<Ve
     // Counted in sentences all the same, so that a tokenizer never meets megabytes at once.
     let units = units(document, counter, super::MAX_TOKENS)?;
     let tokens = units.iter().map(|unit| unit.tokens).sum();
-    Ok(vec![Chunk { index: 0, parent: None, tokens, start: range.start, end: range.end }])
+    Ok(vec![Chunk { index: 0, parent: None, tokens, start: range.start, end: range.end, head: None }])
 }
 
 #[cfg(test)]
@@ -273,7 +329,7 @@ mod tests {
         /// The greedy packer against the obvious slow version of its first law: each pack takes all that fits.
         #[test]
         fn packs_are_maximal(tokens in prop::collection::vec(1usize..20, 0..60), max in 20usize..50, overlap in 0usize..19) {
-            let units: Vec<Unit> = tokens.iter().map(|&tokens| Unit { range: 0..0, tokens }).collect();
+            let units: Vec<Unit> = tokens.iter().map(|&tokens| Unit { range: 0..0, tokens, head: None }).collect();
             let packs = pack(&units, max, overlap);
             let sum = |range: Range<usize>| tokens[range].iter().sum::<usize>();
             for pair in packs.windows(2) {
@@ -297,6 +353,31 @@ mod tests {
         assert!(chunks.iter().all(|chunk| chunk.text(&document).ends_with('.')));
         assert_eq!(chunk(&document, "none").len(), 1);
         assert!(chunk(&Document::from_text(" \n\u{feff} "), "none").is_empty());
+    }
+
+    #[test]
+    fn a_chunk_that_goes_on_with_a_table_says_its_head_again() {
+        let rows: String = (0..50).map(|n| format!("| item {n} | {n} euro |\n")).collect();
+        let text = format!("Before.\n\n| Name | Price |\n|---|---|\n{rows}\nAfter.");
+        let head = text.find("| Name").unwrap()..text.find("\n| item 0").unwrap();
+        let table = crate::document::Table { range: head.start..text.find("\n\nAfter").unwrap(), head: head.clone() };
+        let document = Document { tables: vec![table], ..Document::from_text(text.clone()) };
+        for strategy in ["fixed:60:20", "hierarchical:150:60:10"] {
+            let chunks = chunk(&document, strategy);
+            assert!(chunks.len() > 5);
+            for chunk in &chunks {
+                let within = chunk.start > head.end && chunk.start < document.tables[0].range.end;
+                assert_eq!(chunk.head, within.then(|| head.clone()), "{}", chunk.text(&document));
+                assert_eq!(chunk.text(&document), &text[chunk.start..chunk.end]);
+                let passage = chunk.passage(&document);
+                assert_eq!(passage.contains("| Name | Price |"), within || chunk.start < head.end);
+                assert!(chunk.tokens <= if chunk.parent.is_none() && strategy != "fixed:60:20" { 150 } else { 60 });
+                assert!(WordCounter.count(&passage).unwrap() <= chunk.tokens);
+            }
+        }
+        check_laws(&document, &chunk(&document, "fixed:60:20"), 60, 12);
+        // A head that would take more than half of a chunk is said once.
+        assert!(chunk(&document, "fixed:20:0").iter().all(|chunk| chunk.head.is_none()));
     }
 
     #[test]

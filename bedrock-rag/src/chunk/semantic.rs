@@ -2,7 +2,7 @@
 
 use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel};
 
-use super::pack::{Unit, pack, units};
+use super::pack::{Unit, pack, to_chunk, units};
 use super::{Chunk, CountTokens};
 use crate::Error;
 use crate::document::Document;
@@ -29,14 +29,8 @@ pub(super) async fn chunk(
             continue;
         }
         for part in pack(&units[start..end], max_tokens, 0) {
-            let part = &units[start + part.start..start + part.end];
-            chunks.push(Chunk {
-                index: chunks.len(),
-                parent: None,
-                tokens: part.iter().map(|unit| unit.tokens).sum(),
-                start: part.first().map_or(0, |unit| unit.range.start),
-                end: part.last().map_or(0, |unit| unit.range.end),
-            });
+            let part = start + part.start..start + part.end;
+            chunks.push(to_chunk(&units, part, max_tokens, chunks.len(), None));
         }
         start = end;
     }

@@ -9,13 +9,24 @@ use crate::document::{Document, LineEnds};
 
 /// Byte ranges of a document's sentences, in order, without white space around them.
 ///
-/// Boundaries are those of UAX #29 with two additions. A line end inside a paragraph is white space rather than an end
-/// (text is often wrapped), while headings, list items, table rows and lines of code stand alone. And a full stop after
-/// an initial or a common English abbreviation ("Dr.", "e.g.") ends nothing.
+/// Boundaries are those of UAX #29 with some additions. A line end inside a paragraph is white space rather than an end
+/// (text is often wrapped), while headings, list items and lines of code stand alone, and so does each row of a table,
+/// however many full stops it has. A full stop ends nothing after an initial, after an abbreviation that is common in one
+/// of eight European languages and stands before words ("Dr.", "e.g.", "z.B.", "p. ex."), or after the number of a day before the
+/// name of a month. And what was said in quotes, or ends in an exclamation mark, goes on where a small letter follows.
 pub fn sentences(document: &Document) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
+    let mut tables = document.tables.iter().peekable();
     for block in blocks(document) {
         let source = &document.text[block.clone()];
+        while tables.next_if(|table| table.range.end <= block.start).is_some() {}
+        if tables.peek().is_some_and(|table| table.range.start < block.end && block.start < table.range.end) {
+            let row = trim(&document.text, block);
+            if !row.is_empty() {
+                found.push(row);
+            }
+            continue;
+        }
         for (offset, piece) in flatten(source).split_sentence_bound_indices() {
             let start = block.start + offset;
             let range = trim(&document.text, start..start + piece.len());
@@ -23,7 +34,10 @@ pub fn sentences(document: &Document) -> Vec<Range<usize>> {
                 continue;
             }
             match found.last_mut() {
-                Some(last) if last.start >= block.start && ends_in_abbreviation(&document.text[last.clone()]) => {
+                Some(last)
+                    if last.start >= block.start
+                        && goes_on(&document.text[last.clone()], &document.text[range.clone()]) =>
+                {
                     last.end = range.end;
                 }
                 _ => found.push(range),
@@ -51,22 +65,75 @@ pub(super) fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     start..start + kept.trim_end_matches(blank).len()
 }
 
-/// Abbreviations whose full stop is no end, in lower case without it.
+/// Whether what looks like the end of a sentence is none, by what comes next.
+fn goes_on(sentence: &str, next: &str) -> bool {
+    ends_in_abbreviation(sentence) || is_day_of_month(sentence, next) || is_quote_within(sentence, next)
+}
+
+/// Abbreviations whose full stop is no end, in lower case without it. Those that mostly end what they stand in ("etc.",
+/// "usw.", "т.д.") are not here.
+#[rustfmt::skip]
 const ABBREVIATIONS: &[&str] = &[
-    "approx", "art", "cf", "co", "corp", "dept", "dr", "e.g", "ed", "eq", "est", "fig", "figs", "gen", "i.e", "inc",
-    "jr", "ltd", "mr", "mrs", "ms", "mt", "no", "nos", "p", "pp", "prof", "rev", "sec", "sr", "st", "v", "vol", "vs",
+    // English
+    "approx", "art", "capt", "cf", "co", "col", "corp", "dept", "dr", "e.g", "ed", "eq", "est", "fig", "figs", "gen", "gov", "hon",
+    "i.e", "inc", "jr", "lt", "ltd", "mr", "mrs", "ms", "mt", "no", "nos", "p", "pp", "prof", "rep", "rev", "sec", "sen", "sgt", "sr",
+    "st", "u.s", "v", "viz", "vol", "vs",
+    // German
+    "abb", "abs", "allg", "anm", "bd", "bzgl", "bzw", "ca", "d.h", "dipl", "evtl", "fr", "ggf", "hr", "hrsg", "i.d.r", "ing", "inkl",
+    "kap", "lfd", "nr", "o.ä", "sog", "str", "tel", "u.a", "vgl", "z.b", "z.t", "zzgl",
+    // French
+    "av", "bd", "boul", "env", "mlle", "mme", "mm", "p.ex", "réf", "tél", "vs",
+    // Spanish and Portuguese
+    "av", "avda", "dra", "ej", "excmo", "núm", "núms", "pág", "págs", "p.ej", "p.ex", "profa", "ref", "sra", "srta", "tel",
+    "ud", "uds", "vd",
+    // Italian
+    "avv", "dott", "ing", "pag", "pagg", "sig", "sigg", "sig.ra",
+    // Dutch
+    "bijv", "blz", "d.w.z", "dhr", "drs", "mevr", "mr", "o.a", "t.a.v", "zgn",
+    // Russian
+    "г", "гр", "долл", "др", "кн", "обл", "проф", "рис", "руб", "см", "ср", "стр", "т.е", "табл", "тел", "тыс", "ул",
 ];
 
 fn ends_in_abbreviation(sentence: &str) -> bool {
     let Some(stem) = sentence.strip_suffix('.') else { return false };
-    let start = stem
-        .rfind(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '"' | '“' | '‘'))
-        .map_or(0, |at| at + stem[at..].chars().next().map_or(1, char::len_utf8));
-    let word = &stem[start..];
+    let word = last_word(stem);
     // "no." also ends sentences; joining two of them does less harm than cutting "No. 5" in half.
     let mut letters = word.chars();
     let initial = letters.next().is_some_and(char::is_uppercase) && letters.next().is_none() && word != "I";
-    initial || (word.len() <= 8 && ABBREVIATIONS.contains(&word.to_lowercase().as_str()))
+    initial || (word.len() <= 12 && ABBREVIATIONS.contains(&word.to_lowercase().as_str()))
+}
+
+/// The last word, without what opens before it.
+fn last_word(text: &str) -> &str {
+    let start = text
+        .rfind(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '"' | '“' | '„' | '«' | '‘' | '\''))
+        .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
+    &text[start..]
+}
+
+/// "am 3. Oktober": in German, and in the north and east of Europe, a full stop makes a number the day of a month.
+fn is_day_of_month(sentence: &str, next: &str) -> bool {
+    #[rustfmt::skip]
+    const MONTHS: &[&str] = &[
+        "Januar", "Jänner", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November", "Dezember",
+        "Januara", "Januari", "Leden", "Maj", "Mars",
+    ];
+    let Some(number) = sentence.strip_suffix('.').map(last_word) else { return false };
+    (1..=2).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && MONTHS.contains(&next.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default())
+}
+
+/// `"Stop!" he said`, `Yahoo! is`, `「行く。」と言った`: the end was of what is quoted.
+fn is_quote_within(sentence: &str, next: &str) -> bool {
+    let Some(first) = next.chars().next() else { return false };
+    let stem = sentence.trim_end_matches(['"', '\'', '”', '’', '»', '“', '」', '』', ')']);
+    let quoted = stem.len() < sentence.len();
+    match stem.chars().next_back() {
+        Some('!' | '?' | '…') => first.is_lowercase() || (quoted && matches!(first, ',' | '–' | '—')),
+        Some('。' | '！' | '？') => quoted && matches!(first, 'と' | '、' | 'っ' | '，'),
+        _ => false,
+    }
 }
 
 /// Runs of lines whose line ends are mere wrapping.
@@ -254,6 +321,37 @@ mod tests {
     fn abbreviations_and_initials_do_not_end() {
         assert_eq!(split("Dr. Smith met J. Doe. They spoke."), ["Dr. Smith met J. Doe.", "They spoke."]);
         assert_eq!(split("See e.g. Fig. 5 here. So do I. Good."), ["See e.g. Fig. 5 here.", "So do I.", "Good."]);
+    }
+
+    #[test]
+    fn abbreviations_of_other_languages_do_not_end() {
+        for text in [
+            "Siehe z.B. Abb. Fünf und Nr. Sechs.",
+            "Das Fest ist am 3. Oktober in Bonn.",
+            "Voir p.ex. Mme. Dupont, av. Foch.",
+            "La Sra. García vive en la avda. Sol.",
+            "Il dott. Rossi e la sig. Verdi.",
+            "Zie bijv. Dhr. Jansen.",
+            "Живёт на ул. Ленина с проф. Ивановым.",
+            "\"Stop!\" he said, and Yahoo! is a name.",
+            "「行く。」と彼は言った。",
+        ] {
+            assert_eq!(split(text), [text]);
+        }
+        assert_eq!(split("Es kostet 3. Oktavia geht.").len(), 2);
+        assert_eq!(split("\"Stop!\" He went.").len(), 2);
+        assert_eq!(split("Äpfel usw. Danach Birnen.").len(), 2);
+        assert_eq!(split("「行く。」彼は言った。").len(), 2);
+    }
+
+    #[test]
+    fn rows_of_tables_stand_alone_and_stay_whole() {
+        let text = "Name. Age\nAda. Lovelace. Dr. X\t36\nafter. More.";
+        let end = text.find("\nafter").unwrap();
+        let tables = vec![crate::document::Table { range: 0..end, head: 0..9 }];
+        let document = Document { line_ends: LineEnds::Hard, tables, ..Document::from_text(text) };
+        let found: Vec<_> = sentences(&document).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(found, ["Name. Age", "Ada. Lovelace. Dr. X\t36", "after.", "More."]);
     }
 
     #[test]

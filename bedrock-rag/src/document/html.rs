@@ -8,7 +8,7 @@ use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
 use html5gum::{Span, Tokenizer};
 use serde_json::Value;
 
-use super::{Document, Heading, LineEnds};
+use super::{Document, Heading, LineEnds, Table};
 
 /// Longest attribute value, title or heading kept, in bytes.
 const MAX_VALUE_BYTES: usize = 2048;
@@ -69,11 +69,27 @@ struct Page {
     attribute: Vec<u8>,
     meta_name: String,
     meta_content: String,
-    /// `<tr>`s and cells seen in the current row, to put tabs between cells.
+    /// Cells seen in the current row, to put tabs between cells.
     cells: usize,
+    /// Tables that are open, one in another.
+    table_depth: usize,
+    /// The outermost of them, once it has words.
+    table: Option<OpenTable>,
+    tables: Vec<Table>,
 }
 
 const MAX_LIST_DEPTH: usize = 32;
+
+#[derive(Debug, Default)]
+struct OpenTable {
+    start: Option<usize>,
+    /// End of the rows so far whose cells all name columns.
+    head: Option<usize>,
+    /// The current row: whether it has cells, and whether all of them name columns.
+    row: Option<bool>,
+    /// A row of other cells was seen.
+    has_body: bool,
+}
 
 /// Elements that a reader does not see, or sees something else in place of.
 fn is_hidden(name: &[u8]) -> bool {
@@ -140,8 +156,22 @@ impl Page {
                     _ => "- ".to_owned(),
                 });
             }
-            b"tr" => self.cells = 0,
+            b"table" => {
+                self.table_depth += 1;
+                if self.table_depth == 1 {
+                    self.table = Some(OpenTable::default());
+                }
+            }
+            b"tr" => {
+                self.end_row();
+                self.cells = 0;
+            }
             b"td" | b"th" => {
+                if self.table_depth == 1
+                    && let Some(table) = &mut self.table
+                {
+                    table.row = Some(table.row.unwrap_or(true) && name == b"th");
+                }
                 if self.cells > 0 {
                     self.separate(Gap::Tab);
                 }
@@ -155,6 +185,28 @@ impl Page {
                 self.heading = Some(Heading { level: digit - b'0', start: 0, text: String::new() });
             }
             _ => {}
+        }
+    }
+
+    /// Ends a row of the outermost table: rows at its start whose cells all name columns are its head.
+    fn end_row(&mut self) {
+        if self.table_depth != 1 {
+            return;
+        }
+        if let Some(table) = &mut self.table {
+            match table.row.take() {
+                Some(true) if !table.has_body => table.head = Some(self.text.len()),
+                Some(_) => table.has_body = true,
+                None => {}
+            }
+        }
+    }
+
+    fn end_table(&mut self) {
+        self.end_row();
+        if let Some(OpenTable { start: Some(start), head, has_body, .. }) = self.table.take() {
+            let head = head.filter(|&head| has_body && head > start).unwrap_or(start);
+            self.tables.push(Table { range: start..self.text.len(), head: start..head });
         }
     }
 
@@ -231,6 +283,13 @@ impl Page {
                 }
             }
             b"li" => self.marker = None,
+            b"tr" => self.end_row(),
+            b"table" => {
+                if self.table_depth == 1 {
+                    self.end_table();
+                }
+                self.table_depth = self.table_depth.saturating_sub(1);
+            }
             [b'h', b'1'..=b'6'] => self.end_heading(),
             _ => {}
         }
@@ -314,6 +373,12 @@ impl Page {
             }
             self.text.push_str(&marker);
         }
+        if let Some(table) = &mut self.table {
+            // A caption before the first row belongs to what is around the table.
+            if table.row.is_some() || table.start.is_some() {
+                table.start.get_or_insert(self.text.len());
+            }
+        }
         if let Some(heading) = &mut self.heading {
             if heading.text.is_empty() {
                 heading.start = self.text.len();
@@ -328,9 +393,11 @@ impl Page {
 
     fn finish(mut self) -> Document {
         self.end_heading();
+        self.end_table();
         let title = self.title.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         let mut text = self.text;
         let mut headings = self.headings;
+        let mut tables = self.tables;
         // A page's title is often said nowhere else; put it first unless the page opens with it.
         if !title.is_empty() && !text.starts_with(&title) {
             let separator = if text.is_empty() { "" } else { "\n\n" };
@@ -340,10 +407,21 @@ impl Page {
             for heading in &mut headings {
                 heading.start += shift;
             }
+            for place in tables.iter_mut().flat_map(|table| [&mut table.range, &mut table.head]) {
+                *place = place.start + shift..place.end + shift;
+            }
         }
         let title = Some(title).filter(|title| !title.is_empty());
         let title = title.or_else(|| headings.iter().find(|heading| heading.level == 1).map(|h| h.text.clone()));
-        Document { text, title, headings, line_ends: LineEnds::Hard, metadata: self.metadata, ..Document::default() }
+        Document {
+            text,
+            title,
+            headings,
+            tables,
+            line_ends: LineEnds::Hard,
+            metadata: self.metadata,
+            ..Document::default()
+        }
     }
 }
 
@@ -371,6 +449,18 @@ mod tests {
         assert_eq!(document.metadata["language"], "en");
         assert_eq!(document.headings.len(), 1);
         assert!(document.text[document.headings[0].start..].starts_with("Leave\n\nYou"));
+    }
+
+    #[test]
+    fn tables_have_their_heads() {
+        let document = parse(
+            "<title>T</title>a<table><caption>Days</caption><thead><tr><th>Grade<th>Days</thead><tr><th>A<td>25<tr><td>B<td>30</table>b
+             <table><tr><td>x<table><tr><th>in</table></table>",
+        );
+        let heads: Vec<_> = document.tables.iter().map(|table| &document.text[table.head.clone()]).collect();
+        let tables: Vec<_> = document.tables.iter().map(|table| &document.text[table.range.clone()]).collect();
+        assert_eq!(heads, ["Grade\tDays", ""]);
+        assert_eq!(tables[0], "Grade\tDays\nA\t25\nB\t30");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use pulldown_cmark::{Event, HeadingLevel, MetadataBlockKind, Options, Parser, Tag, TagEnd};
 use serde_json::Value;
 
-use super::{Document, Heading, LineEnds};
+use super::{Document, Heading, LineEnds, Table};
 
 /// Longest heading kept, in bytes; what comes after is cut off the heading path (not off the text).
 const MAX_HEADING_BYTES: usize = 512;
@@ -17,6 +17,7 @@ pub(super) fn parse(text: String) -> Document {
     let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut open: Option<Heading> = None;
     let mut front_matter = false;
+    let mut table: Option<Table> = None;
     for (event, range) in Parser::new_ext(&text[mark..], options).into_offset_iter() {
         match event {
             Event::Start(Tag::Heading { level, .. }) => {
@@ -28,6 +29,26 @@ pub(super) fn parse(text: String) -> Document {
                     if !heading.text.is_empty() {
                         document.headings.push(heading);
                     }
+                }
+            }
+            Event::Start(Tag::Table(_)) => {
+                let start = mark + range.start;
+                let end = mark + range.start + text[mark..][range].trim_end().len();
+                table = Some(Table { range: start..end, head: start..start });
+            }
+            Event::Start(Tag::TableHead) => {
+                if let Some(table) = &mut table {
+                    // The names, and the line of dashes under them.
+                    let lines = text[table.range.clone()].split_inclusive('\n').take(2).map(str::len).sum::<usize>();
+                    let head = &text[table.range.start..table.range.start + lines];
+                    table.head.end = table.range.start + head.trim_end().len();
+                }
+            }
+            Event::End(TagEnd::Table) => {
+                if let Some(table) = table.take()
+                    && document.tables.last().is_none_or(|last| last.range.end <= table.range.start)
+                {
+                    document.tables.push(table);
                 }
             }
             Event::Start(Tag::MetadataBlock(MetadataBlockKind::YamlStyle)) => front_matter = true,
@@ -101,6 +122,15 @@ mod tests {
         assert_eq!(document.title.as_deref(), Some("The Book"));
         assert_eq!(document.metadata["author"], "A. Writer");
         assert!(!document.metadata.contains_key("tags"));
+    }
+
+    #[test]
+    fn tables_are_found_with_their_heads() {
+        let source = "Text\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\nafter\n";
+        let document = parse(source.to_owned());
+        let table = &document.tables[0];
+        assert_eq!(&source[table.head.clone()], "| a | b |\n|---|---|");
+        assert_eq!(&source[table.range.clone()], "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |");
     }
 
     #[test]

@@ -1,58 +1,68 @@
 //! From the bytes of a file to readable text with its structure.
 //!
-//! Nothing here fetches, follows or runs anything that a document mentions. Every function is total: a file it can't
-//! read gives a typed error for that file.
+//! Nothing here fetches, follows, writes or runs anything that a document mentions: archives are read in memory,
+//! external entities and document type definitions are refused, links and pictures stay where they are. Every
+//! function is total: a file that can't be read gives a typed error for that file.
 //!
 //! The text of a UTF-8 text or Markdown file is the file itself, byte for byte, so that offsets into the text are
-//! offsets into the file. Text of other encodings and of HTML is made, and offsets refer to what was made.
+//! offsets into the file. Text of other encodings and formats is made, and offsets refer to what was made.
+//!
+//! | format | feature | what comes out |
+//! | --- | --- | --- |
+//! | `.txt`, `.md`, `.html` | | text, headings, tables; encodings found out |
+//! | `.csv` | `csv` | a table, a line a row; separator and encoding found out |
+//! | `.docx`, `.doc`, `.rtf` | `word` | paragraphs, headings, lists with their labels, tables, notes, text boxes, page headers and footers; neither deleted nor hidden text |
+//! | `.xlsx`, `.xls` | `spreadsheet` | each sheet under its name, a line a row; values of formulas; dates, percentages and currencies as shown |
+//! | `.pdf` | `pdf` | lines in the order of the page's content, with the pages' places |
+//!
+//! # Limits
+//!
+//! Formats that come packed are read on a thread of their own with a stack of a fixed size, so that neither deep nesting
+//! nor a parser's panic reaches the caller. The limits of [`ExtractOptions`] bound the size of the file, what it may
+//! unpack to, the text that comes out, and the time. Our own code looks at the clock all the time; should a library below it
+//! not come back, the thread is left behind and its file reported. At most four such threads are left at once; with
+//! four of them still running, packed formats are refused until one ends.
 
+#[cfg(any(feature = "word", feature = "spreadsheet", feature = "pdf", feature = "csv"))]
+mod compose;
+#[cfg(any(feature = "word", feature = "spreadsheet"))]
+mod compound;
+#[cfg(any(feature = "word", feature = "spreadsheet", feature = "pdf", feature = "csv"))]
+mod confine;
+#[cfg(feature = "csv")]
+mod csv;
 mod encoding;
+mod extract;
 mod folder;
+mod format;
 mod html;
 mod markdown;
+#[cfg(any(feature = "word", feature = "spreadsheet"))]
+mod package;
+#[cfg(feature = "pdf")]
+mod pdf;
 mod sidecar;
+#[cfg(feature = "spreadsheet")]
+mod spreadsheet;
+#[cfg(feature = "word")]
+mod word;
+#[cfg(any(feature = "word", feature = "spreadsheet"))]
+mod xml;
 
 pub use encoding::{Decoded, decode};
+pub use extract::{ExtractOptions, extract, extract_file};
+pub(crate) use extract::{panic_message, read_bounded};
 pub use folder::{Folder, FolderFile, FolderLimits};
+pub use format::Format;
 pub(crate) use sidecar::MAX_SIDECAR_BYTES;
 pub use sidecar::{SIDECAR_SUFFIX, parse_sidecar};
 
-use std::fs::File;
-use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::Error;
 
 /// Attributes of a document: names to strings, numbers, booleans or lists of strings.
 pub type Metadata = Map<String, Value>;
-
-/// A document's format, judged by its content first and its name second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Format {
-    /// Plain text.
-    Txt,
-    /// Markdown (CommonMark with tables and front matter).
-    Md,
-    /// HTML.
-    Html,
-}
-
-impl Format {
-    /// The usual file suffix, which is also the name in outputs: `txt`, `md` or `html`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Txt => "txt",
-            Self::Md => "md",
-            Self::Html => "html",
-        }
-    }
-}
 
 /// A heading and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +85,16 @@ pub enum LineEnds {
     Hard,
 }
 
+/// A table and where it stands: lines of [`Document::text`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Bytes of the whole table.
+    pub range: Range<usize>,
+    /// Bytes of its head, from the table's first byte to the end of the last line that says what the columns are. Empty
+    /// when the table has none.
+    pub head: Range<usize>,
+}
+
 /// The text of a document and what is known about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Document {
@@ -86,6 +106,10 @@ pub struct Document {
     pub title: Option<String>,
     /// Headings in the order of the text.
     pub headings: Vec<Heading>,
+    /// Tables in the order of the text; none lies in another.
+    pub tables: Vec<Table>,
+    /// Where each page starts, rising, when the format has pages: the first page at 0.
+    pub pages: Vec<usize>,
     /// How line ends are to be read.
     pub line_ends: LineEnds,
     /// What the document says about itself (author, description, language …) and how it was read (`encoding`).
@@ -115,267 +139,19 @@ impl Document {
         path.reverse();
         path
     }
-}
 
-/// Limits of reading one document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExtractOptions {
-    /// Largest file read, in bytes. Default 50 MB (50,000,000), the service's limit.
-    pub max_bytes: u64,
-}
-
-impl Default for ExtractOptions {
-    fn default() -> Self {
-        Self { max_bytes: 50_000_000 }
-    }
-}
-
-/// Reads one file.
-///
-/// # Errors
-/// [`Error::Read`], [`Error::DocumentTooLarge`], and those of [`extract`].
-pub fn extract_file(path: &Path, options: &ExtractOptions) -> Result<Document, Error> {
-    let name = path.to_string_lossy();
-    extract(&name, &read_bounded(path, options.max_bytes)?, options)
-}
-
-/// Reads a file whole unless it is larger than `limit`, also when it grows while being read.
-pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
-    let too_large = |bytes| Error::DocumentTooLarge { name: path.to_string_lossy().into_owned(), bytes, limit };
-    let file = File::open(path).map_err(|source| Error::read(path, source))?;
-    let facts = file.metadata().map_err(|source| Error::read(path, source))?;
-    if !facts.is_file() {
-        return Err(Error::read(path, std::io::Error::other("not a regular file")));
-    }
-    if facts.len() > limit {
-        return Err(too_large(facts.len()));
-    }
-    let mut bytes = Vec::with_capacity(facts.len() as usize);
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|source| Error::read(path, source))?;
-    if bytes.len() as u64 > limit {
-        return Err(too_large(bytes.len() as u64));
-    }
-    Ok(bytes)
-}
-
-/// Reads a document that is in memory. `name` is used for its suffix and in errors. Empty input gives an empty document.
-///
-/// # Errors
-/// - [`Error::DocumentTooLarge`] beyond `options.max_bytes`;
-/// - [`Error::UnsupportedFormat`] for a format that is known but not read (PDF, office formats, images, archives …);
-/// - [`Error::FormatMismatch`] when the suffix promises such a format but the content is another;
-/// - [`Error::NotText`] for binary data of no known format;
-/// - [`Error::ParserFailed`] should a parser give up.
-pub fn extract(name: &str, bytes: &[u8], options: &ExtractOptions) -> Result<Document, Error> {
-    if bytes.len() as u64 > options.max_bytes {
-        return Err(Error::DocumentTooLarge {
-            name: name.to_owned(),
-            bytes: bytes.len() as u64,
-            limit: options.max_bytes,
-        });
-    }
-    let suffix = Path::new(name).extension().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let claimed = unreadable_suffix(&suffix);
-    match (magic(bytes), claimed) {
-        (Some(found), Some(claimed)) if found != claimed && !is_container_of(found, claimed) => {
-            return Err(Error::FormatMismatch { name: name.to_owned(), claimed, found });
-        }
-        (Some(_), Some(format)) | (Some(format), None) => {
-            return Err(Error::UnsupportedFormat { name: name.to_owned(), format });
-        }
-        (None, Some("a CSV table")) => {
-            return Err(Error::UnsupportedFormat { name: name.to_owned(), format: "a CSV table" });
-        }
-        (None, Some(claimed)) => {
-            let found = if bytes.is_empty() { "empty" } else { "of no known kind" };
-            return Err(Error::FormatMismatch { name: name.to_owned(), claimed, found });
-        }
-        (None, None) => {}
-    }
-    let html_suffix = matches!(suffix.as_str(), "html" | "htm" | "xhtml");
-    let decoded =
-        if html_suffix || looks_like_html(bytes) { encoding::decode_html(bytes) } else { encoding::decode(bytes) };
-    refuse_binary(name, &decoded.text)?;
-    let format = match suffix.as_str() {
-        "md" | "markdown" | "mdown" | "mkd" => Format::Md,
-        _ if html_suffix || looks_like_html(decoded.text.as_bytes()) => Format::Html,
-        _ => Format::Txt,
-    };
-    let encoding = decoded.encoding;
-    let lossy = decoded.replaced;
-    let text = decoded.text;
-    // The parsers are fuzzed upstream, but they are code that we did not write meeting files that nobody vetted: should
-    // one panic, that costs this one document and nothing else.
-    let parsed = catch_unwind(AssertUnwindSafe(|| match format {
-        Format::Txt => Document::from_text(text),
-        Format::Md => markdown::parse(text),
-        Format::Html => html::parse(&text),
-    }));
-    let mut document = parsed.map_err(|panic| Error::ParserFailed {
-        name: name.to_owned(),
-        format: format.name(),
-        message: panic_message(&*panic),
-    })?;
-    document.format = Some(format);
-    document.metadata.insert("encoding".to_owned(), Value::from(encoding));
-    if lossy {
-        document.metadata.insert("undecodable".to_owned(), Value::from(true));
-    }
-    Ok(document)
-}
-
-/// The words of a caught panic.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
-}
-
-const ZIP: &str = "a ZIP archive";
-const OLE: &str = "an OLE compound file";
-
-/// Known formats that are not text, by their first bytes.
-fn magic(bytes: &[u8]) -> Option<&'static str> {
-    const TABLE: &[(&[u8], &str)] = &[
-        (b"%PDF-", "a PDF document"),
-        (b"PK\x03\x04", ZIP),
-        (b"PK\x05\x06", ZIP),
-        (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", OLE),
-        (b"{\\rtf", "a Rich Text document"),
-        (b"\x1F\x8B", "gzip data"),
-        (b"\x89PNG\r\n\x1A\n", "a PNG image"),
-        (b"\xFF\xD8\xFF", "a JPEG image"),
-        (b"GIF8", "a GIF image"),
-        (b"\x7FELF", "an ELF program"),
-        (b"SQLite format 3\0", "an SQLite database"),
-    ];
-    TABLE.iter().find(|(start, _)| bytes.starts_with(start)).map(|&(_, format)| format)
-}
-
-/// Formats that a suffix promises and that are not read as text.
-fn unreadable_suffix(suffix: &str) -> Option<&'static str> {
-    Some(match suffix {
-        "pdf" => "a PDF document",
-        "doc" => "a Word 97 document",
-        "docx" => "a Word document",
-        "xls" => "an Excel 97 workbook",
-        "xlsx" => "an Excel workbook",
-        "ppt" => "a PowerPoint 97 presentation",
-        "pptx" => "a PowerPoint presentation",
-        "odt" => "an OpenDocument text",
-        "rtf" => "a Rich Text document",
-        "csv" => "a CSV table",
-        "epub" => "an EPUB book",
-        "zip" => ZIP,
-        "gz" => "gzip data",
-        "png" => "a PNG image",
-        "jpg" | "jpeg" => "a JPEG image",
-        "gif" => "a GIF image",
-        _ => return None,
-    })
-}
-
-/// Whether a file of the claimed format is, from outside, a file of the found one.
-fn is_container_of(found: &str, claimed: &str) -> bool {
-    match found {
-        ZIP => matches!(
-            claimed,
-            "a Word document"
-                | "an Excel workbook"
-                | "a PowerPoint presentation"
-                | "an OpenDocument text"
-                | "an EPUB book"
-        ),
-        OLE => claimed.ends_with("97 document") || claimed.contains("97 "),
-        _ => false,
-    }
-}
-
-/// Whether the first words of a file are those of an HTML page.
-fn looks_like_html(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let start = bytes.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(bytes.len());
-    let head = &bytes[start..bytes.len().min(start + 1024)];
-    let starts = |word: &[u8]| head.len() >= word.len() && head[..word.len()].eq_ignore_ascii_case(word);
-    if starts(b"<!doctype html") || starts(b"<html") {
-        return true;
-    }
-    // XHTML: an XML declaration first, and then the html element somewhere near.
-    starts(b"<?xml")
-        && (head.windows(5).any(|window| window.eq_ignore_ascii_case(b"<html"))
-            || head.windows(14).any(|window| window.eq_ignore_ascii_case(b"<!doctype html")))
-}
-
-/// Text has few control characters; anything else that comes by under a text's name is refused.
-fn refuse_binary(name: &str, text: &str) -> Result<(), Error> {
-    const INSPECTED: usize = 65_536;
-    let mut inspected = 0;
-    let mut control = 0;
-    for character in text.chars().take(INSPECTED) {
-        inspected += 1;
-        if character.is_control() && !matches!(character, '\t' | '\n' | '\r' | '\x0B' | '\x0C' | '\x1B' | '\u{85}') {
-            control += 1;
+    /// The page that a byte offset stands on, counted from 1, when the format has pages.
+    pub fn page(&self, offset: usize) -> Option<usize> {
+        match self.pages.partition_point(|&start| start <= offset) {
+            0 if self.pages.is_empty() => None,
+            page => Some(page.max(1)),
         }
     }
-    if control * 20 > inspected {
-        return Err(Error::NotText { name: name.to_owned(), control, inspected });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(name: &str, bytes: &[u8]) -> Result<Document, Error> {
-        extract(name, bytes, &ExtractOptions::default())
-    }
-
-    #[test]
-    fn utf8_text_is_the_file_byte_for_byte() {
-        let text = "\u{feff}First line.\r\nSecond: naïve café\n";
-        let document = read("a.txt", text.as_bytes()).unwrap();
-        assert_eq!(document.text, text);
-        assert_eq!(document.format, Some(Format::Txt));
-        assert_eq!(document.metadata["encoding"], "UTF-8");
-    }
-
-    #[test]
-    fn content_decides_over_the_suffix() {
-        assert_eq!(read("a.txt", b"  <!DOCTYPE HTML><p>x").unwrap().format, Some(Format::Html));
-        assert_eq!(read("noextension", b"plain words").unwrap().format, Some(Format::Txt));
-        assert_eq!(read("a.md", b"# <html>").unwrap().format, Some(Format::Md));
-        assert!(matches!(
-            read("a.txt", b"%PDF-1.7 ..."),
-            Err(Error::UnsupportedFormat { format: "a PDF document", .. })
-        ));
-        assert!(matches!(read("a.pdf", b"%PDF-1.7 ..."), Err(Error::UnsupportedFormat { .. })));
-        assert!(matches!(
-            read("a.docx", b"PK\x03\x04..."),
-            Err(Error::UnsupportedFormat { format: "a Word document", .. })
-        ));
-        assert!(matches!(read("a.pdf", b"PK\x03\x04..."), Err(Error::FormatMismatch { .. })));
-        assert!(matches!(read("a.doc", b"plain words"), Err(Error::FormatMismatch { .. })));
-        assert!(matches!(read("a.xlsx", b""), Err(Error::FormatMismatch { found: "empty", .. })));
-    }
-
-    #[test]
-    fn binary_data_and_too_large_files_are_refused() {
-        assert!(matches!(read("a.txt", b"start\0\0middle\0end\n"), Err(Error::NotText { .. })));
-        let tight = ExtractOptions { max_bytes: 3 };
-        assert!(matches!(extract("a.txt", b"four", &tight), Err(Error::DocumentTooLarge { bytes: 4, limit: 3, .. })));
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.txt");
-        std::fs::write(&path, "four").unwrap();
-        assert!(matches!(extract_file(&path, &tight), Err(Error::DocumentTooLarge { .. })));
-        assert!(matches!(extract_file(folder.path(), &tight), Err(Error::Read { .. })));
-    }
-
-    #[test]
-    fn empty_files_are_empty_documents() {
-        for name in ["a.txt", "a.md", "a.html"] {
-            assert_eq!(read(name, b"").unwrap().text, "");
-        }
-    }
 
     #[test]
     fn heading_path_follows_the_levels() {
@@ -391,18 +167,10 @@ mod tests {
         assert_eq!(document.heading_path(99), ["C"]);
     }
 
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_under_any_name_return(bytes: Vec<u8>, suffix in "(txt|md|html|htm|pdf|doc|)") {
-            let _ = read(&format!("a.{suffix}"), &bytes);
-        }
-
-        #[test]
-        fn any_tag_soup_returns(text in "(<|>|/|div|script|table|td|li|ol|title|meta content=\"|[a-z ]|&amp|&#x|;|\"|!--|\n|é){0,60}") {
-            let document = read("a.html", text.as_bytes()).unwrap();
-            for heading in &document.headings {
-                proptest::prop_assert!(document.text.is_char_boundary(heading.start));
-            }
-        }
+    #[test]
+    fn pages_are_counted_from_one() {
+        let document = Document { pages: vec![0, 10, 10, 20], ..Document::default() };
+        assert_eq!([0, 9, 10, 25].map(|offset| document.page(offset)), [Some(1), Some(1), Some(3), Some(4)]);
+        assert_eq!(Document::default().page(0), None);
     }
 }

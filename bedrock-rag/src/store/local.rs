@@ -498,6 +498,7 @@ mod tests {
             tag: 7,
             embedder: EmbedderRecord { model_id: "m".into(), identity: "i".into(), dimensions: 2 },
             chunking: Chunking::Default,
+            chunker: None,
         }
     }
 
@@ -519,7 +520,20 @@ mod tests {
 
     fn chunk(index: u64, parent: Option<u64>, vector: Option<Vec<f32>>) -> (ChunkRecord, Option<Vec<f32>>) {
         let text = format!("text of chunk {index}");
-        (ChunkRecord { document: 0, index, parent, tokens: 4, start: 0, end: 15, headings: vec![], text }, vector)
+        (
+            ChunkRecord {
+                document: 0,
+                index,
+                parent,
+                tokens: 4,
+                start: 0,
+                end: 15,
+                headings: vec![],
+                page: None,
+                text,
+            },
+            vector,
+        )
     }
 
     fn filled(path: &Path, documents: usize) -> Store {

@@ -25,6 +25,9 @@ pub(crate) struct Manifest {
     pub(crate) tag: u64,
     pub(crate) embedder: EmbedderRecord,
     pub(crate) chunking: Chunking,
+    /// Id of the user's own chunker, which cuts in place of `chunking`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chunker: Option<String>,
 }
 
 /// The embedding model that made the vectors.
@@ -94,5 +97,9 @@ pub(crate) struct ChunkRecord {
     pub(crate) end: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) headings: Vec<String>,
+    /// Page that it begins on, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) page: Option<u64>,
+    /// What is searched and read: the document's bytes `start..end`, after the head of the table that they go on with.
     pub(crate) text: String,
 }

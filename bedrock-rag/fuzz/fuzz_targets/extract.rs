@@ -1,0 +1,23 @@
+//! A document of any bytes is read or refused, by every parser, within its limits; a panic of a parser is a finding.
+#![no_main]
+
+use bedrock_rag::Error;
+use bedrock_rag::document::{ExtractOptions, extract};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    for name in ["a.doc", "a.docx", "a.rtf", "a.xls", "a.xlsx", "a.csv", "a.pdf", "a.html", "a.md"] {
+        match extract(name, bytes, &ExtractOptions::default()) {
+            Ok(document) => {
+                assert!(document.text.len() < 65 << 20);
+                for table in &document.tables {
+                    assert!(document.text.get(table.range.clone()).is_some());
+                    assert!(document.text.get(table.head.clone()).is_some());
+                }
+                assert!(document.headings.iter().all(|heading| document.text.is_char_boundary(heading.start)));
+                assert!(document.pages.is_sorted());
+            }
+            Err(Error::ParserFailed { message, .. }) if name != "a.pdf" => panic!("{message}"),
+            Err(_) => {}
+        }
+    }
+});
