@@ -27,6 +27,7 @@ pub(super) enum Fault {
     Panicked(String),
 }
 
+#[cfg(any(feature = "word", feature = "spreadsheet", feature = "pdf"))]
 impl Fault {
     pub(super) fn malformed(reason: impl ToString) -> Self {
         Self::Malformed(reason.to_string())

@@ -268,7 +268,7 @@ fn look_into_compound(bytes: &[u8], claim: Claim) -> Content {
         let length = usize::from(entry[64]).saturating_sub(2).min(62);
         let is = |name: &str| {
             length == name.len() * 2
-                && name.bytes().enumerate().all(|(i, b)| entry[2 * i] == b && entry[2 * i + 1] == 0)
+                && name.bytes().enumerate().all(|(i, b)| entry[2 * i].eq_ignore_ascii_case(&b) && entry[2 * i + 1] == 0)
         };
         word |= is("WordDocument");
         excel |= is("Workbook") || is("Book");

@@ -64,8 +64,9 @@ struct Page {
     heading: Option<Heading>,
     headings: Vec<Heading>,
     metadata: super::Metadata,
-    /// The start tag whose attributes are coming by.
+    /// The start tag whose attributes are coming by, and whether one of them hides its element.
     tag: Vec<u8>,
+    tag_hides: bool,
     attribute: Vec<u8>,
     meta_name: String,
     meta_content: String,
@@ -96,6 +97,47 @@ fn is_hidden(name: &[u8]) -> bool {
     matches!(name, b"script" | b"style" | b"template" | b"iframe" | b"noembed" | b"noframes" | b"object" | b"applet")
 }
 
+/// Elements that are hidden when an attribute says so: those that end where they say, and paragraphs. Of the others (list items,
+/// cells, the page itself) the end is often left out, and hiding to the end of the page would lose too much.
+fn needs_end(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"p" | b"div"
+            | b"span"
+            | b"section"
+            | b"article"
+            | b"aside"
+            | b"nav"
+            | b"header"
+            | b"footer"
+            | b"main"
+            | b"figure"
+            | b"form"
+            | b"details"
+            | b"dialog"
+            | b"table"
+            | b"ul"
+            | b"ol"
+            | b"dl"
+            | b"pre"
+            | b"blockquote"
+            | b"a"
+            | b"b"
+            | b"i"
+            | b"em"
+            | b"strong"
+            | b"small"
+            | b"label"
+            | b"button"
+            | b"h1"
+            | b"h2"
+            | b"h3"
+            | b"h4"
+            | b"h5"
+            | b"h6"
+    )
+}
+
 fn gap_around(name: &[u8]) -> Option<Gap> {
     Some(match name {
         b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"ul" | b"ol" | b"dl" | b"table" | b"pre"
@@ -115,6 +157,7 @@ impl Page {
             CallbackEvent::AttributeName { name } => {
                 self.attribute.clear();
                 self.attribute.extend_from_slice(&name[..name.len().min(64)]);
+                self.tag_hides |= name == b"hidden";
             }
             CallbackEvent::AttributeValue { value } => self.attribute_value(value),
             CallbackEvent::CloseStartTag { .. } => self.start_tag_done(),
@@ -127,6 +170,11 @@ impl Page {
     fn open(&mut self, name: &[u8]) {
         self.tag.clear();
         self.tag.extend_from_slice(&name[..name.len().min(64)]);
+        self.tag_hides = false;
+        // A paragraph ends where a block begins, and what it hides ends with it.
+        if self.hidden.as_ref().is_some_and(|(hidden, _)| hidden == b"p") && gap_around(name).is_some() {
+            self.hidden = None;
+        }
         if let Some((hidden, depth)) = &mut self.hidden {
             if hidden == name {
                 *depth += 1;
@@ -229,6 +277,10 @@ impl Page {
             value.trim().to_owned()
         };
         match (self.tag.as_slice(), self.attribute.as_slice()) {
+            (_, b"style") => {
+                let style: String = value().to_ascii_lowercase().split_ascii_whitespace().collect();
+                self.tag_hides |= style.contains("display:none") || style.contains("visibility:hidden");
+            }
             (b"meta", b"name" | b"property") => self.meta_name = value().to_ascii_lowercase(),
             (b"meta", b"content") => self.meta_content = value(),
             (b"html", b"lang") => self.remember("language", &value()),
@@ -242,6 +294,13 @@ impl Page {
     }
 
     fn start_tag_done(&mut self) {
+        if std::mem::take(&mut self.tag_hides) && self.hidden.is_none() && needs_end(&self.tag) {
+            // As if it had been opened and closed again: what it holds is passed over to its end.
+            let tag = std::mem::take(&mut self.tag);
+            self.close(&tag);
+            self.hidden = Some((tag, 1));
+            return;
+        }
         if self.hidden.is_none() && self.tag == b"meta" {
             let key = match self.meta_name.as_str() {
                 "author" | "article:author" => "author",
@@ -470,6 +529,13 @@ mod tests {
         assert_eq!(document.text, "Broken page\n\nFirst para\n\nSecond bold\n\ncell one\tcell two");
         assert_eq!(parse("<p>seen<script>never closed <p>x").text, "seen");
         assert_eq!(parse("<template><p>no<template>no</template>no</template>yes").text, "yes");
+    }
+
+    #[test]
+    fn what_an_attribute_hides_is_passed_over() {
+        let page = "<p>a<p hidden>no<p>b<div style=\"color: red; display : NONE\">no<div>no</div>no</div>c
+            <ul hidden><li>no</ul><span hidden=''>no</span><table style='visibility:hidden'><tr><td>no</table>d<input hidden>e<p hidden>no";
+        assert_eq!(parse(page).text, "a\n\nb\nc\n\nde");
     }
 
     #[test]

@@ -16,6 +16,7 @@ const MAX_ENTRIES: usize = 20_000;
 /// What a part has to do with another one of the package.
 #[derive(Debug)]
 pub(super) struct Relationship {
+    #[cfg_attr(not(feature = "spreadsheet"), allow(dead_code, reason = "workbooks name their sheets by it"))]
     pub(super) id: String,
     /// The last word of its type.
     pub(super) kind: String,

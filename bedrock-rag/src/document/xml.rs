@@ -126,6 +126,7 @@ pub(super) fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> 
 }
 
 /// Whether an element like `<w:vanish/>` or `<w:vanish w:val="0"/>` says yes.
+#[cfg(feature = "word")]
 pub(super) fn is_on(element: &BytesStart<'_>) -> bool {
     !matches!(attribute(element, "val").as_deref(), Some("0" | "false" | "off"))
 }

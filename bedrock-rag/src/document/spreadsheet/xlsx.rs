@@ -19,18 +19,22 @@ pub(in super::super) fn parse(bytes: Vec<u8>, options: &ExtractOptions) -> Resul
     let main = main.map_or_else(|| "xl/workbook.xml".to_owned(), |relationship| relationship.target.clone());
     let Some(workbook) = package.part(&main)? else { return Err(Fault::Malformed(format!("it has no part {main}"))) };
     let related = package.relationships(&main)?;
-    let target = |kind: &str| related.iter().find(|other| other.kind == kind).map(|other| other.target.clone());
+    // Some writers forget to say where these are; they are where they always are.
+    let target = |kind: &str| {
+        let named = related.iter().find(|other| other.kind == kind).map(|other| other.target.clone());
+        named.unwrap_or_else(|| format!("xl/{kind}.xml"))
+    };
     package.properties(&top, &mut composer)?;
 
     let mut shown = Shown::default();
     let sheets = read_workbook(&decode(&workbook), &mut shown)?;
     drop(workbook);
     let mut formats = Vec::new();
-    if let Some(styles) = target("styles").map(|styles| package.part(&styles)).transpose()?.flatten() {
+    if let Some(styles) = package.part(&target("styles"))? {
         formats = read_styles(&decode(&styles), &mut shown)?;
     }
     let mut strings = Strings::default();
-    if let Some(part) = target("sharedStrings").map(|strings| package.part(&strings)).transpose()?.flatten() {
+    if let Some(part) = package.part(&target("sharedStrings"))? {
         strings.read(&decode(&part), &mut composer)?;
     }
     let hidden: Vec<Value> = sheets.iter().filter(|sheet| sheet.hidden).map(|s| Value::from(s.name.as_str())).collect();

@@ -26,11 +26,10 @@ pub(in super::super) fn parse(bytes: Vec<u8>, options: &ExtractOptions) -> Resul
         return Err(Fault::Malformed(format!("it has no part {main}")));
     };
     let related = package.relationships(&main)?;
-    let mut part = |kind: &str| -> Result<Option<Vec<u8>>, Fault> {
-        match related.iter().find(|relationship| relationship.kind == kind) {
-            Some(relationship) => package.part(&relationship.target),
-            None => Ok(None),
-        }
+    // Some writers forget to say where these are; they are where they always are.
+    let mut part = |kind: &str| match related.iter().find(|relationship| relationship.kind == kind) {
+        Some(relationship) => package.part(&relationship.target),
+        None => package.part(&format!("word/{kind}.xml")),
     };
     let styles = part("styles")?.map(|styles| Styles::parse(&decode(&styles))).transpose()?.unwrap_or_default();
     let numbering = part("numbering")?.map(|lists| Numbering::parse(&decode(&lists))).transpose()?.unwrap_or_default();
