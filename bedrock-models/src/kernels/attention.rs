@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::elementwise::{exp_sum, soft_cap};
 use super::isa::{Isa, isa};
 use super::pool::{Disjoint, Pool};
-use super::tile::{COLUMNS, ROWS, tile};
+use super::tile::{COLUMNS, ROWS, WIDE, has_wide, tile, wide_at};
 
 /// Positions a page.
 pub(crate) const PAGE: usize = 64;
@@ -228,6 +228,11 @@ pub(crate) fn attend(
     });
 }
 
+/// The four sides of a wide tile's right operand whose rows are contiguous.
+fn sides(b: &[f32]) -> [&[f32]; 4] {
+    [b, &b[COLUMNS..], &b[2 * COLUMNS..], &b[3 * COLUMNS..]]
+}
+
 /// Buffers for one tile of rows.
 struct Work {
     /// `[6][dim]`
@@ -283,10 +288,19 @@ impl Work {
             let page = &span.pages[page_start / PAGE];
             let depth = (end - page_start).min(PAGE);
             let keys = &page.keys[key_head * dim * PAGE..][..dim * PAGE];
-            for column in (0..depth).step_by(COLUMNS) {
-                tile(isa, count, dim, &self.queries, dim, &keys[column..], PAGE, &mut block);
-                for (r, block) in block.iter().enumerate().take(count) {
-                    self.scores[r * PAGE + column..][..COLUMNS].copy_from_slice(block);
+            if has_wide(isa) {
+                let zeros = Some(&[0.0; WIDE]);
+                // SAFETY: a page has as many positions as a wide tile columns, and `scores` has six rows of them.
+                unsafe {
+                    let out = self.scores.as_mut_ptr();
+                    wide_at(isa, count, dim, &self.queries, dim, sides(keys), PAGE, zeros, out, PAGE);
+                }
+            } else {
+                for column in (0..depth).step_by(COLUMNS) {
+                    tile(isa, count, dim, &self.queries, dim, &keys[column..], PAGE, &mut block);
+                    for (r, block) in block.iter().enumerate().take(count) {
+                        self.scores[r * PAGE + column..][..COLUMNS].copy_from_slice(block);
+                    }
                 }
             }
             for r in 0..count {
@@ -322,7 +336,15 @@ impl Work {
                 total[r] += exp_sum(isa, &mut scores[from..to], largest[r]);
             }
             let values = &page.values[key_head * PAGE * padded..][..PAGE * padded];
-            for column in (0..padded).step_by(COLUMNS) {
+            let wide = if has_wide(isa) { padded / WIDE * WIDE } else { 0 };
+            for column in (0..wide).step_by(WIDE) {
+                let out = self.sums[column..].as_mut_ptr();
+                // SAFETY: `sums` has six rows of `padded` floats, of which 64 from `column` on are there.
+                unsafe {
+                    wide_at(isa, count, depth, &self.scores, PAGE, sides(&values[column..]), padded, None, out, padded);
+                }
+            }
+            for column in (wide..padded).step_by(COLUMNS) {
                 tile(isa, count, depth, &self.scores, PAGE, &values[column..], padded, &mut block);
                 for (r, block) in block.iter().enumerate().take(count) {
                     let sums = &mut self.sums[r * padded + column..][..COLUMNS];

@@ -53,8 +53,8 @@ macro_rules! compiled_twice {
 
             match $isa {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: `Isa::Avx2` is only made where AVX2 and FMA were detected; the body is safe code.
-                Isa::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: such an `Isa` is only made where AVX2 and FMA were detected; the body is safe code.
+                isa if isa.avx2() => unsafe { avx2($($arg),*) },
                 _ => body::<false>($($arg),*),
             }
         }

@@ -6,13 +6,14 @@
 //! the format has an integer kernel. Which of the two runs is the caller's choice, never a matter of how many rows
 //! there happen to be: so a request's numbers do not depend on its company.
 
-use super::activation::QuantizedRow;
-use super::interleaved::STRIP;
+use std::ops::Range;
+
+use super::activation::QuantizedRows;
 use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
 use super::panels::{Line, floats, floats_mut};
 use super::pool::{Disjoint, Pool};
-use super::tile::{COLUMNS, ROWS, Start, Tile, tile_at};
+use super::tile::{COLUMNS, ROWS, Start, Tile, WIDE, has_wide, tile_at, wide_at};
 
 /// Columns of the weights decoded at a time: a panel of 16 × 256 floats is half of a 32 KiB first-level cache.
 const DEPTH: usize = 256;
@@ -123,28 +124,10 @@ pub(crate) fn products<const N: usize>(
                 }
                 for block in (0..rows).step_by(HEIGHT) {
                     let block = block..(block + HEIGHT).min(rows);
-                    for (column, panel) in columns.clone().step_by(COLUMNS).zip(panels) {
-                        let lanes = COLUMNS.min(n - column);
-                        let mut from = [0.0; COLUMNS];
-                        if let Some(bias) = bias {
-                            from[..lanes].copy_from_slice(&bias[column..column + lanes]);
-                        }
-                        for row in block.clone().step_by(ROWS) {
-                            let height = ROWS.min(block.end - row);
-                            let (a, at) = (&x[row * width + start..], row * n + column);
-                            let begin = if start == 0 { Start::Row(&from) } else { Start::Out };
-                            let to = out.pointer(at, (height - 1) * n + lanes);
-                            // SAFETY: these columns of these rows belong to this chunk alone, and were written by it
-                            // when `start` was 0; the last row's end was checked by `pointer`.
-                            unsafe {
-                                if lanes == COLUMNS {
-                                    tile_at(isa, height, depth, a, width, panel, COLUMNS, begin, to, n);
-                                } else {
-                                    narrow(isa, height, depth, a, width, panel, begin, to, n, lanes);
-                                }
-                            }
-                        }
-                    }
+                    // SAFETY: these columns belong to this chunk alone, which has written them when `start` was 0.
+                    unsafe {
+                        tiles(isa, x, width, start, depth, block.clone(), columns.clone(), &panels, *bias, out, n)
+                    };
                     if let Some(then) = then.filter(|_| start + depth == width) {
                         let len = columns.end.min(n) - columns.start;
                         for row in block {
@@ -158,6 +141,70 @@ pub(crate) fn products<const N: usize>(
     });
     // SAFETY: the chunks cover all columns, and each writes its columns of all rows; a matrix has at least one column of input.
     unsafe { results.finish(rows) }
+}
+
+/// Columns of the weights that meet all rows of a block before the next do, where tiles are wide: four panels of 16 × 128 floats are 32 KiB.
+const WIDE_DEPTH: usize = 128;
+
+/// The tiles of a block of rows and a group of panels, which are the weights' columns `start..start + depth`.
+///
+/// # Safety
+/// The `columns` of the rows of `out`, rows of `n`, must be this thread's alone, and initialised unless `start` is 0.
+#[allow(clippy::too_many_arguments)]
+unsafe fn tiles(
+    isa: Isa,
+    x: &[f32],
+    width: usize,
+    start: usize,
+    depth: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    panels: &[&[f32]; GROUP],
+    bias: Option<&[f32]>,
+    out: &Disjoint<'_>,
+    n: usize,
+) {
+    let step = if has_wide(isa) { WIDE_DEPTH } else { depth.max(1) };
+    for begin in (0..depth).step_by(step) {
+        let depth = step.min(depth - begin);
+        let part = |panel: usize| &panels[panel][begin * COLUMNS..];
+        let mut from = [0.0; WIDE];
+        if let Some(bias) = bias {
+            let lanes = columns.end.min(n) - columns.start;
+            from[..lanes].copy_from_slice(&bias[columns.start..columns.start + lanes]);
+        }
+        let first = start + begin == 0;
+        if has_wide(isa) && columns.start + WIDE <= n.min(columns.end) {
+            let (b, from) = ([part(0), part(1), part(2), part(3)], first.then_some(&from));
+            for row in rows.clone().step_by(ROWS) {
+                let height = ROWS.min(rows.end - row);
+                let to = out.pointer(row * n + columns.start, (height - 1) * n + WIDE);
+                // SAFETY: by the contract; the last row's end was checked by `pointer`.
+                unsafe {
+                    wide_at(isa, height, depth, &x[row * width + start + begin..], width, b, COLUMNS, from, to, n)
+                };
+            }
+            continue;
+        }
+        for (panel, column) in columns.clone().step_by(COLUMNS).enumerate() {
+            let lanes = COLUMNS.min(n - column);
+            let from: &[f32; COLUMNS] = from[panel * COLUMNS..][..COLUMNS].try_into().expect("16 floats");
+            let from = if first { Start::Row(from) } else { Start::Out };
+            for row in rows.clone().step_by(ROWS) {
+                let height = ROWS.min(rows.end - row);
+                let (a, at) = (&x[row * width + start + begin..], row * n + column);
+                let to = out.pointer(at, (height - 1) * n + lanes);
+                // SAFETY: by the contract; the last row's end was checked by `pointer`.
+                unsafe {
+                    if lanes == COLUMNS {
+                        tile_at(isa, height, depth, a, width, part(panel), COLUMNS, from, to, n);
+                    } else {
+                        narrow(isa, height, depth, a, width, part(panel), from, to, n, lanes);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A tile of which only the first `lanes` columns exist in `out`.
@@ -192,6 +239,19 @@ unsafe fn narrow(
     }
 }
 
+/// Bytes of quantised rows that meet all strips of a chunk before the next rows do: half of a second-level cache of 1 MiB.
+const ROW_BYTES: usize = 512 * 1024;
+
+/// Whether this product is computed with activations of 8 bits.
+fn is_integer(activations: Activations, product: &Product<'_>) -> bool {
+    activations == Activations::Int8 && matches!(product.weights.storage(), Storage::Interleaved(_))
+}
+
+/// Whether [`stream`] is the faster way for many rows as well: where the processor multiplies bytes faster than floats.
+pub(crate) fn streams_prompts(activations: Activations, products: &[Product<'_>]) -> bool {
+    isa().integer_tiles() && products.iter().all(|product| is_integer(activations, product))
+}
+
 /// Products of `rows` rows that stream each weight once: what a decode step does.
 ///
 /// # Panics
@@ -210,50 +270,55 @@ pub(crate) fn stream<const N: usize>(
     }
     let targets = results.targets(rows);
     let width = products[0].weights.columns();
-    let integer =
-        |weights: &Matrix| activations == Activations::Int8 && matches!(weights.storage(), Storage::Interleaved(_));
-    let mut quantized = Vec::new();
-    if products.iter().any(|p| integer(p.weights)) {
-        quantized.resize_with(rows, QuantizedRow::default);
-        quantized.iter_mut().zip(x.chunks_exact(width)).for_each(|(q, x)| q.quantize(isa, x));
-    }
+    let integer = |product: &Product<'_>| is_integer(activations, product);
+    let quantized = products.iter().any(integer).then(|| QuantizedRows::new(pool, isa, x, width));
     // At least about 32 KiB of weights a chunk: less costs more to hand out than to do.
-    let bytes = products.iter().map(|p| p.weights.bytes() / p.weights.rows().div_ceil(STRIP)).max();
+    let strips = |p: &Product<'_>| p.weights.rows().div_ceil(p.weights.strip());
+    let bytes = products.iter().map(|p| p.weights.bytes() / strips(p)).max();
     let smallest = (32 * 1024 / bytes.unwrap_or(1).max(1)).max(1);
-    let parts = Parts::new(products.iter().map(|p| p.weights.rows().div_ceil(STRIP)), pool.threads(), smallest);
+    let parts = Parts::new(products.iter().map(strips), pool.threads(), smallest);
+    let height = (ROW_BYTES / width).next_multiple_of(8);
     pool.run(parts.chunks.len(), &|chunk| {
         let (product, first, count) = parts.chunks[chunk];
-        let (Product { weights, bias, then }, out) = &targets[product];
-        let n = weights.rows();
-        let mut scratch = Vec::new();
-        for strip in first..first + count {
-            let (start, lanes) = (strip * STRIP, STRIP.min(n - strip * STRIP));
-            let put = |row: usize, mut sums: [f32; STRIP]| {
-                if let Some(bias) = bias {
-                    sums.iter_mut().zip(&bias[start..start + lanes]).for_each(|(sum, bias)| *sum += bias);
-                }
-                if let Some(then) = then {
-                    then(isa, &mut sums[..lanes]);
-                }
-                // SAFETY: these eight columns of `out` belong to this chunk alone; `pointer` checked that they exist.
-                unsafe { out.pointer(row * n + start, lanes).copy_from_nonoverlapping(sums.as_ptr(), lanes) };
-            };
-            match weights.storage() {
-                Storage::Interleaved(interleaved) if integer(weights) => {
-                    for (row, x) in quantized.iter().enumerate() {
-                        put(row, interleaved.strip_dot(isa, strip, x));
+        let (product, out) = &targets[product];
+        let Product { weights, bias, then } = *product;
+        let (n, strip_rows) = (weights.rows(), weights.strip());
+        let put = |strip: usize, row: usize, sums: &mut [f32]| {
+            let (start, lanes) = (strip * strip_rows, strip_rows.min(n - strip * strip_rows));
+            let sums = &mut sums[..lanes];
+            if let Some(bias) = bias {
+                sums.iter_mut().zip(&bias[start..start + lanes]).for_each(|(sum, bias)| *sum += bias);
+            }
+            if let Some(then) = then {
+                then(isa, sums);
+            }
+            // SAFETY: these columns of `out` belong to this chunk alone; `pointer` checked that they exist.
+            unsafe { out.pointer(row * n + start, lanes).copy_from_nonoverlapping(sums.as_ptr(), lanes) };
+        };
+        match (weights.storage(), &quantized) {
+            (Storage::Interleaved(interleaved), Some(x)) if integer(product) => {
+                for block in (0..rows).step_by(height) {
+                    for strip in first..first + count {
+                        interleaved.dot(isa, strip, x, block..(block + height).min(rows), &mut |row, from| {
+                            let mut sums = [0.0; COLUMNS];
+                            sums[..from.len()].copy_from_slice(from);
+                            put(strip, row, &mut sums[..from.len()]);
+                        });
                     }
                 }
-                _ => {
-                    let mut sums = vec![[0.0f32; STRIP]; rows];
-                    for lane in 0..lanes {
-                        scratch.resize(width, 0.0);
+            }
+            _ => {
+                let mut scratch = vec![0.0; width];
+                let mut sums = vec![0.0f32; rows * strip_rows];
+                for strip in first..first + count {
+                    let start = strip * strip_rows;
+                    for lane in 0..strip_rows.min(n - start) {
                         weights.row(start + lane, &mut scratch);
-                        for (sums, x) in sums.iter_mut().zip(x.chunks_exact(width)) {
+                        for (sums, x) in sums.chunks_exact_mut(strip_rows).zip(x.chunks_exact(width)) {
                             sums[lane] = super::matrix::dot(isa, &scratch, x);
                         }
                     }
-                    sums.iter().enumerate().for_each(|(row, sums)| put(row, *sums));
+                    sums.chunks_exact_mut(strip_rows).enumerate().for_each(|(row, sums)| put(strip, row, sums));
                 }
             }
         }
@@ -346,7 +411,7 @@ mod tests {
     fn a_row_does_not_depend_on_its_company() {
         for threads in [1, 3] {
             let pool = Pool::new(threads);
-            for dtype in [Dtype::F32, Dtype::Q4_1] {
+            for dtype in [Dtype::F32, Dtype::Q4_1, Dtype::Q8_0] {
                 let weights = matrix(dtype, 45, 288, 3);
                 let x: Vec<f32> = (0..11 * 288).map(|i| (i as f32 * 0.37).sin()).collect();
                 let all = |mode: Option<Activations>, x: &[f32], rows: usize| {

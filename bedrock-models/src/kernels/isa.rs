@@ -2,23 +2,68 @@
 
 use std::sync::OnceLock;
 
-/// Instruction sets that have kernels of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Instruction sets that have kernels of their own, each with all of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Isa {
     /// Plain Rust, any processor.
     Portable,
     /// x86-64 with AVX2, FMA and F16C (Intel since 2013, AMD since 2015).
     Avx2,
+    /// AVX2 with products of bytes summed in one instruction (Intel since 2021, AMD since Zen 5).
+    AvxVnni,
+    /// AVX-512 F, BW, DQ, VL and VNNI (Intel servers since 2019, AMD since Zen 4).
+    Avx512,
+}
+
+impl Isa {
+    /// Whether AVX2, FMA and F16C are there.
+    #[inline(always)]
+    pub(crate) fn avx2(self) -> bool {
+        self >= Isa::Avx2
+    }
+
+    /// 32-bit lanes of a register: the rows of a strip of block-quantised weights.
+    pub(crate) fn lanes(self) -> usize {
+        if self == Isa::Avx512 { 16 } else { 8 }
+    }
+
+    /// Whether products of many rows are cheaper with activations of 8 bits than in `f32`.
+    pub(crate) fn integer_tiles(self) -> bool {
+        self >= Isa::AvxVnni
+    }
+
+    /// All that this processor can run, the plain one first: what tests go through.
+    #[cfg(test)]
+    pub(crate) fn here() -> Vec<Isa> {
+        [Isa::Portable, Isa::Avx2, Isa::AvxVnni, Isa::Avx512].into_iter().filter(|isa| isa.is_here()).collect()
+    }
+
+    /// Whether this processor and its operating system can run it.
+    fn is_here(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            let avx2 = || has!("avx2") && has!("fma") && has!("f16c");
+            let avx512 = || has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+            match self {
+                Isa::Portable => true,
+                Isa::Avx2 => avx2(),
+                Isa::AvxVnni => avx2() && has!("avxvnni"),
+                Isa::Avx512 => avx2() && avx512() && has!("avx512vnni"),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Isa::Portable
+        }
+    }
 }
 
 /// The best instruction set of this processor; looked up once.
 pub(crate) fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
-            return Isa::Avx2;
-        }
-        Isa::Portable
+        let best = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2].into_iter().find(|isa| isa.is_here());
+        best.unwrap_or(Isa::Portable)
     })
 }

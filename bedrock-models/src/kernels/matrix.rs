@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::interleaved::{Interleaved, STRIP};
+use super::interleaved::Interleaved;
 use super::isa::{Isa, isa};
 use super::panels::Panels;
 use super::tile::COLUMNS;
@@ -107,6 +107,14 @@ impl Matrix {
         }
     }
 
+    /// Rows that are streamed together.
+    pub(crate) fn strip(&self) -> usize {
+        match &self.storage {
+            Storage::Interleaved(weights) => weights.lanes(),
+            _ => 8,
+        }
+    }
+
     /// Decodes one row.
     ///
     /// # Panics
@@ -148,19 +156,14 @@ impl Matrix {
             out.fill(0.0);
         }
         match &self.storage {
-            Storage::Interleaved(weights) => {
-                let strip = first / STRIP;
-                for strip in strip..(strip + COLUMNS / STRIP).min(weights.strips()) {
-                    weights.panel(isa, strip, start, depth, &mut out[(strip * STRIP - first)..], COLUMNS);
-                }
-            }
+            Storage::Interleaved(weights) => weights.panel(isa, first, start, depth, out),
             Storage::Panels(weights) => out.copy_from_slice(&weights.part(first, start)[..depth * COLUMNS]),
             Storage::File(bytes) => {
                 let mut rows = [[0.0f32; 256]; 8];
                 for half in (0..COLUMNS).step_by(8) {
                     let count = self.rows.saturating_sub(first + half).min(8);
                     #[cfg(target_arch = "x86_64")]
-                    if isa == Isa::Avx2 && self.dtype == Dtype::F32 && count == 8 && depth.is_multiple_of(8) {
+                    if isa.avx2() && self.dtype == Dtype::F32 && count == 8 && depth.is_multiple_of(8) {
                         let row = |r: usize| {
                             let from = ((first + half + r) * self.columns + start) * size_of::<f32>();
                             bytes[from..from + depth * size_of::<f32>()].as_ptr().cast::<f32>()
@@ -191,7 +194,7 @@ fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
     assert!(depth <= 256 && (depth == 0 || out.len() >= (depth - 1) * COLUMNS + 8));
     let mut k = 0;
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx2 {
+    if isa.avx2() {
         while k + 8 <= depth {
             // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
             unsafe { transpose8(rows.each_ref().map(|row| row.as_ptr()), k, out.as_mut_ptr().add(k * COLUMNS)) };
@@ -243,7 +246,7 @@ pub(crate) fn dot(isa: Isa, a: &[f32], b: &[f32]) -> f32 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: AVX2 and FMA were detected; the lengths are equal.
-        Isa::Avx2 => unsafe { dot_avx2(a, b) },
+        _ if isa.avx2() => unsafe { dot_avx2(a, b) },
         _ => a.iter().zip(b).map(|(a, b)| a * b).sum(),
     }
 }

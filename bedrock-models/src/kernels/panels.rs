@@ -19,6 +19,18 @@ pub(crate) fn floats_mut(lines: &mut [Line]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * COLUMNS) }
 }
 
+/// The bytes of lines that hold anything else.
+pub(crate) fn bytes(lines: &[Line]) -> &[u8] {
+    // SAFETY: as in `floats`; every byte of a line is initialised.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+/// [`bytes`], for writing.
+pub(crate) fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: as in `bytes`; every bit pattern is a float.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+}
+
 /// `[panel][column]` lines of 16 rows each; rows past the end are zeros. As large as the weights themselves.
 pub(crate) struct Panels {
     lines: Vec<Line>,

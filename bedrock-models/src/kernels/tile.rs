@@ -63,8 +63,8 @@ pub(crate) unsafe fn tile_at(
     }
     match isa {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Isa::Avx2` is only made where AVX2 and FMA were detected; the lengths were checked above, `out` by the contract.
-        Isa::Avx2 => unsafe {
+        // SAFETY: such an `Isa` is only made where AVX2 and FMA were detected; the lengths were checked above, `out` by the contract.
+        _ if isa.avx2() => unsafe {
             match rows {
                 1 => avx2::<1>(depth, a, lda, b, ldb, start, out, ldo),
                 2 => avx2::<2>(depth, a, lda, b, ldb, start, out, ldo),
@@ -76,6 +76,106 @@ pub(crate) unsafe fn tile_at(
         },
         // SAFETY: by the contract.
         _ => unsafe { portable(rows, depth, a, lda, b, ldb, start, out, ldo) },
+    }
+}
+
+/// Columns of a wide tile: with AVX-512, 6 × 4 accumulators of 16 floats hide the latency of the sums that 6 × 1 would wait for.
+pub(crate) const WIDE: usize = 4 * COLUMNS;
+
+/// Whether [`wide_at`] may be called.
+#[inline]
+pub(crate) fn has_wide(isa: Isa) -> bool {
+    isa == Isa::Avx512
+}
+
+/// Four tiles side by side, in place: row `r` is the 64 floats from `out + r · ldo`, and columns `16 j..16 j + 16` meet `b[j]`. Each value is
+/// the one that [`tile_at`] computes, bit for bit.
+///
+/// `start` is what each row adds to, or `None` for what `out` holds.
+///
+/// # Safety
+/// Those floats of rows `0..rows` must be valid for writing by this thread alone, and initialised if `start` is `None`.
+///
+/// # Panics
+/// If there is no [`has_wide`], `rows > 6`, or `a` or `b` is too short for `rows`, `depth` and the strides.
+#[inline]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn wide_at(
+    isa: Isa,
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    b: [&[f32]; 4],
+    ldb: usize,
+    start: Option<&[f32; WIDE]>,
+    out: *mut f32,
+    ldo: usize,
+) {
+    assert!(has_wide(isa) && (1..=ROWS).contains(&rows));
+    if depth > 0 {
+        assert!(a.len() >= (rows - 1) * lda + depth, "left operand too short");
+        assert!(b.iter().all(|b| b.len() >= (depth - 1) * ldb + COLUMNS), "right operand too short");
+    }
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: `Isa::Avx512` is only made where it was detected; the lengths were checked above, `out` by the contract.
+    unsafe {
+        let b = b.map(<[f32]>::as_ptr);
+        match rows {
+            1 => avx512::<1>(depth, a, lda, b, ldb, start, out, ldo),
+            2 => avx512::<2>(depth, a, lda, b, ldb, start, out, ldo),
+            3 => avx512::<3>(depth, a, lda, b, ldb, start, out, ldo),
+            4 => avx512::<4>(depth, a, lda, b, ldb, start, out, ldo),
+            5 => avx512::<5>(depth, a, lda, b, ldb, start, out, ldo),
+            _ => avx512::<6>(depth, a, lda, b, ldb, start, out, ldo),
+        }
+    }
+}
+
+/// # Safety
+/// AVX-512 F must be there, `a` and `b` long enough, and `out` as [`wide_at`] says.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[allow(clippy::too_many_arguments)]
+unsafe fn avx512<const R: usize>(
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    b: [*const f32; 4],
+    ldb: usize,
+    start: Option<&[f32; WIDE]>,
+    out: *mut f32,
+    ldo: usize,
+) {
+    use std::arch::x86_64::*;
+    let a = a.as_ptr();
+    let mut sum = [[_mm512_setzero_ps(); 4]; R];
+    for k in 0..depth {
+        // SAFETY: `k < depth`, so every address is inside what `wide_at` checked.
+        unsafe {
+            let b = [
+                _mm512_loadu_ps(b[0].add(k * ldb)),
+                _mm512_loadu_ps(b[1].add(k * ldb)),
+                _mm512_loadu_ps(b[2].add(k * ldb)),
+                _mm512_loadu_ps(b[3].add(k * ldb)),
+            ];
+            for (r, sum) in sum.iter_mut().enumerate() {
+                let x = _mm512_set1_ps(*a.add(r * lda + k));
+                for (sum, b) in sum.iter_mut().zip(b) {
+                    *sum = _mm512_fmadd_ps(x, b, *sum);
+                }
+            }
+        }
+    }
+    for (r, sum) in sum.iter().enumerate() {
+        // SAFETY: a row of `out` and `start` hold 64 floats, by the contract.
+        unsafe {
+            let out = out.add(r * ldo);
+            let from = start.map_or(out.cast_const(), |start| start.as_ptr());
+            for (j, sum) in sum.iter().enumerate() {
+                _mm512_storeu_ps(out.add(16 * j), _mm512_add_ps(_mm512_loadu_ps(from.add(16 * j)), *sum));
+            }
+        }
     }
 }
 
@@ -206,6 +306,31 @@ mod tests {
                 assert_eq!(out[r * 20 + 16..][..4], [7.0; 4]);
             }
             assert_eq!(out[80..], [7.0; 40]);
+        }
+    }
+
+    #[test]
+    fn wide_equals_narrow() {
+        if !has_wide(isa()) {
+            return; // There is no wide tile here that could be wrong.
+        }
+        let a: Vec<f32> = (0..6 * 50).map(|i| ((i * 37 % 101) as f32 - 50.0) / 17.0).collect();
+        let b: Vec<f32> = (0..40 * 70).map(|i| ((i * 53 % 97) as f32 - 48.0) / 13.0).collect();
+        let start: [f32; WIDE] = std::array::from_fn(|i| i as f32 / 7.0);
+        for (depth, rows) in [0, 1, 7, 40].into_iter().flat_map(|depth| (1..=ROWS).map(move |rows| (depth, rows))) {
+            let (mut wide, mut narrow) = (vec![3.0; ROWS * 80], vec![3.0; ROWS * 80]);
+            let parts = [&b[..], &b[16..], &b[32..], &b[48..]];
+            // SAFETY: six rows of 80 floats.
+            unsafe {
+                wide_at(isa(), rows, depth, &a, 50, parts, 70, Some(&start), wide.as_mut_ptr(), 80);
+                wide_at(isa(), rows, depth, &a, 50, parts, 70, None, wide.as_mut_ptr(), 80);
+                for (j, b) in parts.into_iter().enumerate() {
+                    let (start, out) = (start[16 * j..][..16].try_into().unwrap(), narrow.as_mut_ptr().add(16 * j));
+                    tile_at(isa(), rows, depth, &a, 50, b, 70, Start::Row(&start), out, 80);
+                    tile_at(isa(), rows, depth, &a, 50, b, 70, Start::Out, out, 80);
+                }
+            }
+            assert_eq!(wide, narrow);
         }
     }
 

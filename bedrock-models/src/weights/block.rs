@@ -224,13 +224,12 @@ fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
 ///
 /// The first four scales and minima are the low six bits of bytes 0–3 and 4–7. The last four have their low four bits
 /// in bytes 8–11 (scales in the low halves) and their upper two in the top bits of bytes 0–3 and 4–7.
-fn scale_and_minimum(packed: &[u8], s: usize) -> (f32, f32) {
-    let (scale, minimum) = if s < 4 {
+pub(crate) fn scale_and_minimum(packed: &[u8], s: usize) -> (u8, u8) {
+    if s < 4 {
         (packed[s] & 63, packed[s + 4] & 63)
     } else {
         (low(packed[s + 4]) | packed[s - 4] >> 6 << 4, high(packed[s + 4]) | packed[s] >> 6 << 4)
-    };
-    (scale.into(), minimum.into())
+    }
 }
 
 /// `f16 d`, `f16 dmin`, 12 bytes of scales and minima per 32 elements, 128 bytes: `d scale q - dmin minimum`.
@@ -243,7 +242,7 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
         let byte = quants[i / 64 * 32 + i % 32];
         let q = if i % 64 < 32 { low(byte) } else { high(byte) };
         let (scale, minimum) = scale_and_minimum(scales, i / 32);
-        *out = d * scale * f32::from(q) - dmin * minimum;
+        *out = d * f32::from(scale) * f32::from(q) - dmin * f32::from(minimum);
     }
 }
 
@@ -256,7 +255,7 @@ fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
         let q = if i % 64 < 32 { low(byte) } else { high(byte) };
         let q = q | ((fifth[i % 32] >> (i / 32)) & 1) << 4;
         let (scale, minimum) = scale_and_minimum(scales, i / 32);
-        *out = d * scale * f32::from(q) - dmin * minimum;
+        *out = d * f32::from(scale) * f32::from(q) - dmin * f32::from(minimum);
     }
 }
 

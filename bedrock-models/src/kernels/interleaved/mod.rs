@@ -1,0 +1,381 @@
+//! Block-quantised weights in the order in which the kernels stream them.
+//!
+//! As many rows as a register has 32-bit lanes form a strip: 16 with AVX-512, otherwise 8. Of each block of 32 columns a strip holds
+//! groups of four columns: four bytes of row 0, four of row 1, … So one register holds four columns of every row of the strip, a broadcast of
+//! four activations meets them all, and the sums of the rows grow in the lanes of one accumulator: no horizontal sums, and
+//! scales are applied to all rows at once. Quants and scales (heads) lie in two streams, so that no register crosses a cache line.
+//!
+//! Formats of 4 bits keep columns `k` and `16 + k` of a block in the halves of a byte; a fifth and sixth bit follow in registers of their own:
+//!
+//! | format | registers of quants a block | head of a strip, an array over its rows each |
+//! | --- | --- | --- |
+//! | Q8_0 | 8, signed | `f16 d` |
+//! | Q4_0, Q4_1 | 4 | `f16 d`, Q4_1: `f16 m` |
+//! | Q5_0, Q5_1 | 4 and 1: bit `g + 4 h` of byte `j` belongs to column `16 h + 4 g + j` | as Q4 |
+//! | Q4_K, Q5_K | as Q4, Q5 | for 256 columns: `f16 d`, `f16 dmin`, and 8 × (`u8` scale, `u8` minimum) |
+//! | Q6_K | 4 and 2: bits `2 g` and `2 g + 1` of byte `j` of register `h` | for 256 columns: `f16 d`, and 8 × 2 × `i8` scale of 16 columns |
+
+mod pack;
+#[cfg(target_arch = "x86_64")]
+mod simd;
+
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::activation::{BLOCK, QuantizedRows};
+use super::isa::{Isa, isa};
+use super::panels::Line;
+use super::tile::COLUMNS;
+use crate::weights::Dtype;
+
+/// The block formats that can be interleaved. `weight = d · quant + m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Format {
+    Q8,
+    /// `m = -8 d`
+    Q4,
+    Q4Min,
+    /// `m = -16 d`
+    Q5,
+    Q5Min,
+    Q4K,
+    Q5K,
+    /// `m = -32 d`
+    Q6K,
+}
+
+impl Format {
+    const fn of(dtype: Dtype) -> Option<Self> {
+        Some(match dtype {
+            Dtype::Q8_0 => Format::Q8,
+            Dtype::Q4_0 => Format::Q4,
+            Dtype::Q4_1 => Format::Q4Min,
+            Dtype::Q5_0 => Format::Q5,
+            Dtype::Q5_1 => Format::Q5Min,
+            Dtype::Q4K => Format::Q4K,
+            Dtype::Q5K => Format::Q5K,
+            Dtype::Q6K => Format::Q6K,
+            _ => return None,
+        })
+    }
+
+    /// Blocks of 32 columns that share a head: a unit.
+    pub(crate) const fn blocks(self) -> usize {
+        match self {
+            Format::Q4K | Format::Q5K | Format::Q6K => 8,
+            _ => 1,
+        }
+    }
+
+    /// Registers of quants a block.
+    const fn registers(self) -> usize {
+        match self {
+            Format::Q4 | Format::Q4Min | Format::Q4K => 4,
+            Format::Q5 | Format::Q5Min | Format::Q5K => 5,
+            Format::Q6K => 6,
+            Format::Q8 => 8,
+        }
+    }
+
+    /// `f16` numbers of a row in the head of a unit.
+    const fn floats(self) -> usize {
+        match self {
+            Format::Q8 | Format::Q4 | Format::Q5 | Format::Q6K => 1,
+            Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K => 2,
+        }
+    }
+
+    /// Bytes of a row in the head of a unit.
+    const fn head(self) -> usize {
+        2 * self.floats() + if self.blocks() == 8 { 16 } else { 0 }
+    }
+}
+
+/// A weight matrix of `rows` × `columns` in strips.
+pub(crate) struct Interleaved {
+    format: Format,
+    rows: usize,
+    columns: usize,
+    /// Rows a strip.
+    lanes: usize,
+    /// `[strip][block][register]`
+    quants: Vec<Line>,
+    /// `[strip][unit]`
+    heads: Vec<u8>,
+}
+
+impl Interleaved {
+    /// Whether matrices of this type and width are interleaved.
+    pub(crate) fn supports(dtype: Dtype, columns: usize) -> bool {
+        columns > 0 && Format::of(dtype).is_some_and(|format| columns.is_multiple_of(format.blocks() * BLOCK))
+    }
+
+    /// Repacks `rows` × `columns` weights from file order for this processor; missing rows of the last strip are zeros.
+    ///
+    /// # Panics
+    /// If the format is not supported or `file` has another length than the shape says.
+    pub(crate) fn new(dtype: Dtype, rows: usize, columns: usize, file: &[u8]) -> Self {
+        Self::with_lanes(isa().lanes(), dtype, rows, columns, file)
+    }
+
+    fn with_lanes(lanes: usize, dtype: Dtype, rows: usize, columns: usize, file: &[u8]) -> Self {
+        assert!(Self::supports(dtype, columns), "{dtype:?} × {columns} is not interleaved");
+        let format = Format::of(dtype).expect("supported");
+        let (units, from) = (columns / BLOCK / format.blocks(), dtype.block_bytes());
+        assert_eq!(file.len(), rows * units * from);
+        let strips = rows.div_ceil(lanes);
+        let mut heads = vec![0u8; strips * units * format.head() * lanes];
+        let lines = units * format.blocks() * format.registers() * 4 * lanes;
+        let mut quants = vec![Line([0.0; COLUMNS]); (strips * lines).div_ceil(size_of::<Line>())];
+        if strips > 0 {
+            let bytes = &mut super::panels::bytes_mut(&mut quants)[..strips * lines];
+            let strips =
+                bytes.par_chunks_exact_mut(lines).zip(heads.par_chunks_exact_mut(units * format.head() * lanes));
+            strips.zip(file.par_chunks(lanes * units * from)).for_each(|((quants, heads), file)| {
+                for (lane, file) in file.chunks_exact(units * from).enumerate() {
+                    pack::row(format, file, from, lane, lanes, quants, heads);
+                }
+            });
+        }
+        Self { format, rows, columns, lanes, quants, heads }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.quants) + self.heads.len()
+    }
+
+    /// Rows a strip.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    fn strips(&self) -> usize {
+        self.rows.div_ceil(self.lanes)
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.format.registers() * 4 * self.lanes
+    }
+
+    /// Heads and quants of a strip from column `start` on, the first of a unit.
+    fn strip(&self, strip: usize, start: usize) -> (&[u8], &[u8]) {
+        let blocks = self.columns / BLOCK;
+        let unit = self.format.head() * self.lanes;
+        let units = blocks / self.format.blocks();
+        let heads = &self.heads[strip * units * unit..(strip + 1) * units * unit];
+        let quants = &super::panels::bytes(&self.quants)[strip * blocks * self.block_bytes()..];
+        let quants = &quants[..blocks * self.block_bytes()];
+        assert!(start.is_multiple_of(BLOCK * self.format.blocks()));
+        (&heads[start / BLOCK / self.format.blocks() * unit..], &quants[start / BLOCK * self.block_bytes()..])
+    }
+
+    /// The products of one strip with some rows of activations; `put` gets each row and its [`Interleaved::lanes`] sums.
+    pub(crate) fn dot(
+        &self,
+        isa: Isa,
+        strip: usize,
+        x: &QuantizedRows,
+        rows: Range<usize>,
+        put: &mut dyn FnMut(usize, &[f32]),
+    ) {
+        assert!(x.columns() == self.columns && rows.end <= x.rows());
+        let (heads, quants) = self.strip(strip, 0);
+        #[cfg(target_arch = "x86_64")]
+        if self.lanes == isa.lanes() && isa != Isa::Portable {
+            // SAFETY: an `Isa` is only made where its instructions were detected, and its lanes are those of the strips; the heads and
+            // quants are those of a whole strip, as long as a row of `x`, and the rows are in `x`.
+            return unsafe { simd::dot(isa, self.format, heads, quants, x, rows, put) };
+        }
+        for row in rows {
+            let mut out = vec![0.0; self.lanes];
+            self.dot_portable(heads, quants, x, row, &mut out);
+            put(row, &out);
+        }
+    }
+
+    fn dot_portable(&self, heads: &[u8], quants: &[u8], x: &QuantizedRows, row: usize, out: &mut [f32]) {
+        for (lane, out) in out.iter_mut().enumerate() {
+            for (b, block) in quants.chunks_exact(self.block_bytes()).enumerate() {
+                let q = &x.q(row)[b * BLOCK..][..BLOCK];
+                for half in 0..2 {
+                    let columns = 16 * half..16 * (half + 1);
+                    let sum: i32 = columns.map(|k| self.quant(block, lane, k) * i32::from(q[k])).sum();
+                    let (d, m) = self.scales(heads, b, lane, half);
+                    *out += sum as f32 * (d * x.scale(row)[b]) + m * x.half_sums(row)[2 * b + half];
+                }
+            }
+        }
+    }
+
+    /// Quant `k` of a lane's block as stored, before scale and minimum.
+    #[inline(always)]
+    fn quant(&self, block: &[u8], lane: usize, k: usize) -> i32 {
+        let at = |register: usize| block[(register * self.lanes + lane) * 4 + k % 4];
+        let (group, half) = (k % 16 / 4, k / 16);
+        let low = at(group) >> (4 * half) & 15;
+        let high = match self.format {
+            Format::Q8 => return i32::from(at(k / 4) as i8),
+            Format::Q4 | Format::Q4Min | Format::Q4K => 0,
+            Format::Q5 | Format::Q5Min | Format::Q5K => at(4) >> (group + 4 * half) & 1,
+            Format::Q6K => at(4 + half) >> (2 * group) & 3,
+        };
+        i32::from(low | high << 4)
+    }
+
+    /// Scale and minimum of 16 columns of a lane's block: `weight = d · quant + m`.
+    #[inline(always)]
+    fn scales(&self, heads: &[u8], block: usize, lane: usize, half: usize) -> (f32, f32) {
+        let lanes = self.lanes;
+        let head = &heads[block / self.format.blocks() * self.format.head() * lanes..];
+        let float = |array: usize| {
+            let at = 2 * (array * lanes + lane);
+            f16::from_le_bytes([head[at], head[at + 1]]).to_f32()
+        };
+        let byte = |array: usize| head[(2 * self.format.floats() + 2 * (block % 8) + array) * lanes + lane];
+        let d = float(0);
+        match self.format {
+            Format::Q8 => (d, 0.0),
+            Format::Q4 => (d, -8.0 * d),
+            Format::Q5 => (d, -16.0 * d),
+            Format::Q4Min | Format::Q5Min => (d, float(1)),
+            Format::Q4K | Format::Q5K => (d * f32::from(byte(0)), -(float(1) * f32::from(byte(1)))),
+            Format::Q6K => {
+                let d = d * f32::from(byte(half) as i8);
+                (d, -32.0 * d)
+            }
+        }
+    }
+
+    /// Decodes a row.
+    pub(crate) fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.columns);
+        let ((heads, quants), lane) = (self.strip(row / self.lanes, 0), row % self.lanes);
+        for (b, (block, out)) in quants.chunks_exact(self.block_bytes()).zip(out.chunks_exact_mut(BLOCK)).enumerate() {
+            for (half, out) in out.chunks_exact_mut(16).enumerate() {
+                let (d, m) = self.scales(heads, b, lane, half);
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = d * self.quant(block, lane, 16 * half + k) as f32 + m;
+                }
+            }
+        }
+    }
+
+    /// Decodes rows `first..first + 16`, columns `start..start + depth`, into `out[k·16 + row]`; rows past the last strip are
+    /// left as they are.
+    ///
+    /// # Panics
+    /// If `start` or `depth` is not a multiple of a unit's columns, or `out` too short.
+    pub(crate) fn panel(&self, isa: Isa, first: usize, start: usize, depth: usize, out: &mut [f32]) {
+        assert!(depth.is_multiple_of(BLOCK * self.format.blocks()) && start + depth <= self.columns);
+        assert!(out.len() >= depth * COLUMNS && first.is_multiple_of(COLUMNS));
+        let strip = first / self.lanes;
+        for strip in strip..(strip + COLUMNS / self.lanes).min(self.strips()) {
+            let out = &mut out[strip * self.lanes - first..];
+            let (heads, quants) = self.strip(strip, start);
+            let quants = &quants[..depth / BLOCK * self.block_bytes()];
+            #[cfg(target_arch = "x86_64")]
+            if self.lanes == isa.lanes() && isa != Isa::Portable {
+                // SAFETY: as in `dot`; `out` reaches to the last row of lanes, and heads to the last unit.
+                unsafe { simd::panel(isa, self.format, heads, quants, out) };
+                continue;
+            }
+            for (b, block) in quants.chunks_exact(self.block_bytes()).enumerate() {
+                for (lane, k) in (0..self.lanes).flat_map(|lane| (0..BLOCK).map(move |k| (lane, k))) {
+                    let (d, m) = self.scales(heads, b, lane, k / 16);
+                    out[(b * BLOCK + k) * COLUMNS + lane] = d * self.quant(block, lane, k) as f32 + m;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::Pool;
+    use super::*;
+    use crate::weights::block;
+
+    const TYPES: [Dtype; 8] =
+        [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0, Dtype::Q5_1, Dtype::Q4K, Dtype::Q5K, Dtype::Q6K];
+
+    /// Blocks of random quants, with scales of a sensible size.
+    fn random_blocks(dtype: Dtype, rows: usize, columns: usize) -> Vec<u8> {
+        let from = dtype.block_bytes();
+        let mut state = 88172645463325252u64;
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        };
+        let mut bytes: Vec<u8> = (0..rows * columns / dtype.block_len() * from).map(|_| byte()).collect();
+        for (i, block) in bytes.chunks_exact_mut(from).enumerate() {
+            let d = f16::from_f32(0.01 + (i % 7) as f32 * 0.003).to_le_bytes();
+            let m = f16::from_f32(-0.05 + (i % 5) as f32 * 0.02).to_le_bytes();
+            match dtype {
+                Dtype::Q6K => block[208..210].copy_from_slice(&d),
+                Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4K | Dtype::Q5K => {
+                    block[..2].copy_from_slice(&d);
+                    block[2..4].copy_from_slice(&m);
+                }
+                _ => block[..2].copy_from_slice(&d),
+            }
+            if dtype == Dtype::Q8_0 {
+                block[2] = 128; // -128, the value that |w| cannot hold as i8
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn rows_panels_and_products_equal_the_plain_decoder() {
+        let pool = Pool::new(1);
+        for isa in Isa::here() {
+            for dtype in TYPES {
+                let (rows, columns, count) = (37, if dtype.block_len() == 256 { 512 } else { 96 }, 19);
+                let bytes = random_blocks(dtype, rows, columns);
+                let mut plain = vec![0.0; rows * columns];
+                block::dequantize(dtype, &bytes, &mut plain).unwrap();
+                let weights = Interleaved::with_lanes(isa.lanes(), dtype, rows, columns, &bytes);
+                let x: Vec<f32> = (0..count * columns).map(|i| ((i * 31 % 107) as f32 - 53.0) / 30.0).collect();
+                let x = QuantizedRows::new(&pool, isa, &x, columns);
+                let largest = plain.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+
+                let mut row = vec![0.0; columns];
+                for (r, plain) in plain.chunks_exact(columns).enumerate() {
+                    weights.row(r, &mut row);
+                    assert!(row.iter().zip(plain).all(|(a, b)| (a - b).abs() <= 1e-6 * largest), "{dtype:?} {r}");
+                }
+                for first in (0..rows).step_by(COLUMNS) {
+                    let mut panel = vec![0.0; columns * COLUMNS];
+                    weights.panel(isa, first, 0, columns, &mut panel);
+                    for (r, k) in (first..rows.min(first + COLUMNS)).flat_map(|r| (0..columns).map(move |k| (r, k))) {
+                        let (got, want) = (panel[k * COLUMNS + r - first], plain[r * columns + k]);
+                        assert!((got - want).abs() <= 1e-6 * largest, "{isa:?} {dtype:?} {r} {k}: {got} {want}");
+                    }
+                }
+                for strip in 0..weights.strips() {
+                    let mut together = vec![vec![0.0; isa.lanes()]; count];
+                    weights.dot(isa, strip, &x, 0..count, &mut |row, sums| together[row].copy_from_slice(sums));
+                    for (r, together) in together.iter().enumerate() {
+                        weights.dot(isa, strip, &x, r..r + 1, &mut |_, alone| {
+                            assert_eq!(alone, together, "{isa:?} {dtype:?}: a row depends on its company");
+                        });
+                        for lane in 0..isa.lanes().min(rows - strip * isa.lanes()) {
+                            let w = &plain[(strip * isa.lanes() + lane) * columns..][..columns];
+                            let term =
+                                |k: usize| f64::from(w[k]) * f64::from(x.q(r)[k]) * f64::from(x.scale(r)[k / BLOCK]);
+                            let (want, size): (f64, f64) =
+                                ((0..columns).map(term).sum(), (0..columns).map(|k| term(k).abs()).sum());
+                            let got = f64::from(together[lane]);
+                            assert!((got - want).abs() <= 2e-6 * size, "{isa:?} {dtype:?} {got} {want} {size}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
