@@ -8,60 +8,51 @@ use super::pool::Pool;
 /// Values a block.
 pub(crate) const BLOCK: usize = 32;
 
-/// Rows of activations: `x[i] ≈ scale[i / 32] · q[i]`, `q` in -127..=127.
+/// 32 activations: `x[i] ≈ scale · q[i]`, `q` in -127..=127.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+pub(crate) struct Block {
+    pub(crate) q: [i8; BLOCK],
+    pub(crate) scale: f32,
+    /// `scale · Σ q`: what a constant offset of the weights is multiplied by.
+    pub(crate) sum: f32,
+    /// The same of each half, for weights whose offset changes there.
+    pub(crate) half_sums: [f32; 2],
+}
+
+/// Rows of activations, quantised block by block.
 #[derive(Debug)]
 pub(crate) struct QuantizedRows {
     columns: usize,
-    q: Vec<i8>,
-    scale: Vec<f32>,
-    /// `scale · Σ q` of each block: what a constant offset of the weights is multiplied by.
-    sum: Vec<f32>,
-    /// The same of each half of a block, for weights whose offset changes there.
-    half_sums: Vec<f32>,
+    blocks: Vec<Block>,
 }
 
-/// Values below which the calling thread quantises alone.
-const ALONE: usize = 8 * 1024;
+/// Blocks below which the calling thread quantises alone.
+const ALONE: usize = 256;
 
 impl QuantizedRows {
     /// Quantises rows of `columns` values, a multiple of 32. Not-finite values make their block's scale not finite, so that
     /// they reach the result instead of vanishing.
     pub(crate) fn new(pool: &Pool, isa: Isa, x: &[f32], columns: usize) -> Self {
         assert!(columns > 0 && columns.is_multiple_of(BLOCK) && x.len().is_multiple_of(columns));
-        let blocks = x.len() / BLOCK;
-        let mut rows = Self {
-            columns,
-            q: vec![0; x.len()],
-            scale: vec![0.0; blocks],
-            sum: vec![0.0; blocks],
-            half_sums: vec![0.0; 2 * blocks],
-        };
-        let size = if x.len() < ALONE { blocks } else { blocks.div_ceil(4 * pool.threads()) };
-        let parts: Vec<_> = x
-            .chunks(size * BLOCK)
-            .zip(rows.q.chunks_mut(size * BLOCK))
-            .zip(rows.scale.chunks_mut(size).zip(rows.sum.chunks_mut(size)).zip(rows.half_sums.chunks_mut(2 * size)))
-            // Each lock is taken once, by the thread that has the part.
-            .map(|part| Mutex::new(Some(part)))
-            .collect();
+        let x = x.as_chunks::<BLOCK>().0;
+        if x.len() < ALONE {
+            return Self { columns, blocks: x.iter().map(|x| Block::new(isa, x)).collect() };
+        }
+        let mut blocks = Vec::with_capacity(x.len());
+        let size = x.len().div_ceil(4 * pool.threads());
+        // Each lock is taken once, by the thread that has the part.
+        let parts: Vec<_> = blocks.spare_capacity_mut()[..x.len()].chunks_mut(size).map(Mutex::new).collect();
         pool.run(parts.len(), &|index| {
-            let part = parts[index].lock().unwrap_or_else(PoisonError::into_inner).take();
-            let Some(((x, q), ((scale, sum), half_sums))) = part else { return };
-            let blocks = x.as_chunks::<BLOCK>().0.iter().zip(q.as_chunks_mut::<BLOCK>().0);
-            let scales = scale.iter_mut().zip(sum).zip(half_sums.as_chunks_mut::<2>().0);
-            for ((x, q), ((scale, sum), half_sums)) in blocks.zip(scales) {
-                let (step, sums) = match isa {
-                    #[cfg(target_arch = "x86_64")]
-                    // SAFETY: such an `Isa` is only made where AVX2 was detected.
-                    _ if isa.avx2() => unsafe { avx2(x, q) },
-                    _ => block(x, q),
-                };
-                *scale = step;
-                *sum = step * (sums[0] + sums[1]) as f32;
-                *half_sums = sums.map(|sum| step * sum as f32);
-            }
+            let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+            part.iter_mut().zip(&x[index * size..]).for_each(|(block, x)| {
+                block.write(Block::new(isa, x));
+            });
         });
-        rows
+        drop(parts);
+        // SAFETY: the parts cover the first `x.len()` blocks, and each was written.
+        unsafe { blocks.set_len(x.len()) };
+        Self { columns, blocks }
     }
 
     pub(crate) fn columns(&self) -> usize {
@@ -69,58 +60,60 @@ impl QuantizedRows {
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.q.len() / self.columns
+        self.blocks.len() * BLOCK / self.columns
     }
 
-    /// The quantised values of a row.
-    pub(crate) fn q(&self, row: usize) -> &[i8] {
-        &self.q[row * self.columns..][..self.columns]
+    /// The blocks of a row.
+    pub(crate) fn row(&self, row: usize) -> &[Block] {
+        &self.from(row)[..self.columns / BLOCK]
     }
 
-    /// The scale of each block of a row.
-    pub(crate) fn scale(&self, row: usize) -> &[f32] {
-        &self.scale[row * self.columns / BLOCK..][..self.columns / BLOCK]
-    }
-
-    /// `scale · Σ q` of each block of a row.
-    pub(crate) fn sum(&self, row: usize) -> &[f32] {
-        &self.sum[row * self.columns / BLOCK..][..self.columns / BLOCK]
-    }
-
-    /// `scale · Σ q` of each half of each block of a row.
-    pub(crate) fn half_sums(&self, row: usize) -> &[f32] {
-        &self.half_sums[2 * row * self.columns / BLOCK..][..2 * self.columns / BLOCK]
+    /// The blocks of a row and of those after it.
+    pub(crate) fn from(&self, row: usize) -> &[Block] {
+        &self.blocks[row * (self.columns / BLOCK)..]
     }
 }
 
-/// Scale and the sums of both halves.
-#[inline(always)]
-fn block(x: &[f32; BLOCK], q: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
-    let mut largest = [0.0f32; 8];
-    let mut odd = 0.0f32;
-    for x in x.chunks_exact(8) {
-        for (largest, x) in largest.iter_mut().zip(x) {
-            let size = x.abs();
-            *largest = if size > *largest { size } else { *largest };
+impl Block {
+    fn new(isa: Isa, x: &[f32; BLOCK]) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: such an `Isa` is only made where AVX2 was detected.
+            _ if isa.avx2() => unsafe { avx2(x) },
+            _ => block(x),
         }
     }
-    for x in x {
-        // Zero for a finite value, NaN otherwise.
-        odd += x * 0.0;
+}
+
+const ROUND: f32 = 12_582_912.0;
+
+#[inline(always)]
+fn block(x: &[f32; BLOCK]) -> Block {
+    let mut largest = [0.0f32; 8];
+    let mut odd = [0.0f32; 8];
+    for x in x.as_chunks::<8>().0 {
+        for ((largest, odd), x) in largest.iter_mut().zip(&mut odd).zip(x) {
+            let size = x.abs();
+            *largest = if size > *largest { size } else { *largest };
+            // Zero for a finite value, NaN otherwise.
+            *odd += x * 0.0;
+        }
     }
     let largest = largest.iter().fold(0.0f32, |a, b| a.max(*b));
-    let scale = largest / 127.0 + odd;
+    let scale = largest / 127.0 + odd.iter().sum::<f32>();
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let mut q = [0i8; BLOCK];
     let mut sums = [0i32; 2];
     for ((x, q), sum) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).zip(&mut sums) {
         for (x, q) in x.iter().zip(q) {
-            // Adding and taking away 1.5·2²³ rounds to the nearest integer, ties to even, on any processor.
-            let value = ((x * inverse + 12_582_912.0) - 12_582_912.0) as i32;
-            *sum += value;
+            // Adding 1.5·2²³ rounds to the nearest integer, ties to even, on any processor, and leaves it in the last bits.
+            let value = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+            *sum = sum.wrapping_add(value);
             *q = value as i8;
         }
     }
-    (scale, sums)
+    let sum = scale * sums[0].wrapping_add(sums[1]) as f32;
+    Block { q, scale, sum, half_sums: sums.map(|sum| scale * sum as f32) }
 }
 
 /// The same code compiled for wider registers; equal bit for bit.
@@ -129,8 +122,8 @@ fn block(x: &[f32; BLOCK], q: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
 /// AVX2 must be there.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2(x: &[f32; BLOCK], q: &mut [i8; BLOCK]) -> (f32, [i32; 2]) {
-    block(x, q)
+unsafe fn avx2(x: &[f32; BLOCK]) -> Block {
+    block(x)
 }
 
 #[cfg(test)]
@@ -144,32 +137,30 @@ mod tests {
         let plain = QuantizedRows::new(&Pool::new(1), Isa::Portable, &x, 96);
         for isa in Isa::here() {
             let rows = QuantizedRows::new(&Pool::new(3), isa, &x, 96);
-            for r in 0..300 {
-                for (i, x) in x[r * 96..][..96].iter().enumerate() {
-                    let step = rows.scale(r)[i / BLOCK];
-                    assert!((x - step * f32::from(rows.q(r)[i])).abs() <= 0.5001 * step);
+            assert_eq!(rows.rows(), 300);
+            for (block, x) in (0..300).flat_map(|r| rows.row(r)).zip(x.as_chunks::<BLOCK>().0) {
+                for (x, q) in x.iter().zip(block.q) {
+                    assert!((x - block.scale * f32::from(q)).abs() <= 0.5001 * block.scale);
                 }
-                for (h, sum) in rows.half_sums(r).iter().enumerate() {
-                    let want: f32 = rows.q(r)[h * 16..][..16].iter().map(|q| f32::from(*q)).sum();
-                    assert!((sum - want * rows.scale(r)[h / 2]).abs() < 1e-4);
+                for (sum, q) in block.half_sums.iter().zip(block.q.as_chunks::<16>().0) {
+                    let want: f32 = q.iter().map(|q| f32::from(*q)).sum();
+                    assert!((sum - want * block.scale).abs() < 1e-4);
                 }
-                for (sum, halves) in rows.sum(r).iter().zip(rows.half_sums(r).chunks_exact(2)) {
-                    assert!((sum - halves[0] - halves[1]).abs() < 1e-4);
-                }
+                assert!((block.sum - block.half_sums[0] - block.half_sums[1]).abs() < 1e-4);
             }
-            assert_eq!((&rows.q, &rows.scale, &rows.sum), (&plain.q, &plain.scale, &plain.sum));
+            assert_eq!(rows.blocks, plain.blocks);
         }
     }
 
     #[test]
     fn zeros_and_infinities() {
         let pool = Pool::new(1);
-        let rows = QuantizedRows::new(&pool, isa(), &[0.0; 32], 32);
-        assert_eq!((rows.scale(0)[0], rows.sum(0)[0]), (0.0, 0.0));
+        let zeros = QuantizedRows::new(&pool, isa(), &[0.0; 32], 32).row(0)[0];
+        assert_eq!((zeros.scale, zeros.sum), (0.0, 0.0));
         for bad in [f32::INFINITY, f32::NAN] {
             let mut x = [1.0; 32];
             x[5] = bad;
-            assert!(!QuantizedRows::new(&pool, isa(), &x, 32).scale(0)[0].is_finite());
+            assert!(!QuantizedRows::new(&pool, isa(), &x, 32).row(0)[0].scale.is_finite());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The element-wise and row-wise functions between two matrix products.
 //!
-//! Each is written once, as a plain loop, and compiled twice: for any processor and for AVX2 with FMA, where the compiler
-//! vectorises it. The two differ only in rounding (one rounding instead of two per multiply-add).
+//! Each is written once, as a plain loop, and compiled for any processor, for AVX2 with FMA, and for AVX-512, where the compiler
+//! vectorises it. The first differs from the others in rounding (two roundings instead of one per multiply-add).
 
 use super::isa::{Isa, isa};
 use super::pool::{Disjoint, Pool};
@@ -37,7 +37,7 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
 }
 
 /// Defines a function that runs `$body` compiled for the processor at hand; `$fma` is a constant inside.
-macro_rules! compiled_twice {
+macro_rules! compiled {
     ($(#[$doc:meta])* $vis:vis fn $name:ident<$fma:ident>($isa:ident $(, $arg:ident: $type:ty)* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*
         #[inline]
@@ -51,7 +51,16 @@ macro_rules! compiled_twice {
                 body::<true>($($arg),*)
             }
 
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            unsafe fn avx512($($arg: $type),*) $(-> $ret)? {
+                body::<true>($($arg),*)
+            }
+
             match $isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as below, for AVX-512.
+                Isa::Avx512 => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: such an `Isa` is only made where AVX2 and FMA were detected; the body is safe code.
                 isa if isa.avx2() => unsafe { avx2($($arg),*) },
@@ -61,11 +70,11 @@ macro_rules! compiled_twice {
     };
 }
 
-compiled_twice! {
+compiled! {
     /// `x[i] = e^(x[i] - largest)`; returns the sum.
     pub(crate) fn exp_sum<FMA>(isa, x: &mut [f32], largest: f32) -> f32 {
-        let mut sums = [0.0f32; 8];
-        let (whole, rest) = x.as_chunks_mut::<8>();
+        let mut sums = [0.0f32; 16];
+        let (whole, rest) = x.as_chunks_mut::<16>();
         for x in whole {
             for (x, sum) in x.iter_mut().zip(&mut sums) {
                 *x = exp::<FMA>(*x - largest);
@@ -81,7 +90,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// SwiGLU: `gate[i] = silu(gate[i]) · up[i]` (Shazeer 2020), `silu(x) = x / (1 + e^-x)`.
     fn silu_mul_rows<FMA>(isa, gate: &mut [f32], up: &[f32]) {
         for (gate, up) in gate.iter_mut().zip(up) {
@@ -90,7 +99,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// GELU with the error function: `x · Φ(x)` (Hendrycks and Gimpel 2016), in place.
     ///
     /// `erf(z) = z · P(z²) / Q(z²)` for `|z| ≤ 4`, beyond which it is 1 in `f32`: a minimax fit of ours, absolute error 4e-7.
@@ -113,7 +122,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// GELU, `tanh` form: `x / (1 + e^(-2 √(2/π) (x + 0.044715 x³)))`.
     pub(crate) fn gelu_tanh<FMA>(isa, x: &mut [f32]) {
         for x in x.iter_mut() {
@@ -123,7 +132,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// `gate[i] = gelu(gate[i]) · up[i]` (Shazeer 2020) with the `tanh` form of GELU.
     fn gelu_tanh_mul_rows<FMA>(isa, gate: &mut [f32], up: &[f32]) {
         for (gate, up) in gate.iter_mut().zip(up) {
@@ -133,7 +142,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// Keeps values inside `±cap` smoothly: `cap · tanh(x / cap)` (Bello et al. 2016), in place.
     pub(crate) fn soft_cap<FMA>(isa, x: &mut [f32], cap: f32) {
         for x in x.iter_mut() {
@@ -143,7 +152,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// One row of root-mean-square normalisation (Zhang and Sennrich 2019).
     fn rms_norm_row<FMA>(isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         let mut sums = [0.0f32; 8];
@@ -161,7 +170,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// One row of layer normalisation (Ba et al. 2016), in place.
     fn layer_norm_row<FMA>(isa, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
         let n = x.len() as f32;
@@ -188,7 +197,7 @@ compiled_twice! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// `x[i] += y[i]`.
     fn add_rows<FMA>(isa, x: &mut [f32], y: &[f32]) {
         for (x, y) in x.iter_mut().zip(y) {

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::activation::QuantizedRows;
+use super::interleaved::Out;
 use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
 use super::panels::{Line, floats, floats_mut};
@@ -283,43 +284,46 @@ pub(crate) fn stream<const N: usize>(
         let (product, out) = &targets[product];
         let Product { weights, bias, then } = *product;
         let (n, strip_rows) = (weights.rows(), weights.strip());
-        let put = |strip: usize, row: usize, sums: &mut [f32]| {
-            let (start, lanes) = (strip * strip_rows, strip_rows.min(n - strip * strip_rows));
-            let sums = &mut sums[..lanes];
+        let lanes = |strip: usize| strip_rows.min(n - strip * strip_rows);
+        let bias = |strip: usize| {
+            let mut start = [0.0; COLUMNS];
             if let Some(bias) = bias {
-                sums.iter_mut().zip(&bias[start..start + lanes]).for_each(|(sum, bias)| *sum += bias);
+                start[..lanes(strip)].copy_from_slice(&bias[strip * strip_rows..][..lanes(strip)]);
             }
-            if let Some(then) = then {
-                then(isa, sums);
-            }
-            // SAFETY: these columns of `out` belong to this chunk alone; `pointer` checked that they exist.
-            unsafe { out.pointer(row * n + start, lanes).copy_from_nonoverlapping(sums.as_ptr(), lanes) };
+            start
         };
         match (weights.storage(), &quantized) {
             (Storage::Interleaved(interleaved), Some(x)) if integer(product) => {
                 for block in (0..rows).step_by(height) {
+                    let block = block..(block + height).min(rows);
                     for strip in first..first + count {
-                        interleaved.dot(isa, strip, x, block..(block + height).min(rows), &mut |row, from| {
-                            let mut sums = [0.0; COLUMNS];
-                            sums[..from.len()].copy_from_slice(from);
-                            put(strip, row, &mut sums[..from.len()]);
-                        });
+                        let (lanes, start) = (lanes(strip), &bias(strip));
+                        let at = out.pointer(block.start * n + strip * strip_rows, (block.len() - 1) * n + lanes);
+                        // SAFETY: these columns of `out` belong to this chunk alone; `pointer` checked that the last row has them.
+                        unsafe { interleaved.dot(isa, strip, x, block.clone(), Out { at, stride: n, lanes, start }) };
                     }
                 }
             }
             _ => {
                 let mut scratch = vec![0.0; width];
-                let mut sums = vec![0.0f32; rows * strip_rows];
                 for strip in first..first + count {
-                    let start = strip * strip_rows;
-                    for lane in 0..strip_rows.min(n - start) {
-                        weights.row(start + lane, &mut scratch);
-                        for (sums, x) in sums.chunks_exact_mut(strip_rows).zip(x.chunks_exact(width)) {
-                            sums[lane] = super::matrix::dot(isa, &scratch, x);
+                    let (lanes, start) = (lanes(strip), bias(strip));
+                    for lane in 0..lanes {
+                        weights.row(strip * strip_rows + lane, &mut scratch);
+                        for (row, x) in x.chunks_exact(width).enumerate() {
+                            let sum = super::matrix::dot(isa, &scratch, x) + start[lane];
+                            // SAFETY: as above.
+                            unsafe { out.pointer(row * n + strip * strip_rows + lane, 1).write(sum) };
                         }
                     }
-                    sums.chunks_exact_mut(strip_rows).enumerate().for_each(|(row, sums)| put(strip, row, sums));
                 }
+            }
+        }
+        if let Some(then) = then {
+            let columns = first * strip_rows..((first + count) * strip_rows).min(n);
+            for row in 0..rows {
+                // SAFETY: these columns of this row belong to this chunk alone, which has written them.
+                then(isa, unsafe { out.slice(row * n + columns.start, columns.len()) });
             }
         }
     });

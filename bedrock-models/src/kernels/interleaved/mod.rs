@@ -94,6 +94,15 @@ impl Format {
     }
 }
 
+/// Where the sums of a strip go: for each row of activations `lanes` floats, the first at `at`, rows `stride` floats apart, which nobody
+/// else may use meanwhile. Each sum starts from `start`: zeros, or a bias.
+pub(crate) struct Out<'a> {
+    pub(crate) at: *mut f32,
+    pub(crate) stride: usize,
+    pub(crate) lanes: usize,
+    pub(crate) start: &'a [f32; COLUMNS],
+}
+
 /// A weight matrix of `rows` × `columns` in strips.
 pub(crate) struct Interleaved {
     format: Format,
@@ -172,39 +181,39 @@ impl Interleaved {
         (&heads[start / BLOCK / self.format.blocks() * unit..], &quants[start / BLOCK * self.block_bytes()..])
     }
 
-    /// The products of one strip with some rows of activations; `put` gets each row and its [`Interleaved::lanes`] sums.
-    pub(crate) fn dot(
-        &self,
-        isa: Isa,
-        strip: usize,
-        x: &QuantizedRows,
-        rows: Range<usize>,
-        put: &mut dyn FnMut(usize, &[f32]),
-    ) {
-        assert!(x.columns() == self.columns && rows.end <= x.rows());
+    /// The products of one strip with some rows of activations.
+    ///
+    /// # Safety
+    /// `out` must be valid as [`Out`] says, for as many rows.
+    ///
+    /// # Panics
+    /// If `x` has another width or fewer rows.
+    pub(crate) unsafe fn dot(&self, isa: Isa, strip: usize, x: &QuantizedRows, rows: Range<usize>, out: Out<'_>) {
+        assert!(x.columns() == self.columns && rows.end <= x.rows() && out.lanes <= self.lanes);
         let (heads, quants) = self.strip(strip, 0);
         #[cfg(target_arch = "x86_64")]
         if self.lanes == isa.lanes() && isa != Isa::Portable {
             // SAFETY: an `Isa` is only made where its instructions were detected, and its lanes are those of the strips; the heads and
-            // quants are those of a whole strip, as long as a row of `x`, and the rows are in `x`.
-            return unsafe { simd::dot(isa, self.format, heads, quants, x, rows, put) };
+            // quants are those of a whole strip, as long as a row of `x`, and the rows are in `x`; `out` by the contract.
+            return unsafe { simd::dot(isa, self.format, heads, quants, x, rows, out) };
         }
-        for row in rows {
-            let mut out = vec![0.0; self.lanes];
-            self.dot_portable(heads, quants, x, row, &mut out);
-            put(row, &out);
+        for (index, row) in rows.enumerate() {
+            let mut sums = *out.start;
+            self.dot_portable(heads, quants, x, row, &mut sums[..self.lanes]);
+            // SAFETY: by the contract.
+            unsafe { out.at.add(index * out.stride).copy_from_nonoverlapping(sums.as_ptr(), out.lanes) };
         }
     }
 
     fn dot_portable(&self, heads: &[u8], quants: &[u8], x: &QuantizedRows, row: usize, out: &mut [f32]) {
         for (lane, out) in out.iter_mut().enumerate() {
             for (b, block) in quants.chunks_exact(self.block_bytes()).enumerate() {
-                let q = &x.q(row)[b * BLOCK..][..BLOCK];
+                let x = &x.row(row)[b];
                 for half in 0..2 {
                     let columns = 16 * half..16 * (half + 1);
-                    let sum: i32 = columns.map(|k| self.quant(block, lane, k) * i32::from(q[k])).sum();
+                    let sum: i32 = columns.map(|k| self.quant(block, lane, k) * i32::from(x.q[k])).sum();
                     let (d, m) = self.scales(heads, b, lane, half);
-                    *out += sum as f32 * (d * x.scale(row)[b]) + m * x.half_sums(row)[2 * b + half];
+                    *out += sum as f32 * (d * x.scale) + m * x.half_sums[half];
                 }
             }
         }
@@ -358,20 +367,28 @@ mod tests {
                     }
                 }
                 for strip in 0..weights.strips() {
-                    let mut together = vec![vec![0.0; isa.lanes()]; count];
-                    weights.dot(isa, strip, &x, 0..count, &mut |row, sums| together[row].copy_from_slice(sums));
-                    for (r, together) in together.iter().enumerate() {
-                        weights.dot(isa, strip, &x, r..r + 1, &mut |_, alone| {
-                            assert_eq!(alone, together, "{isa:?} {dtype:?}: a row depends on its company");
-                        });
-                        for lane in 0..isa.lanes().min(rows - strip * isa.lanes()) {
+                    let lanes = isa.lanes().min(rows - strip * isa.lanes());
+                    let start = std::array::from_fn(|lane| lane as f32 / 8.0);
+                    // Rows of 20 floats, of which the strip has the first.
+                    let dot = |rows: Range<usize>| {
+                        let mut sums = vec![7.0; rows.len() * 20];
+                        let out = Out { at: sums.as_mut_ptr(), stride: 20, lanes, start: &start };
+                        // SAFETY: at most 16 of 20 floats a row.
+                        unsafe { weights.dot(isa, strip, &x, rows, out) };
+                        sums
+                    };
+                    let together = dot(0..count);
+                    for (r, together) in together.chunks_exact(20).enumerate() {
+                        assert_eq!(dot(r..r + 1), together, "{isa:?} {dtype:?}: a row depends on its company");
+                        assert!(together[lanes..].iter().all(|rest| *rest == 7.0));
+                        for lane in 0..lanes {
                             let w = &plain[(strip * isa.lanes() + lane) * columns..][..columns];
                             let term =
                                 |k: usize| f64::from(w[k]) * f64::from(x.q(r)[k]) * f64::from(x.scale(r)[k / BLOCK]);
                             let (want, size): (f64, f64) =
                                 ((0..columns).map(term).sum(), (0..columns).map(|k| term(k).abs()).sum());
-                            let got = f64::from(together[lane]);
-                            assert!((got - want).abs() <= 2e-6 * size, "{isa:?} {dtype:?} {got} {want} {size}");
+                            let got = f64::from(together[lane]) - lane as f64 / 8.0;
+                            assert!((got - want).abs() <= 2e-6 * (size + 1.0), "{isa:?} {dtype:?} {got} {want} {size}");
                         }
                     }
                 }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Format, Isa};
-use crate::kernels::activation::{BLOCK, QuantizedRows};
+use super::{Format, Isa, Out};
+use crate::kernels::activation::{BLOCK, Block, QuantizedRows};
 use crate::kernels::tile::COLUMNS;
 
 const Q8: u8 = Format::Q8 as u8;
@@ -49,7 +49,7 @@ macro_rules! with_format {
 ///
 /// # Safety
 /// The instructions of `isa` must be there; `heads` and `quants` are a strip of `isa.lanes()` rows as long as those of `x`; the
-/// rows are in `x`.
+/// rows are in `x`, and `out` as [`Out`] says.
 pub(super) unsafe fn dot(
     isa: Isa,
     format: Format,
@@ -57,14 +57,14 @@ pub(super) unsafe fn dot(
     quants: &[u8],
     x: &QuantizedRows,
     rows: Range<usize>,
-    put: &mut dyn FnMut(usize, &[f32]),
+    out: Out<'_>,
 ) {
     // SAFETY: by the contract.
     unsafe {
         match isa {
-            Isa::Avx512 => with_format!(format, avx512::dot(heads, quants, x, rows, put)),
-            Isa::AvxVnni => with_format!(format, avxvnni::dot(heads, quants, x, rows, put)),
-            _ => with_format!(format, avx2::dot(heads, quants, x, rows, put)),
+            Isa::Avx512 => with_format!(format, avx512::dot(heads, quants, x, rows, out)),
+            Isa::AvxVnni => with_format!(format, avxvnni::dot(heads, quants, x, rows, out)),
+            _ => with_format!(format, avx2::dot(heads, quants, x, rows, out)),
         }
     }
 }
@@ -84,22 +84,8 @@ pub(super) unsafe fn panel(isa: Isa, format: Format, heads: &[u8], quants: &[u8]
     }
 }
 
-/// Pointers into a row of activations.
-#[derive(Clone, Copy)]
-struct Row {
-    q: *const i8,
-    scale: *const f32,
-    sum: *const f32,
-    half_sums: *const f32,
-}
-
-impl Row {
-    fn new(x: &QuantizedRows, row: usize) -> Self {
-        let [q, scale, sum, half_sums] =
-            [x.q(row).as_ptr().cast(), x.scale(row).as_ptr(), x.sum(row).as_ptr(), x.half_sums(row).as_ptr()];
-        Self { q: q.cast(), scale, sum, half_sums }
-    }
-}
+/// Bytes ahead of what is multiplied that are asked for: the processor's own prefetching ends with each page of memory.
+const AHEAD: usize = 2048;
 
 /// The kernels of a module that defines registers and the functions on them. `$rows` are the numbers of rows of activations that are
 /// multiplied at once, falling, the last 1: as many as fit in the registers, so that weights are unpacked once for all of them. A row's sums are the
@@ -203,47 +189,60 @@ macro_rules! kernels {
         }
 
         /// # Safety
-        /// The features; `heads` and `quants` are a strip as long as the rows of `x`.
+        /// The features; `heads` and `quants` are a strip as long as the `R` rows of `x`, which lie one after another; `start` holds `LANES` floats, and so does each of the
+        /// rows of `out`, `stride` floats apart.
         #[target_feature(enable = $features)]
-        unsafe fn dot_rows<const F: u8, const R: usize>(heads: &[u8], quants: &[u8], x: &[Row; R]) -> [[f32; LANES]; R] {
+        unsafe fn dot_rows<const F: u8, const R: usize>(
+            heads: &[u8],
+            quants: &[u8],
+            x: *const Block,
+            start: *const f32,
+            out: *mut f32,
+            stride: usize,
+        ) {
             let (head_bytes, block_bytes) =
                 (const { format(F).head() * LANES }, const { format(F).registers() * WIDTH });
             let blocks = const { format(F).blocks() };
+            let width = quants.len() / block_bytes;
             let mut block = 0;
-            // SAFETY: heads and quants have as many units; a row of activations has 32 bytes, a scale, a sum and two sums of halves a block.
+            // SAFETY: heads and quants have as many units, and a row of activations as many blocks.
             unsafe {
                 let mut sums = [zero_float(); R];
-                let mut offsets = [zero_float(); R];
+                let mut offsets = [load_float(start); R];
                 for unit_index in 0..heads.len() / head_bytes {
                     let head = heads.as_ptr().add(unit_index * head_bytes);
                     let unit = unit::<F>(head);
                     for b in 0..blocks {
-                        let w = unpack::<F>(quants.as_ptr().add(block * block_bytes));
+                        let quants = quants.as_ptr().add(block * block_bytes);
+                        if R == 1 {
+                            for line in 0..block_bytes.div_ceil(64) {
+                                _mm_prefetch::<_MM_HINT_T0>(quants.wrapping_add(AHEAD + 64 * line).cast());
+                            }
+                        }
+                        let w = unpack::<F>(quants);
                         let [[d, m], [d2, m2]] = scales::<F>(head, b, unit);
                         for r in 0..R {
-                            let q = x[r].q.add(block * BLOCK);
-                            let scale = broadcast_float(x[r].scale.add(block));
+                            let x = &*x.add(r * width + block);
+                            let (q, scale) = (x.q.as_ptr(), broadcast_float(&x.scale));
                             if F == Q6_K {
                                 let (first, second) = (dot16([w[0], w[1], w[2], w[3]], q), dot16([w[4], w[5], w[6], w[7]], q.add(16)));
                                 sums[r] = fma(to_float(first), mul(d, scale), sums[r]);
                                 sums[r] = fma(to_float(second), mul(d2, scale), sums[r]);
-                                offsets[r] = fma(m, broadcast_float(x[r].half_sums.add(2 * block)), offsets[r]);
-                                offsets[r] = fma(m2, broadcast_float(x[r].half_sums.add(2 * block + 1)), offsets[r]);
+                                offsets[r] = fma(m, broadcast_float(&x.half_sums[0]), offsets[r]);
+                                offsets[r] = fma(m2, broadcast_float(&x.half_sums[1]), offsets[r]);
                             } else {
                                 sums[r] = fma(to_float(dot32::<F>(w, q)), mul(d, scale), sums[r]);
                                 if F != Q8 || Q8_OFFSET != 0.0 {
-                                    offsets[r] = fma(m, broadcast_float(x[r].sum.add(block)), offsets[r]);
+                                    offsets[r] = fma(m, broadcast_float(&x.sum), offsets[r]);
                                 }
                             }
                         }
                         block += 1;
                     }
                 }
-                let mut out = [[0.0; LANES]; R];
                 for r in 0..R {
-                    store(out[r].as_mut_ptr(), add_float(sums[r], offsets[r]));
+                    store(out.add(r * stride), add_float(sums[r], offsets[r]));
                 }
-                out
             }
         }
 
@@ -254,15 +253,26 @@ macro_rules! kernels {
             quants: &[u8],
             x: &QuantizedRows,
             rows: Range<usize>,
-            put: &mut dyn FnMut(usize, &[f32]),
+            out: Out<'_>,
         ) {
+            let Out { at, stride, lanes, start } = out;
             let mut row = rows.start;
             $(
                 while rows.end - row >= $rows {
-                    let at: [Row; $rows] = std::array::from_fn(|r| Row::new(x, row + r));
-                    // SAFETY: by the contract.
-                    let sums = unsafe { dot_rows::<F, $rows>(heads, quants, &at) };
-                    sums.iter().enumerate().for_each(|(r, sums)| put(row + r, sums));
+                    let x = x.from(row).as_ptr();
+                    let at = at.wrapping_add((row - rows.start) * stride);
+                    // SAFETY: by the contract; a strip that is not whole goes through a copy.
+                    unsafe {
+                        if lanes == LANES {
+                            dot_rows::<F, $rows>(heads, quants, x, start.as_ptr(), at, stride);
+                        } else {
+                            let mut whole = [[0.0f32; LANES]; $rows];
+                            dot_rows::<F, $rows>(heads, quants, x, start.as_ptr(), whole.as_mut_ptr().cast(), LANES);
+                            for (r, whole) in whole.iter().enumerate() {
+                                at.add(r * stride).copy_from_nonoverlapping(whole.as_ptr(), lanes);
+                            }
+                        }
+                    }
                     row += $rows;
                 }
             )*
@@ -319,6 +329,7 @@ macro_rules! eight_lanes {
             fn load(at: *const u8) -> Bytes { _mm256_loadu_si256(at.cast()) }
             fn four(at: *const i8) -> Bytes { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) }
             fn broadcast_float(at: *const f32) -> Floats { _mm256_set1_ps(*at) }
+            fn load_float(at: *const f32) -> Floats { _mm256_loadu_ps(at) }
             fn halves(at: *const u8) -> Floats { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
             fn unsigned(at: *const u8) -> Floats { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.cast()))) }
             fn signed(at: *const u8) -> Floats { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))) }
@@ -515,6 +526,7 @@ mod avx512 {
         fn load(at: *const u8) -> Bytes { _mm512_loadu_si512(at.cast()) }
         fn four(at: *const i8) -> Bytes { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
         fn broadcast_float(at: *const f32) -> Floats { _mm512_set1_ps(*at) }
+        fn load_float(at: *const f32) -> Floats { _mm512_loadu_ps(at) }
         fn halves(at: *const u8) -> Floats { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
         fn unsigned(at: *const u8) -> Floats { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast()))) }
         fn signed(at: *const u8) -> Floats { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))) }
@@ -548,5 +560,5 @@ mod avx512 {
         _mm512_cvtepi32_ps(_mm512_and_si512(bottom, _mm512_set1_epi32(255)))
     }
 
-    kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [8, 4, 2, 1]);
+    kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [6, 4, 2, 1]);
 }
