@@ -383,8 +383,10 @@ mod tests {
                         assert!(together[lanes..].iter().all(|rest| *rest == 7.0));
                         for lane in 0..lanes {
                             let w = &plain[(strip * isa.lanes() + lane) * columns..][..columns];
-                            let term =
-                                |k: usize| f64::from(w[k]) * f64::from(x.q(r)[k]) * f64::from(x.scale(r)[k / BLOCK]);
+                            let term = |k: usize| {
+                                let x = &x.row(r)[k / BLOCK];
+                                f64::from(w[k]) * f64::from(x.q[k % BLOCK]) * f64::from(x.scale)
+                            };
                             let (want, size): (f64, f64) =
                                 ((0..columns).map(term).sum(), (0..columns).map(|k| term(k).abs()).sum());
                             let got = f64::from(together[lane]) - lane as f64 / 8.0;
