@@ -1,6 +1,6 @@
 """llama.cpp on a GGUF file: the figures that ours are compared with.
 
-    python benches/peers/llama_decode.py --model FILE.gguf [--threads 2] [--prefill 512] [--decode 128] [--repeats 5]
+    python benches/peers/llama_decode.py --model FILE.gguf [--threads 2] [--prefill 512] [--decode 128] [--repeats 5] [--no-extra-buffers]
     python benches/peers/llama_decode.py --model FILE.gguf --tokens 504,3575,282 --top 10
 
 Prints one JSON object. The first form: tokens a second of a prefill of pseudo-random tokens, of a decode from an empty
@@ -23,11 +23,12 @@ SEED = 7
 
 
 class Model:
-    def __init__(self, path, threads, context):
+    def __init__(self, path, threads, context, extra_buffers):
         llama_cpp.llama_backend_init()
         llama_cpp.llama_log_set(QUIET, None)
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = 0
+        parameters.use_extra_bufts = extra_buffers
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), parameters)
         if not self.model:
             raise SystemExit(f"llama.cpp cannot load {path}")
@@ -99,10 +100,13 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tokens")
     parser.add_argument("--top", type=int, default=10)
+    # llama.cpp 0.3.36 ends with a segmentation fault in its AMX buffers on virtual machines that show AMX but do not run it.
+    parser.add_argument("--no-extra-buffers", action="store_true", help="neither AMX nor repacked weights in llama.cpp")
     arguments = parser.parse_args()
 
     tokens = [int(token) for token in arguments.tokens.split(",")] if arguments.tokens else []
-    model = Model(arguments.model, arguments.threads, max(arguments.prefill + arguments.decode, len(tokens)) + 1)
+    model = Model(arguments.model, arguments.threads, max(arguments.prefill + arguments.decode, len(tokens)) + 1,
+                  not arguments.no_extra_buffers)
     result = {"llama_cpp_python": llama_cpp.__version__, "threads": arguments.threads,
               "system": ctypes.string_at(llama_cpp.llama_print_system_info()).decode().strip()}
     if tokens:
