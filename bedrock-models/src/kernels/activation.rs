@@ -1,4 +1,4 @@
-//! Activations quantised to 8 bits per block of 32, the left operand of the integer products.
+//! Activations quantised per block of 32 to 8 or 16 bits, the left operand of the integer products.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,13 +8,14 @@ use super::pool::Pool;
 /// Values a block.
 pub(crate) const BLOCK: usize = 32;
 
-/// 32 activations: `x[i] ≈ scale · q[i]`, `q` in -127..=127.
+/// 32 activations: `x[i] ≈ scale · q[i]` or, with two bytes each ([`Isa::planes`]), `x[i] ≈ scale · (256 q[i] + low[i])`; `q` in -127..=127.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 pub(crate) struct Block {
     pub(crate) q: [i8; BLOCK],
+    pub(crate) low: [i8; BLOCK],
     pub(crate) scale: f32,
-    /// `scale · Σ q`: what a constant offset of the weights is multiplied by.
+    /// `scale` times the sum of the integers: what a constant offset of the weights is multiplied by.
     pub(crate) sum: f32,
     /// The same of each half, for weights whose offset changes there.
     pub(crate) half_sums: [f32; 2],
@@ -75,12 +76,20 @@ impl QuantizedRows {
 }
 
 impl Block {
+    /// The integer of an activation.
+    pub(crate) fn integer(&self, isa: Isa, i: usize) -> i32 {
+        match isa.planes() {
+            2 => 256 * i32::from(self.q[i]) + i32::from(self.low[i]),
+            _ => i32::from(self.q[i]),
+        }
+    }
+
     fn new(isa: Isa, x: &[f32; BLOCK]) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: such an `Isa` is only made where AVX2 was detected.
-            _ if isa.avx2() => unsafe { avx2(x) },
-            _ => block(x),
+            _ if isa.avx2() => unsafe { avx2(isa.planes(), x) },
+            _ => block(isa.planes(), x),
         }
     }
 }
@@ -88,7 +97,7 @@ impl Block {
 const ROUND: f32 = 12_582_912.0;
 
 #[inline(always)]
-fn block(x: &[f32; BLOCK]) -> Block {
+fn block(planes: usize, x: &[f32; BLOCK]) -> Block {
     let mut largest = [0.0f32; 8];
     let mut odd = [0.0f32; 8];
     for x in x.as_chunks::<8>().0 {
@@ -100,20 +109,28 @@ fn block(x: &[f32; BLOCK]) -> Block {
         }
     }
     let largest = largest.iter().fold(0.0f32, |a, b| a.max(*b));
-    let scale = largest / 127.0 + odd.iter().sum::<f32>();
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    let mut q = [0i8; BLOCK];
+    let range = if planes == 2 { 127.0 * 256.0 } else { 127.0 };
+    let scale = largest / range + odd.iter().sum::<f32>();
+    let inverse = if largest > 0.0 { range / largest } else { 0.0 };
+    let (mut q, mut low) = ([0i8; BLOCK], [0i8; BLOCK]);
     let mut sums = [0i32; 2];
-    for ((x, q), sum) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0).zip(&mut sums) {
-        for (x, q) in x.iter().zip(q) {
+    let bytes = q.as_chunks_mut::<16>().0.iter_mut().zip(low.as_chunks_mut::<16>().0);
+    for ((x, (q, low)), sum) in x.as_chunks::<16>().0.iter().zip(bytes).zip(&mut sums) {
+        for ((x, q), low) in x.iter().zip(q).zip(low) {
             // Adding 1.5·2²³ rounds to the nearest integer, ties to even, on any processor, and leaves it in the last bits.
             let value = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
             *sum = sum.wrapping_add(value);
-            *q = value as i8;
+            if planes == 2 {
+                // The nearest multiple of 256, and what is left: -128..=127.
+                *q = ((value + 128) >> 8) as i8;
+                *low = value as i8;
+            } else {
+                *q = value as i8;
+            }
         }
     }
     let sum = scale * sums[0].wrapping_add(sums[1]) as f32;
-    Block { q, scale, sum, half_sums: sums.map(|sum| scale * sum as f32) }
+    Block { q, low, scale, sum, half_sums: sums.map(|sum| scale * sum as f32) }
 }
 
 /// The same code compiled for wider registers; equal bit for bit.
@@ -122,8 +139,8 @@ fn block(x: &[f32; BLOCK]) -> Block {
 /// AVX2 must be there.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2(x: &[f32; BLOCK]) -> Block {
-    block(x)
+unsafe fn avx2(planes: usize, x: &[f32; BLOCK]) -> Block {
+    block(planes, x)
 }
 
 #[cfg(test)]
@@ -139,16 +156,19 @@ mod tests {
             let rows = QuantizedRows::new(&Pool::new(3), isa, &x, 96);
             assert_eq!(rows.rows(), 300);
             for (block, x) in (0..300).flat_map(|r| rows.row(r)).zip(x.as_chunks::<BLOCK>().0) {
-                for (x, q) in x.iter().zip(block.q) {
-                    assert!((x - block.scale * f32::from(q)).abs() <= 0.5001 * block.scale);
+                let integers: [i32; BLOCK] = std::array::from_fn(|i| block.integer(isa, i));
+                for (x, integer) in x.iter().zip(integers) {
+                    assert!((x - block.scale * integer as f32).abs() <= 0.5001 * block.scale, "{isa:?} {x} {integer}");
                 }
-                for (sum, q) in block.half_sums.iter().zip(block.q.as_chunks::<16>().0) {
-                    let want: f32 = q.iter().map(|q| f32::from(*q)).sum();
-                    assert!((sum - want * block.scale).abs() < 1e-4);
+                for (sum, integers) in block.half_sums.iter().zip(integers.as_chunks::<16>().0) {
+                    let want = integers.iter().sum::<i32>() as f32 * block.scale;
+                    assert!((sum - want).abs() < 1e-4);
                 }
                 assert!((block.sum - block.half_sums[0] - block.half_sums[1]).abs() < 1e-4);
             }
-            assert_eq!(rows.blocks, plain.blocks);
+            if isa.planes() == 1 {
+                assert_eq!(rows.blocks, plain.blocks);
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use std::ops::Range;
 use half::f16;
 use rayon::prelude::*;
 
-use super::activation::{BLOCK, QuantizedRows};
+use super::activation::{BLOCK, Block, QuantizedRows};
 use super::isa::{Isa, isa};
 use super::panels::Line;
 use super::tile::COLUMNS;
@@ -199,19 +199,19 @@ impl Interleaved {
         }
         for (index, row) in rows.enumerate() {
             let mut sums = *out.start;
-            self.dot_portable(heads, quants, x, row, &mut sums[..self.lanes]);
+            self.dot_portable(isa, heads, quants, x.row(row), &mut sums[..self.lanes]);
             // SAFETY: by the contract.
             unsafe { out.at.add(index * out.stride).copy_from_nonoverlapping(sums.as_ptr(), out.lanes) };
         }
     }
 
-    fn dot_portable(&self, heads: &[u8], quants: &[u8], x: &QuantizedRows, row: usize, out: &mut [f32]) {
+    fn dot_portable(&self, isa: Isa, heads: &[u8], quants: &[u8], x: &[Block], out: &mut [f32]) {
         for (lane, out) in out.iter_mut().enumerate() {
             for (b, block) in quants.chunks_exact(self.block_bytes()).enumerate() {
-                let x = &x.row(row)[b];
+                let x = &x[b];
                 for half in 0..2 {
                     let columns = 16 * half..16 * (half + 1);
-                    let sum: i32 = columns.map(|k| self.quant(block, lane, k) * i32::from(x.q[k])).sum();
+                    let sum: i32 = columns.map(|k| self.quant(block, lane, k) * x.integer(isa, k)).sum();
                     let (d, m) = self.scales(heads, b, lane, half);
                     *out += sum as f32 * (d * x.scale) + m * x.half_sums[half];
                 }
@@ -385,7 +385,7 @@ mod tests {
                             let w = &plain[(strip * isa.lanes() + lane) * columns..][..columns];
                             let term = |k: usize| {
                                 let x = &x.row(r)[k / BLOCK];
-                                f64::from(w[k]) * f64::from(x.q[k % BLOCK]) * f64::from(x.scale)
+                                f64::from(w[k]) * f64::from(x.integer(isa, k % BLOCK)) * f64::from(x.scale)
                             };
                             let (want, size): (f64, f64) =
                                 ((0..columns).map(term).sum(), (0..columns).map(|k| term(k).abs()).sum());

@@ -223,15 +223,15 @@ macro_rules! kernels {
                         let [[d, m], [d2, m2]] = scales::<F>(head, b, unit);
                         for r in 0..R {
                             let x = &*x.add(r * width + block);
-                            let (q, scale) = (x.q.as_ptr(), broadcast_float(&x.scale));
+                            let scale = broadcast_float(&x.scale);
                             if F == Q6_K {
-                                let (first, second) = (dot16([w[0], w[1], w[2], w[3]], q), dot16([w[4], w[5], w[6], w[7]], q.add(16)));
+                                let [first, second] = [dot16([w[0], w[1], w[2], w[3]], x, 0), dot16([w[4], w[5], w[6], w[7]], x, 16)];
                                 sums[r] = fma(to_float(first), mul(d, scale), sums[r]);
                                 sums[r] = fma(to_float(second), mul(d2, scale), sums[r]);
                                 offsets[r] = fma(m, broadcast_float(&x.half_sums[0]), offsets[r]);
                                 offsets[r] = fma(m2, broadcast_float(&x.half_sums[1]), offsets[r]);
                             } else {
-                                sums[r] = fma(to_float(dot32::<F>(w, q)), mul(d, scale), sums[r]);
+                                sums[r] = fma(to_float(dot32::<F>(w, x)), mul(d, scale), sums[r]);
                                 if F != Q8 || Q8_OFFSET != 0.0 {
                                     offsets[r] = fma(m, broadcast_float(&x.sum), offsets[r]);
                                 }
@@ -396,11 +396,11 @@ mod avx2 {
     }
 
     /// # Safety
-    /// The features; 16 activations from `q` on.
+    /// The features; `from` is 0 or 16.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dot16(w: [Bytes; 4], q: *const i8) -> Bytes {
-        let ones = _mm256_set1_epi16(1);
+    unsafe fn dot16(w: [Bytes; 4], x: &Block, from: usize) -> Bytes {
+        let (q, ones) = (x.q.as_ptr().wrapping_add(from), _mm256_set1_epi16(1));
         // SAFETY: by the contract.
         unsafe {
             // Two sums of at most 2 · 63 · 127 fit an i16.
@@ -415,11 +415,11 @@ mod avx2 {
     }
 
     /// # Safety
-    /// The features; 32 activations from `q` on.
+    /// The features.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dot32<const F: u8>(w: [Bytes; 8], q: *const i8) -> Bytes {
-        let ones = _mm256_set1_epi16(1);
+    unsafe fn dot32<const F: u8>(w: [Bytes; 8], x: &Block) -> Bytes {
+        let (q, ones) = (x.q.as_ptr(), _mm256_set1_epi16(1));
         // SAFETY: by the contract.
         unsafe {
             let mut dots = [_mm256_setzero_si256(); 2];
@@ -447,40 +447,56 @@ mod avx2 {
     kernels!("avx2,fma,f16c", 8, [1]);
 }
 
-/// What AVX-VNNI and AVX-512 share: bytes are summed in one instruction, without overflow for unsigned quants of 8 bits.
+/// What AVX-VNNI and AVX-512 share: products of bytes are summed in one instruction, without overflow for unsigned quants of 8 bits, and
+/// activations have two bytes.
 macro_rules! vnni {
-    ($features:literal, $sum:ident, $add:ident) => {
+    ($features:literal, $sum:ident, $shift:ident) => {
         /// Quants of Q8 become unsigned.
         const Q8_OFFSET: f32 = -128.0;
 
         /// # Safety
-        /// The features; 16 activations from `q` on.
+        /// The features; `from` is 0 or 16.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn dot16(w: [Bytes; 4], q: *const i8) -> Bytes {
-            // SAFETY: by the contract.
+        unsafe fn dot16(w: [Bytes; 4], x: &Block, from: usize) -> Bytes {
+            // SAFETY: 16 activations from `from` on; the sums of 32 products of at most 255 · 32,640 fit.
             unsafe {
-                let sum = $sum(zero(), w[0], four(q));
-                let sum = $sum(sum, w[1], four(q.add(4)));
-                let sum = $sum(sum, w[2], four(q.add(8)));
-                $sum(sum, w[3], four(q.add(12)))
+                let mut sum = zero();
+                for (g, w) in w.iter().enumerate() {
+                    sum = $sum(sum, *w, four(x.q.as_ptr().add(from + 4 * g)));
+                }
+                sum = $shift::<8>(sum);
+                for (g, w) in w.iter().enumerate() {
+                    sum = $sum(sum, *w, four(x.low.as_ptr().add(from + 4 * g)));
+                }
+                sum
             }
         }
 
         /// # Safety
-        /// The features; 32 activations from `q` on.
+        /// The features.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn dot32<const F: u8>(w: [Bytes; 8], q: *const i8) -> Bytes {
-            // SAFETY: by the contract.
-            unsafe { $add(dot16([w[0], w[1], w[2], w[3]], q), dot16([w[4], w[5], w[6], w[7]], q.add(16))) }
+        unsafe fn dot32<const F: u8>(w: [Bytes; 8], x: &Block) -> Bytes {
+            // SAFETY: as in `dot16`.
+            unsafe {
+                let mut sum = zero();
+                for (g, w) in w.iter().enumerate() {
+                    sum = $sum(sum, *w, four(x.q.as_ptr().add(4 * g)));
+                }
+                sum = $shift::<8>(sum);
+                for (g, w) in w.iter().enumerate() {
+                    sum = $sum(sum, *w, four(x.low.as_ptr().add(4 * g)));
+                }
+                sum
+            }
         }
     };
 }
 
 mod avxvnni {
     eight_lanes!("avx2,fma,f16c,avxvnni");
-    vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_add_epi32);
+    vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_slli_epi32);
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
@@ -533,7 +549,7 @@ mod avx512 {
         fn store(at: *mut f32, value: Floats) -> () { _mm512_storeu_ps(at, value) }
         fn quant8(w: Bytes) -> Bytes { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
     );
-    vnni!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", _mm512_dpbusd_epi32, _mm512_add_epi32);
+    vnni!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", _mm512_dpbusd_epi32, _mm512_slli_epi32);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
