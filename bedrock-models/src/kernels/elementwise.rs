@@ -206,7 +206,7 @@ compiled! {
     }
 }
 
-compiled_twice! {
+compiled! {
     /// `x[i] *= y[i]`.
     fn mul_rows<FMA>(isa, x: &mut [f32], y: &[f32]) {
         for (x, y) in x.iter_mut().zip(y) {
