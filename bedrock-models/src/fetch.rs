@@ -367,8 +367,9 @@ mod tests {
 
     #[test]
     fn what_could_not_be_loaded_is_not_fetched() {
-        let error = resolve("Mixtral-8x7B-Instruct-v0.1", &FetchOptions::default()).unwrap_err();
-        assert!(matches!(error, Error::NotYetSupported { architecture, .. } if architecture == "mixtral"));
+        let entry = Entry { architecture: "mamba", ..catalog::CATALOG[0] };
+        let error = fetch(&entry, &FetchOptions::default()).unwrap_err();
+        assert!(matches!(error, Error::NotYetSupported { architecture, .. } if architecture == "mamba"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::language_model::LanguageModel;
 use crate::options::LoadOptions;
 use crate::weights::{GgufFile, StoredTensor, block};
 
-/// What decoding with activations of 8 bits may differ on average from the reference, which computes in single precision.
+/// What decoding with quantised activations may differ on average from the reference, which computes in single precision.
 /// Rounding 32 values with one scale gives about half of this in the two layers of these files; the worst of thousands
 /// of logits is four times the average, so it is no sign of anything.
 const INT8: f64 = 1e-2;
@@ -70,7 +70,7 @@ pub(super) fn check(case: &Case, options: &LoadOptions, findings: &mut Findings)
         let path = case.folder.join(&file.file);
         let want = case.rows(&file.logits)?;
         let exact = Tolerance::Relative(expected.tolerance.logits_rel_to_max_abs);
-        for activations in [Activations::Float, Activations::Int8] {
+        for activations in [Activations::Float, Activations::Quantized] {
             let what = format!("logits of {} with {activations:?} activations", file.file);
             let options = LoadOptions { activations, ..options.clone() };
             let model = LanguageModel::load(&path, &options)?;
@@ -78,7 +78,7 @@ pub(super) fn check(case: &Case, options: &LoadOptions, findings: &mut Findings)
             findings.close_rows(format!("{what}, at once,"), &model.logits(&expected.input_ids)?, &want, exact);
             let decoded = model.decode_logits(&expected.input_ids, 1)?;
             let what = format!("{what}, one by one,");
-            if activations == Activations::Int8 {
+            if activations == Activations::Quantized {
                 findings.close_on_average(what, &decoded.concat(), &want.concat(), INT8);
                 continue;
             }

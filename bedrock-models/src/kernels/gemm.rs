@@ -2,8 +2,9 @@
 //!
 //! Many rows at once (prompts, encoders) go through 6 × 16 tiles in `f32`: a panel of 16 weight rows by 256 columns is decoded once
 //! and used by all rows, so the cost of decoding vanishes with the number of rows and no quantised format needs
-//! a product of its own. A decode step instead streams the weights once, against activations of 8 bits where
-//! the format has an integer kernel. Which of the two runs is the caller's choice, never a matter of how many rows
+//! a product of its own; with AVX-512 four panels make tiles of 6 × 64. A decode step instead streams the weights once, against
+//! quantised activations where the format has an integer kernel; where the processor sums products of bytes in one instruction, prompts
+//! take this way as well, six rows at a time. Which of the two runs is the caller's choice, never a matter of how many rows
 //! there happen to be: so a request's numbers do not depend on its company.
 
 use std::ops::Range;
@@ -243,9 +244,9 @@ unsafe fn narrow(
 /// Bytes of quantised rows that meet all strips of a chunk before the next rows do: half of a second-level cache of 1 MiB.
 const ROW_BYTES: usize = 512 * 1024;
 
-/// Whether this product is computed with activations of 8 bits.
+/// Whether this product is computed with quantised activations.
 fn is_integer(activations: Activations, product: &Product<'_>) -> bool {
-    activations == Activations::Int8 && matches!(product.weights.storage(), Storage::Interleaved(_))
+    activations == Activations::Quantized && matches!(product.weights.storage(), Storage::Interleaved(_))
 }
 
 /// Whether [`stream`] is the faster way for many rows as well: where the processor multiplies bytes faster than floats.
@@ -394,7 +395,12 @@ mod tests {
                 };
                 close(&run(None, None), &want, 1e-5, &format!("tiles {dtype:?} {rows} {n} {k}"));
                 close(&run(Some(Activations::Float), None), &want, 1e-5, &format!("stream {dtype:?} {rows} {n} {k}"));
-                close(&run(Some(Activations::Int8), None), &want, 2e-2, &format!("integer {dtype:?} {rows} {n} {k}"));
+                close(
+                    &run(Some(Activations::Quantized), None),
+                    &want,
+                    2e-2,
+                    &format!("integer {dtype:?} {rows} {n} {k}"),
+                );
                 if dtype == Dtype::F32 {
                     let panels = matrix(dtype, n, k, 7).into_panels();
                     assert_eq!(panels.to_f32(), weights.to_f32());
@@ -403,7 +409,7 @@ mod tests {
                     let [streamed] = stream(&pool, &x, rows, Activations::Float, &product);
                     assert_eq!(streamed, run(Some(Activations::Float), None));
                 }
-                for mode in [None, Some(Activations::Float), Some(Activations::Int8)] {
+                for mode in [None, Some(Activations::Float), Some(Activations::Quantized)] {
                     let doubled = run(mode, Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)));
                     assert!(doubled.iter().zip(run(mode, None)).all(|(doubled, once)| *doubled == 2.0 * once));
                 }
@@ -426,7 +432,7 @@ mod tests {
                     };
                     out
                 };
-                for mode in [None, Some(Activations::Int8), Some(Activations::Float)] {
+                for mode in [None, Some(Activations::Quantized), Some(Activations::Float)] {
                     let together = all(mode, &x, 11);
                     for row in 0..11 {
                         let alone = all(mode, &x[row * 288..][..288], 1);

@@ -9,13 +9,14 @@ use super::tile::COLUMNS;
 use crate::error::Error;
 use crate::weights::{Dtype, StoredTensor, block};
 
-/// How the activations meet quantised weights while decoding.
+/// How the activations meet quantised weights while generating.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// Quantised to 8 bits per block of 32, on the fly, where the weights have an integer kernel: fastest. Logits
-    /// differ from [`Activations::Float`] by about 1% of their range, as in llama.cpp.
+    /// Quantised per block of 32, on the fly, where the weights have an integer kernel: fastest. To 16 bits on processors that sum products
+    /// of bytes in one instruction (AVX-VNNI, AVX-512 VNNI), which then also computes prompts so. To 8 bits on
+    /// others, where logits differ from [`Activations::Float`] by about 1% of their range, as in llama.cpp.
     #[default]
-    Int8,
+    Quantized,
     /// Kept in `f32`: slower, and as exact as the stored weights are.
     Float,
 }
