@@ -257,12 +257,12 @@ impl LanguageModel {
         }
         let mut caches: Vec<Cache> = rows.iter().map(|_| Cache::new(self.network.layers())).collect();
         let mut step: Vec<_> = rows.iter().map(|(prompt, _)| *prompt).zip(&mut caches).collect();
-        let first = self.forward(Phase::Prompt, Outputs::Last, &mut step);
+        let first = self.forward(Phase::Exact, Outputs::Last, &mut step);
         let mut step: Vec<_> = rows.iter().map(|(_, answer)| *answer).zip(&mut caches).collect();
         step.retain(|(answer, _)| !answer.is_empty());
         let mut rest = match step.is_empty() {
             true => Vec::new(),
-            false => self.forward(Phase::Prompt, Outputs::All, &mut step),
+            false => self.forward(Phase::Exact, Outputs::All, &mut step),
         }
         .into_iter();
         let logits = first.into_iter().zip(rows);

@@ -309,10 +309,10 @@ pub(crate) fn stream<const N: usize>(
                 let mut scratch = vec![0.0; width];
                 for strip in first..first + count {
                     let (lanes, start) = (lanes(strip), bias(strip));
-                    for lane in 0..lanes {
+                    for (lane, start) in start.iter().enumerate().take(lanes) {
                         weights.row(strip * strip_rows + lane, &mut scratch);
                         for (row, x) in x.chunks_exact(width).enumerate() {
-                            let sum = super::matrix::dot(isa, &scratch, x) + start[lane];
+                            let sum = super::matrix::dot(isa, &scratch, x) + start;
                             // SAFETY: as above.
                             unsafe { out.pointer(row * n + strip * strip_rows + lane, 1).write(sum) };
                         }
