@@ -21,7 +21,7 @@ use bedrock_examples::ranking::{Relevance, ndcg, percentile, recall, reciprocal_
 use bedrock_examples::{Failure, ModelArguments, failure, find_model, peak_rss_mib, print_json, run};
 use bedrock_models::{CrossEncoder, Embedder};
 use bedrock_rag::chunk::Chunking;
-use bedrock_rag::{IngestOptions, KnowledgeBase, Passage, Search, SearchMode, Source};
+use bedrock_rag::{Fusion, IngestOptions, KnowledgeBase, Passage, Search, SearchMode, Source};
 use clap::Parser;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +41,9 @@ struct Arguments {
     /// vector, keyword or hybrid
     #[arg(long, default_value = "vector")]
     mode: SearchMode,
+    /// How hybrid search joins its rankings: rrf:K or weighted:SHARE (of the vectors)
+    #[arg(long, default_value = "rrf:60")]
+    fusion: Fusion,
     /// Cross-encoder that orders the best passages anew
     #[arg(long, value_name = "M")]
     rerank: Option<String>,
@@ -103,6 +106,7 @@ fn retrieval(arguments: Arguments) -> Result<(), Failure> {
     let knowledge_base = KnowledgeBase::builder(store, embedder)
         .chunking(arguments.strategy)
         .search_mode(arguments.mode)
+        .fusion(arguments.fusion)
         .open_or_create()?;
 
     let total = documents.len();

@@ -163,6 +163,14 @@ pub enum Error {
     /// An index setting is out of range.
     #[error("index: {0}")]
     BadIndexSetting(String),
+    /// There is not enough memory for an index.
+    #[error("not enough memory for {what}")]
+    OutOfMemory {
+        /// What it was needed for.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An index or store file is damaged.
     #[error("{path} is damaged: {reason}", path = path.display())]
     Damaged {

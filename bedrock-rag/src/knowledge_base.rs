@@ -12,6 +12,7 @@ use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker};
 use crate::Error;
 use crate::chunk::{Chunker, Chunking};
 use crate::document::Metadata;
+use crate::index::rank::Fusion;
 use crate::index::{Hnsw, HnswSettings, Vectors, VectorsSettings};
 use crate::retrieve::SearchMode;
 use crate::store::{Change, DocumentRecord, EmbedderRecord, FORMAT_VERSION, Manifest, Store, StoreOptions};
@@ -39,6 +40,7 @@ pub struct KnowledgeBase {
     pub(crate) embedder: Arc<dyn EmbeddingModel>,
     pub(crate) reranker: Option<(String, Arc<dyn Reranker>)>,
     pub(crate) mode: SearchMode,
+    pub(crate) fusion: Fusion,
     pub(crate) embed_batch: usize,
     pub(crate) chunker: Option<Arc<dyn Chunker>>,
     pub(crate) dimensions: Option<usize>,
@@ -132,6 +134,7 @@ pub struct KnowledgeBaseBuilder {
     hnsw: HnswSettings,
     graph_from: usize,
     mode: SearchMode,
+    fusion: Fusion,
     embed_batch: usize,
     store: StoreOptions,
 }
@@ -177,6 +180,12 @@ impl KnowledgeBaseBuilder {
     /// How queries are answered unless they say otherwise. Default [`SearchMode::Vector`].
     pub fn search_mode(mut self, mode: SearchMode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// How hybrid search joins its two rankings unless a query says otherwise.
+    pub fn fusion(mut self, fusion: Fusion) -> Self {
+        self.fusion = fusion;
         self
     }
 
@@ -291,7 +300,11 @@ impl KnowledgeBaseBuilder {
         let dimensions = manifest.embedder.dimensions;
         let graph_path = self.folder.join(GRAPH_FILE);
         let (graph, mut recovered) = match Hnsw::load(&graph_path) {
-            Ok((graph, tag)) if tag == manifest.tag && graph.dimensions() == dimensions => (Some(graph), None),
+            Ok((graph, tag)) if tag == manifest.tag && graph.dimensions() == dimensions => {
+                // A graph of other settings is as good as none; not so its `ef_search`, which is one of searching.
+                let settings = HnswSettings { ef_search: self.hnsw.ef_search, ..*graph.settings() };
+                ((settings == self.hnsw).then_some(graph), None)
+            }
             Ok(_) => (None, Some(format!("{} belongs to another knowledge base", graph_path.display()))),
             Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => (None, None),
             Err(error) => (None, Some(error.to_string())),
@@ -322,6 +335,7 @@ impl KnowledgeBaseBuilder {
             embedder: self.embedder,
             reranker: self.reranker,
             mode: self.mode,
+            fusion: self.fusion,
             embed_batch: self.embed_batch,
             chunker: self.chunker,
             state: RwLock::new(State { vectors, documents }),
@@ -348,6 +362,7 @@ impl KnowledgeBase {
             hnsw: HnswSettings::default(),
             graph_from: GRAPH_FROM,
             mode: SearchMode::default(),
+            fusion: Fusion::default(),
             embed_batch: 32,
             store: StoreOptions::default(),
         }
@@ -440,7 +455,7 @@ impl KnowledgeBase {
             if !state.vectors.wants_graph() && !state.vectors.outlived_graph() {
                 return Ok(());
             }
-            state.vectors.rebuilt()?
+            state.vectors.rebuilt(|id| self.store.vector(id))?
         };
         let path = self.folder.join(GRAPH_FILE);
         let saved = match rebuilt.graph() {

@@ -69,6 +69,7 @@ mod sync;
 
 pub use answer::{Answer, AnswerEvent, AnswerOptions, Answerer};
 pub use error::Error;
+pub use index::rank::Fusion;
 pub use knowledge_base::{DocumentSummary, KnowledgeBase, KnowledgeBaseBuilder};
 pub use retrieve::{Passage, Search, SearchMode, keys};
 pub use sync::{

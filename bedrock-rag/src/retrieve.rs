@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::document::Metadata;
 use crate::index::id_ranges::IdRanges;
-use crate::index::{Allowed, Neighbor};
+use crate::index::rank::{Fusion, diversify};
+use crate::index::{Allowed, Neighbor, dot, normalize};
 use crate::knowledge_base::{KnowledgeBase, State};
 use crate::{Error, filter};
 
@@ -31,8 +32,7 @@ pub enum SearchMode {
     /// By words: BM25. The score is b / (b + 10) of the BM25 score b, which keeps the order and fits into 0 to 1.
     /// Needs the feature `keyword`.
     Keyword,
-    /// Both, joined by reciprocal rank fusion (k = 60). The score is the share of what first place in both rankings
-    /// gives. Needs the feature `keyword`.
+    /// Both, joined by a [`Fusion`], whose score it is. Needs the feature `keyword`.
     Hybrid,
 }
 
@@ -77,6 +77,12 @@ pub struct Search {
     pub rerank: bool,
     /// Passages with a lower score are left out. Default 0.
     pub min_score: f32,
+    /// How hybrid search joins its two rankings. `None`: as the knowledge base was opened.
+    pub fusion: Option<Fusion>,
+    /// How much it counts that passages differ from each other, 0 to 1: they are chosen by maximal marginal relevance among
+    /// four times as many, and stand in the order in which they were chosen, each with its own score. With a reranker, the
+    /// candidates are chosen so. `None`: not at all.
+    pub diversity: Option<f32>,
 }
 
 impl Search {
@@ -100,6 +106,24 @@ impl Search {
     /// Only documents whose metadata pass.
     pub fn filter(mut self, filter: RetrievalFilter) -> Self {
         self.filter = Some(filter);
+        self
+    }
+
+    /// Joins the rankings of hybrid search this way.
+    pub fn fusion(mut self, fusion: Fusion) -> Self {
+        self.fusion = Some(fusion);
+        self
+    }
+
+    /// Leaves out passages with a lower score.
+    pub fn min_score(mut self, score: f32) -> Self {
+        self.min_score = score;
+        self
+    }
+
+    /// Prefers passages that differ from each other, 0 to 1.
+    pub fn diversity(mut self, diversity: f32) -> Self {
+        self.diversity = Some(diversity);
         self
     }
 
@@ -174,6 +198,14 @@ impl KnowledgeBase {
                 "reranking was asked for, but the knowledge base has no reranker".to_owned(),
             ));
         }
+        let within = |share: f32| (0.0..=1.0).contains(&share);
+        if !search.fusion.unwrap_or(self.fusion).is_valid()
+            || search.diversity.is_some_and(|diversity| !within(diversity))
+        {
+            return Err(Error::InvalidRequest(
+                "the weight of a fusion and the diversity must be 0 to 1, the constant of ranks at least 0".to_owned(),
+            ));
+        }
         let mode = search.mode.unwrap_or(self.mode);
         mode.check()?;
         let candidates = if search.rerank { (results * 4).clamp(20, 200).max(results) } else { results };
@@ -230,7 +262,8 @@ impl KnowledgeBase {
         let filter: Option<Allowed<'_>> = if allowed.is_some() { Some(&passes) } else { None };
         let hierarchical = matches!(self.manifest.chunking, crate::chunk::Chunking::Hierarchical { .. });
         // Children of one parent become one result, so more of them are needed.
-        let depth = if hierarchical { results.saturating_mul(4) } else { results };
+        let wanted = if hierarchical { results.saturating_mul(4) } else { results };
+        let depth = if search.diversity.is_some() { wanted.saturating_mul(4) } else { wanted };
         let neighbors = |depth: usize| -> Result<Vec<Neighbor>, Error> {
             query.map_or(Ok(Vec::new()), |query| state.vectors.search(query, depth, filter, selective))
         };
@@ -263,23 +296,40 @@ impl KnowledgeBase {
                 if let Some(index) = &keywords {
                     by_words = index.search(&search.text, deep, allowed.as_ref())?;
                 }
-                let similarities: std::collections::HashMap<u64, f32> =
-                    by_meaning.iter().map(|found| (found.id, found.similarity)).collect();
-                let rankings =
-                    [by_meaning.iter().map(|found| found.id).collect(), by_words.iter().map(|&(id, _)| id).collect()];
-                let mut hits = Vec::new();
-                for (id, score) in crate::index::rank::fuse(&rankings).into_iter().take(depth) {
-                    let similarity = match (similarities.get(&id), query) {
-                        (Some(&similarity), _) => Some(similarity),
-                        (None, Some(query)) => Some(cosine(query, &self.store.vector(id)?)),
-                        (None, None) => None,
-                    };
-                    hits.push(Hit { id, score, similarity: similarity.map(|similarity| similarity.clamp(-1.0, 1.0)) });
-                }
-                hits
+                let pairs: Vec<(u64, f32)> = by_meaning.iter().map(|found| (found.id, found.similarity)).collect();
+                let mut query = query.unwrap_or_default().to_vec();
+                normalize(&mut query, 0)?;
+                let fused =
+                    search.fusion.unwrap_or(self.fusion).fuse(&pairs, &by_words, |id| -> Result<f32, Error> {
+                        Ok(dot(&query, &self.normalized(id)?))
+                    })?;
+                let hit = |found: crate::index::rank::Fused| Hit {
+                    id: found.id,
+                    score: found.score,
+                    similarity: Some(found.similarity.clamp(-1.0, 1.0)),
+                };
+                fused.into_iter().take(depth).map(hit).collect()
             }
         };
+        let hits = match search.diversity {
+            Some(diversity) => self.diverse(hits, wanted, diversity)?,
+            None => hits,
+        };
         self.read_passages(&state, hits, results)
+    }
+
+    fn normalized(&self, id: u64) -> Result<Vec<f32>, Error> {
+        let mut vector = self.store.vector(id)?;
+        normalize(&mut vector, 0)?;
+        Ok(vector)
+    }
+
+    /// The hits to take when repetition counts against them.
+    fn diverse(&self, hits: Vec<Hit>, count: usize, diversity: f32) -> Result<Vec<Hit>, Error> {
+        let vectors = hits.iter().map(|hit| self.normalized(hit.id)).collect::<Result<Vec<_>, _>>()?;
+        let relevances: Vec<f32> = hits.iter().map(|hit| hit.similarity.unwrap_or(hit.score)).collect();
+        let chosen = diversify(&relevances, count, diversity, |a, b| dot(&vectors[a], &vectors[b]));
+        Ok(chosen.into_iter().map(|chosen| hits[chosen]).collect())
     }
 
     fn read_passages(&self, state: &State, hits: Vec<Hit>, results: usize) -> Result<Vec<Passage>, Error> {
@@ -360,12 +410,6 @@ impl KnowledgeBase {
         let texts = change.inserted.iter().flat_map(|inserted| &inserted.searched);
         index.apply(texts.map(|(id, text, _)| (*id, text.as_str())), change.removed.iter().copied())
     }
-}
-
-#[cfg(feature = "keyword")]
-fn cosine(query: &[f32], vector: &[f32]) -> f32 {
-    let norm = query.iter().map(|value| value * value).sum::<f32>().sqrt();
-    query.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>() / norm.max(f32::MIN_POSITIVE)
 }
 
 /// Chunks of the documents whose attributes pass.

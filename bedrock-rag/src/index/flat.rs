@@ -119,7 +119,7 @@ pub(super) fn nearest(
 }
 
 /// The best `k` of what is offered.
-struct Best {
+pub(super) struct Best {
     k: usize,
     heap: BinaryHeap<Worst>,
 }
@@ -143,12 +143,12 @@ impl Ord for Worst {
 }
 
 impl Best {
-    fn new(k: usize) -> Self {
+    pub(super) fn new(k: usize) -> Self {
         Self { k, heap: BinaryHeap::new() }
     }
 
     #[inline]
-    fn offer(&mut self, neighbor: Neighbor) {
+    pub(super) fn offer(&mut self, neighbor: Neighbor) {
         if self.heap.len() < self.k {
             self.heap.push(Worst(neighbor));
         } else if let Some(mut worst) = self.heap.peek_mut()
@@ -158,7 +158,7 @@ impl Best {
         }
     }
 
-    fn into_sorted(self) -> Vec<Neighbor> {
+    pub(super) fn into_sorted(self) -> Vec<Neighbor> {
         self.heap.into_sorted_vec().into_iter().map(|Worst(neighbor)| neighbor).collect()
     }
 }

@@ -8,13 +8,14 @@ mod hnsw;
 pub(crate) mod id_ranges;
 #[cfg(feature = "keyword")]
 pub(crate) mod keyword;
-#[cfg(feature = "keyword")]
 pub(crate) mod rank;
 mod vectors;
 
+pub(crate) use distance::dot;
 pub use distance::normalize;
 pub use flat::Flat;
-pub use hnsw::{Hnsw, HnswSettings};
+
+pub use hnsw::{GraphBuilder, Hnsw, HnswSettings, Precision};
 pub(crate) use vectors::{Vectors, VectorsSettings};
 
 /// A vector that was found.

@@ -1,23 +1,154 @@
 //! Joining rankings.
 
+#[cfg(feature = "keyword")]
 use std::collections::HashMap;
 
-/// The constant of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009), which damps the first ranks.
-const RRF_K: f32 = 60.0;
+use serde::{Deserialize, Serialize};
 
-/// Reciprocal rank fusion: each ranking gives an id `1 / (60 + rank)`, ranks from 1. Scores are divided by the most an
-/// id can get, so that 1 is the first place in every ranking. Best first; ties by id.
-pub(crate) fn fuse(rankings: &[Vec<u64>]) -> Vec<(u64, f32)> {
-    let mut scores: HashMap<u64, f32> = HashMap::new();
-    for ranking in rankings {
-        for (rank, &id) in ranking.iter().enumerate() {
-            *scores.entry(id).or_default() += 1.0 / (RRF_K + (rank + 1) as f32);
+use crate::Error;
+
+/// How hybrid search joins what it finds by meaning and by words.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fusion {
+    /// Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): each ranking gives `1 / (k + rank)`, ranks from 1. The score is
+    /// the share of what first place in both rankings gives.
+    ReciprocalRank {
+        /// Damps the first ranks; 60 is usual.
+        k: f32,
+    },
+    /// A weighted mean of scores: cosines, stretched so that the candidates' lowest is 0 and their highest is 1, and BM25 scores
+    /// as shares of the highest. Unlike ranks, scores tell a clear winner from a narrow one.
+    Weighted {
+        /// Share of the cosine, 0 to 1; the rest is that of BM25.
+        vector: f32,
+    },
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        Self::ReciprocalRank { k: 60.0 }
+    }
+}
+
+impl std::str::FromStr for Fusion {
+    type Err = Error;
+
+    /// `rrf:60` or `weighted:0.7`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let fusion = text.split_once(':').and_then(|(kind, number)| {
+            let number = number.parse().ok()?;
+            match kind {
+                "rrf" => Some(Self::ReciprocalRank { k: number }),
+                "weighted" => Some(Self::Weighted { vector: number }),
+                _ => None,
+            }
+        });
+        let valid = fusion.filter(|fusion| fusion.is_valid());
+        valid.ok_or_else(|| Error::InvalidRequest(format!("`{text}` is no fusion such as rrf:60 or weighted:0.7")))
+    }
+}
+
+/// A candidate of hybrid search.
+#[cfg(feature = "keyword")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fused {
+    pub(crate) id: u64,
+    pub(crate) score: f32,
+    pub(crate) similarity: f32,
+}
+
+impl Fusion {
+    pub(crate) fn is_valid(self) -> bool {
+        match self {
+            Self::ReciprocalRank { k } => k.is_finite() && k >= 0.0,
+            Self::Weighted { vector } => (0.0..=1.0).contains(&vector),
         }
     }
-    let most = rankings.len().max(1) as f32 / (RRF_K + 1.0);
-    let mut fused: Vec<(u64, f32)> = scores.into_iter().map(|(id, score)| (id, (score / most).min(1.0))).collect();
-    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    fused
+}
+
+#[cfg(feature = "keyword")]
+impl Fusion {
+    /// Joins two rankings, each best first: by cosine and by BM25. `cosine` is asked about what words alone have found. Scores are
+    /// 0 to 1. Best first; ties by id.
+    pub(crate) fn fuse<E>(
+        self,
+        by_meaning: &[(u64, f32)],
+        by_words: &[(u64, f32)],
+        cosine: impl Fn(u64) -> Result<f32, E>,
+    ) -> Result<Vec<Fused>, E> {
+        let mut places: HashMap<u64, usize> = HashMap::new();
+        let mut fused = Vec::new();
+        let most = match self {
+            Self::ReciprocalRank { k } => 2.0 / (k + 1.0),
+            Self::Weighted { .. } => 1.0,
+        };
+        let rank = |rank: usize| match self {
+            Self::ReciprocalRank { k } => 1.0 / (k + (rank + 1) as f32) / most,
+            Self::Weighted { .. } => 0.0,
+        };
+        for (index, &(id, similarity)) in by_meaning.iter().enumerate() {
+            places.insert(id, fused.len());
+            fused.push(Fused { id, score: rank(index), similarity });
+        }
+        let highest = by_words.first().map_or(1.0, |&(_, score)| score).max(f32::MIN_POSITIVE);
+        for (index, &(id, bm25)) in by_words.iter().enumerate() {
+            let score = match self {
+                Self::ReciprocalRank { .. } => rank(index),
+                Self::Weighted { vector } => (1.0 - vector) * bm25 / highest,
+            };
+            match places.get(&id) {
+                Some(&place) => fused[place].score += score,
+                None => fused.push(Fused { id, score, similarity: cosine(id)? }),
+            }
+        }
+        if let Self::Weighted { vector } = self {
+            let (low, high) = fused.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), candidate| {
+                (low.min(candidate.similarity), high.max(candidate.similarity))
+            });
+            for candidate in &mut fused {
+                let share = if high > low { (candidate.similarity - low) / (high - low) } else { 1.0 };
+                candidate.score += vector * share;
+            }
+        }
+        for candidate in &mut fused {
+            candidate.score = candidate.score.clamp(0.0, 1.0);
+        }
+        fused.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+        Ok(fused)
+    }
+}
+
+/// Maximal marginal relevance (Carbonell & Goldstein 1998): positions of the `count` candidates to take, in order. Each one is
+/// that with the greatest `(1 − diversity) × relevance − diversity × similarity to the nearest one taken`; ties go to the first.
+pub(crate) fn diversify(
+    relevances: &[f32],
+    count: usize,
+    diversity: f32,
+    similarity: impl Fn(usize, usize) -> f32,
+) -> Vec<usize> {
+    let mut left: Vec<(usize, f32)> = (0..relevances.len()).map(|candidate| (candidate, f32::NEG_INFINITY)).collect();
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let worth = |&(candidate, nearest): &(usize, f32)| {
+            let repeated = if nearest.is_finite() { diversity * nearest } else { 0.0 };
+            (1.0 - diversity) * relevances[candidate] - repeated
+        };
+        let mut best = None;
+        for (place, candidate) in left.iter().enumerate() {
+            let worth = worth(candidate);
+            if best.is_none_or(|(_, most)| worth > most) {
+                best = Some((place, worth));
+            }
+        }
+        let Some((place, _)) = best else { break };
+        let (chosen, _) = left.remove(place);
+        taken.push(chosen);
+        for (candidate, nearest) in &mut left {
+            *nearest = nearest.max(similarity(chosen, *candidate));
+        }
+    }
+    taken
 }
 
 #[cfg(test)]
@@ -25,14 +156,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fusion_by_hand() {
-        let fused = fuse(&[vec![1, 2, 3], vec![2, 4]]);
+    fn fusions_are_read_from_text() {
+        assert_eq!("rrf:60".parse::<Fusion>().unwrap(), Fusion::default());
+        assert_eq!("weighted:0.25".parse::<Fusion>().unwrap(), Fusion::Weighted { vector: 0.25 });
+        for bad in ["", "rrf", "rrf:x", "rrf:-1", "weighted:2", "mean:0.5"] {
+            assert!(bad.parse::<Fusion>().is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(feature = "keyword")]
+    fn fuse(fusion: Fusion, by_meaning: &[(u64, f32)], by_words: &[(u64, f32)]) -> Vec<(u64, f32)> {
+        let fused = fusion.fuse(by_meaning, by_words, |id| if id < 9 { Ok(0.2) } else { Err(id) }).unwrap();
+        fused.into_iter().map(|candidate| (candidate.id, candidate.score)).collect()
+    }
+
+    #[cfg(feature = "keyword")]
+    #[test]
+    fn reciprocal_ranks_by_hand() {
+        let fused = fuse(Fusion::default(), &[(1, 0.9), (2, 0.8), (3, 0.7)], &[(2, 5.0), (4, 1.0)]);
         let order: Vec<u64> = fused.iter().map(|&(id, _)| id).collect();
         // 2: 1/62 + 1/61; 1: 1/61; 4: 1/62; 3: 1/63
         assert_eq!(order, [2, 1, 4, 3]);
         let expected = (1.0 / 62.0 + 1.0 / 61.0) / (2.0 / 61.0);
         assert!((fused[0].1 - expected).abs() < 1e-6);
-        assert_eq!(fuse(&[vec![9], vec![9]]), [(9, 1.0)]);
-        assert!(fuse(&[]).is_empty());
+        assert_eq!(fuse(Fusion::default(), &[(9, 0.5)], &[(9, 0.1)]), [(9, 1.0)]);
+        assert!(fuse(Fusion::default(), &[], &[]).is_empty());
+        assert_eq!(Fusion::default().fuse(&[], &[(9, 1.0)], |id| Err::<f32, u64>(id)), Err(9));
+    }
+
+    #[cfg(feature = "keyword")]
+    #[test]
+    fn weighted_scores_by_hand() {
+        let fused = fuse(Fusion::Weighted { vector: 0.75 }, &[(1, 0.6), (2, 0.5)], &[(2, 8.0), (4, 4.0)]);
+        // Cosines 0.6, 0.5, 0.2 become 1, 0.75, 0; BM25 0, 1, 0.5.
+        let expected = [(2, 0.75 * 0.75 + 0.25), (1, 0.75), (4, 0.125)];
+        assert_eq!(fused.len(), 3);
+        for ((id, score), (expected_id, expected_score)) in fused.iter().zip(expected) {
+            assert!(*id == expected_id && (score - expected_score).abs() < 1e-6, "{fused:?}");
+        }
+        assert!(!Fusion::Weighted { vector: 1.5 }.is_valid() && !Fusion::ReciprocalRank { k: f32::NAN }.is_valid());
+    }
+
+    #[test]
+    fn what_repeats_comes_later() {
+        // 0 and 1 are the same, 2 is something else.
+        let similarity = |a: usize, b: usize| if a + b == 1 { 1.0 } else { 0.1 };
+        let relevances = [0.9, 0.89, 0.5];
+        assert_eq!(diversify(&relevances, 3, 0.0, similarity), [0, 1, 2]);
+        assert_eq!(diversify(&relevances, 3, 0.5, similarity), [0, 2, 1]);
+        assert_eq!(diversify(&relevances, 2, 0.5, similarity), [0, 2]);
+        assert!(diversify(&[], 2, 0.5, similarity).is_empty());
     }
 }

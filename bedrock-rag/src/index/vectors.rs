@@ -53,10 +53,14 @@ impl Vectors {
         }
     }
 
-    /// Whether so much has come or gone that a new graph would pay: a fifth of it.
+    /// Whether a new graph would pay: a fiftieth of it has come (which then is put in), or a fifth of it has gone (then it is
+    /// built anew).
     pub(crate) fn wants_graph(&self) -> bool {
-        let changed = self.recent.len() + self.deleted.len();
-        self.len() >= self.settings.graph_from && changed * 5 > self.len()
+        let from = self.settings.graph_from;
+        match &self.graph {
+            None => self.len() >= from,
+            Some(graph) => self.is_worn() || self.recent.len() > (graph.len() / 50).max(from / 8),
+        }
     }
 
     /// Whether what is left is too little for a graph.
@@ -64,24 +68,39 @@ impl Vectors {
         self.graph.is_some() && self.len() < self.settings.graph_from / 2
     }
 
-    /// Everything in a new graph (or, if there is little, without one).
-    pub(crate) fn rebuilt(&self) -> Result<Self, Error> {
+    /// Whether so many were deleted that walking around them costs more than it should.
+    fn is_worn(&self) -> bool {
+        self.graph.as_ref().is_some_and(|graph| self.deleted.len() * 5 > graph.len())
+    }
+
+    /// Everything in one graph (or, if there is little, without one). `read` gives the vector of an id that is in the graph,
+    /// which itself keeps vectors in fewer bits.
+    pub(crate) fn rebuilt(&self, read: impl Fn(u64) -> Result<Vec<f32>, Error>) -> Result<Self, Error> {
         let mut fresh = Self::new(self.settings, self.dimensions, None);
-        let old = self.graph.iter().flat_map(Hnsw::rows).filter(|(id, _)| !self.deleted.contains(id));
-        let rows = old.chain(self.recent.rows());
         if self.len() < self.settings.graph_from {
-            for (id, vector) in rows {
+            let old = self.graph.iter().flat_map(Hnsw::ids).filter(|&id| !self.deleted.contains(id));
+            for &id in old {
+                fresh.insert(id, &read(id)?)?;
+            }
+            for (id, vector) in self.recent.rows() {
                 fresh.insert(id, vector)?;
             }
             return Ok(fresh);
         }
-        let mut ids = Vec::with_capacity(self.len());
-        let mut vectors = Vec::with_capacity(self.len() * self.dimensions);
-        for (id, vector) in rows {
+        let (mut ids, mut vectors) = (Vec::with_capacity(self.recent.len()), Vec::new());
+        vectors.reserve_exact(self.recent.len() * self.dimensions);
+        for (id, vector) in self.recent.rows() {
             ids.push(id);
             vectors.extend_from_slice(vector);
         }
-        fresh.graph = Some(Hnsw::build(self.settings.hnsw, self.dimensions, ids, vectors)?);
+        fresh.graph = Some(match &self.graph {
+            None => Hnsw::build(self.settings.hnsw, self.dimensions, ids, vectors)?,
+            Some(graph) if self.is_worn() => graph.successor(&|id| !self.deleted.contains(&id), ids, vectors)?,
+            Some(graph) => {
+                fresh.deleted.clone_from(&self.deleted);
+                graph.successor(&|_| true, ids, vectors)?
+            }
+        });
         Ok(fresh)
     }
 
@@ -102,7 +121,7 @@ impl Vectors {
             found.extend(if selective {
                 graph.search_exact(query, k, allowed)?
             } else {
-                graph.search_default(query, k, allowed)?
+                graph.search(query, k, self.settings.hnsw.ef_search, allowed)?
             });
         }
         found.sort_by(Neighbor::by_rank);
@@ -139,7 +158,7 @@ mod tests {
                         vectors.remove(&HashSet::from([argument]));
                         truth.retain(|id| id != argument);
                     }
-                    _ => vectors = vectors.rebuilt().unwrap(),
+                    _ => vectors = vectors.rebuilt(|id| Ok(vector(id).to_vec())).unwrap(),
                 }
                 prop_assert_eq!(vectors.len(), truth.len());
                 let query = vector(argument);

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bedrock_benches::npy;
-use bedrock_rag::index::{Hnsw, HnswSettings};
+use bedrock_rag::index::{GraphBuilder, Hnsw, HnswSettings, Precision};
 use clap::Parser;
 use serde_json::json;
 
@@ -41,9 +41,12 @@ struct Arguments {
     /// Neighbours asked for
     #[arg(long, default_value_t = 10)]
     k: usize,
-    /// Build on one thread, the same graph every time
+    /// Keep vectors in 8 bits a value instead of 16
     #[arg(long)]
-    deterministic: bool,
+    bytes: bool,
+    /// Have hnsw_rs make the links
+    #[arg(long)]
+    hnsw_rs: bool,
     /// Accepted for symmetry: there is always a JSON object
     #[arg(long, hide = true)]
     json: bool,
@@ -86,7 +89,8 @@ fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let settings = HnswSettings {
         m: arguments.m,
         ef_construction: arguments.ef_construction,
-        deterministic: arguments.deterministic,
+        precision: if arguments.bytes { Precision::Eight } else { Precision::Sixteen },
+        builder: if arguments.hnsw_rs { GraphBuilder::HnswRs } else { GraphBuilder::Own },
         ..HnswSettings::default()
     };
     eprintln!("building a graph of {} × {}", base.rows, base.columns);
