@@ -197,6 +197,28 @@ pub enum Error {
         /// The store file.
         path: PathBuf,
     },
+    /// A change was asked of a knowledge base that is opened for reading alone.
+    #[error("{path} is open for reading alone", path = path.display())]
+    ReadOnly {
+        /// The store file.
+        path: PathBuf,
+    },
+    /// The store is encrypted and was opened without a sealer, or the other way round.
+    #[error("{path} is {}", if *sealed { "encrypted: open it with its sealer" } else { "not encrypted: open it without a sealer" }, path = path.display())]
+    SealMismatch {
+        /// The store file.
+        path: PathBuf,
+        /// Whether it is encrypted.
+        sealed: bool,
+    },
+    /// Encrypting or decrypting failed: the key is another one or not at hand, or the data was changed.
+    #[error("{path} can't be sealed or opened", path = path.display())]
+    Seal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: bedrock_core::Error,
+    },
     /// The store was written by a version of this crate with another format.
     #[error("{path} has store format {found}, this version reads format {supported}", path = path.display())]
     UnknownVersion {
@@ -266,7 +288,9 @@ impl From<Error> for bedrock_core::Error {
             Error::InvalidRequest(_) | Error::BadChunking(_) | Error::BadIndexSetting(_) => {
                 Self::validation(error.to_string())
             }
-            Error::Locked { .. } | Error::IngestionRunning => Self::conflict(error.to_string()),
+            Error::Locked { .. } | Error::ReadOnly { .. } | Error::IngestionRunning => {
+                Self::conflict(error.to_string())
+            }
             Error::NotFound { .. } => Self::resource_not_found(error.to_string()),
             other => Self::backend(other),
         }

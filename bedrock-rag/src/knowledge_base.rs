@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker};
+use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker, Sealer};
 
 use crate::Error;
 use crate::chunk::{Chunker, Chunking};
@@ -15,7 +15,8 @@ use crate::document::Metadata;
 use crate::index::rank::Fusion;
 use crate::index::{Hnsw, HnswSettings, Vectors, VectorsSettings};
 use crate::retrieve::SearchMode;
-use crate::store::{Change, DocumentRecord, EmbedderRecord, FORMAT_VERSION, Manifest, Store, StoreOptions};
+use crate::store::{Change, DocumentRecord, EmbedderRecord, FORMAT_VERSION, Manifest, Store, StoreOptions, graph_file};
+use crate::sync::Running;
 
 const STORE_FILE: &str = "store.redb";
 const GRAPH_FILE: &str = "vectors.hnsw";
@@ -27,7 +28,9 @@ const GRAPH_FROM: usize = 10_000;
 /// Documents, cut into chunks, embedded, searchable, kept in a folder.
 ///
 /// The folder holds `store.redb`, the truth, and `vectors.hnsw`, an index that is made again when it is missing or
-/// damaged. It has one writer at a time: opening it twice is refused. A knowledge base remembers which embedding model
+/// damaged. It has one writer at a time: a second one is refused. Other processes may read it meanwhile
+/// ([`KnowledgeBaseBuilder::read_only`]). With a [`KnowledgeBaseBuilder::sealer`] all of it is encrypted: texts, vectors, addresses,
+/// metadata and the index; what stays visible is how many records there are and how long. A knowledge base remembers which embedding model
 /// made its vectors and refuses to be opened with another.
 ///
 /// Methods that end in `_blocking` are for callers without an async runtime. The others do their reading, parsing and
@@ -56,6 +59,8 @@ pub struct KnowledgeBase {
 pub(crate) struct State {
     pub(crate) vectors: Vectors,
     pub(crate) documents: HashMap<u64, Entry>,
+    /// Of the store that this was read from; counts for readers alone.
+    revision: u64,
 }
 
 /// A document in memory.
@@ -214,13 +219,30 @@ impl KnowledgeBaseBuilder {
         self
     }
 
+    /// Encrypts everything that is written to disk. Decided when the knowledge base is created; from then on it is opened with a
+    /// sealer that has the key. See [`KnowledgeBase::reseal`] for changing keys.
+    pub fn sealer(mut self, sealer: Arc<dyn Sealer>) -> Self {
+        self.store.sealer = Some(sealer);
+        self
+    }
+
+    /// Opens for reading alone, beside a process that may write: its changes are seen by the next search. Any number of
+    /// processes may read. Default false.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.store.read_only = read_only;
+        self
+    }
+
     /// Makes a new knowledge base; the folder is created if need be.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`]; [`Error::Write`] and [`Error::Store`] when the folder can't be written;
+    /// [`Error::AlreadyExists`]; [`Error::ReadOnly`]; [`Error::Write`] and [`Error::Store`] when the folder can't be written;
     /// [`Error::BadChunking`], [`Error::BadIndexSetting`] and [`Error::InvalidRequest`] for settings out of range.
     pub fn create(self) -> Result<KnowledgeBase, Error> {
         self.check()?;
+        if self.store.read_only {
+            return Err(Error::ReadOnly { path: self.folder.join(STORE_FILE) });
+        }
         std::fs::create_dir_all(&self.folder).map_err(|source| Error::write(&self.folder, source))?;
         let info = self.embedder.info();
         let (id, tag) = fresh_id(&self.folder);
@@ -236,7 +258,7 @@ impl KnowledgeBaseBuilder {
             chunking: self.chunking.unwrap_or_default(),
             chunker: self.chunker.as_ref().map(|chunker| chunker.id()),
         };
-        let store = Store::create(&self.folder.join(STORE_FILE), self.store, &manifest)?;
+        let store = Store::create(&self.folder.join(STORE_FILE), &self.store, &manifest)?;
         // A graph of an earlier knowledge base in this folder is none of this one's.
         let _ = std::fs::remove_file(self.folder.join(GRAPH_FILE));
         self.assemble(store, manifest)
@@ -247,12 +269,13 @@ impl KnowledgeBaseBuilder {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Locked`], [`Error::Damaged`], [`Error::UnknownVersion`], [`Error::Store`];
+    /// [`Error::SealMismatch`] when a sealer is missing or too many, [`Error::Seal`] when it has not the key;
     /// [`Error::EmbedderMismatch`] when another model made the vectors; [`Error::ChunkingMismatch`] when
     /// [`KnowledgeBaseBuilder::chunking`] or [`KnowledgeBaseBuilder::chunker`] is another than the knowledge base was
     /// created with.
     pub fn open(self) -> Result<KnowledgeBase, Error> {
         self.check()?;
-        let (store, manifest) = Store::open(&self.folder.join(STORE_FILE), self.store)?;
+        let (store, manifest) = Store::open(&self.folder.join(STORE_FILE), &self.store)?;
         let info = self.embedder.info();
         let dimensions = self.dimensions.unwrap_or(manifest.embedder.dimensions);
         if info.identity != manifest.embedder.identity || dimensions != manifest.embedder.dimensions {
@@ -299,7 +322,7 @@ impl KnowledgeBaseBuilder {
     fn assemble(self, store: Store, manifest: Manifest) -> Result<KnowledgeBase, Error> {
         let dimensions = manifest.embedder.dimensions;
         let graph_path = self.folder.join(GRAPH_FILE);
-        let (graph, mut recovered) = match Hnsw::load(&graph_path) {
+        let (graph, mut recovered) = match graph_file::load(&graph_path, store.protection()) {
             Ok((graph, tag)) if tag == manifest.tag && graph.dimensions() == dimensions => {
                 // A graph of other settings is as good as none; not so its `ef_search`, which is one of searching.
                 let settings = HnswSettings { ef_search: self.hnsw.ef_search, ..*graph.settings() };
@@ -309,25 +332,10 @@ impl KnowledgeBaseBuilder {
             Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => (None, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let mut documents = HashMap::new();
-        let mut living = HashSet::new();
-        for (number, record) in store.documents()? {
-            living.extend(record.vector_ids());
-            documents.insert(number, Entry::new(&record));
-        }
-        let in_graph: HashSet<u64> = graph.iter().flat_map(|graph| graph.ids().iter().copied()).collect();
+        let has_graph = graph.is_some();
         let settings = VectorsSettings { hnsw: self.hnsw, graph_from: self.graph_from };
-        let mut vectors = Vectors::new(settings, dimensions, graph);
-        vectors.remove(&in_graph.difference(&living).copied().collect());
-        let mut missing: Vec<u64> = living.difference(&in_graph).copied().collect();
-        missing.sort_unstable();
-        for id in missing {
-            vectors.insert(id, &store.vector(id)?)?;
-        }
-        if vectors.wants_graph() && in_graph.is_empty() && recovered.is_none() {
-            recovered = Some(format!("{} is missing", graph_path.display()));
-        }
-        let knowledge_base = KnowledgeBase {
+        let vectors = Vectors::new(settings, dimensions, graph);
+        let mut knowledge_base = KnowledgeBase {
             folder: self.folder,
             store,
             dimensions: (manifest.embedder.dimensions != self.embedder.info().dimensions).then_some(dimensions),
@@ -338,12 +346,17 @@ impl KnowledgeBaseBuilder {
             fusion: self.fusion,
             embed_batch: self.embed_batch,
             chunker: self.chunker,
-            state: RwLock::new(State { vectors, documents }),
+            state: RwLock::new(State { vectors, documents: HashMap::new(), revision: 0 }),
             #[cfg(feature = "keyword")]
             keyword: std::sync::Mutex::new(None),
             ingesting: AtomicBool::new(false),
-            recovered,
+            recovered: None,
         };
+        knowledge_base.follow_store()?;
+        if !has_graph && recovered.is_none() && knowledge_base.read_state().vectors.wants_graph() {
+            recovered = Some(format!("{} is missing", graph_path.display()));
+        }
+        knowledge_base.recovered = recovered;
         knowledge_base.renew_graph()?;
         Ok(knowledge_base)
     }
@@ -459,7 +472,8 @@ impl KnowledgeBase {
         };
         let path = self.folder.join(GRAPH_FILE);
         let saved = match rebuilt.graph() {
-            Some(graph) => graph.save(&path, self.manifest.tag),
+            _ if self.store.is_read_only() => Ok(()),
+            Some(graph) => graph_file::save(graph, &path, self.manifest.tag, self.store.protection()),
             None => std::fs::remove_file(&path).or_else(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => Ok(()),
                 _ => Err(Error::write(&path, error)),
@@ -467,6 +481,65 @@ impl KnowledgeBase {
         };
         self.write_state().vectors = rebuilt;
         saved
+    }
+
+    /// Reads into memory what the store has, again if it changes meanwhile.
+    fn follow_store(&self) -> Result<(), Error> {
+        for last in [false, false, false, false, true] {
+            let revision = self.store.revision()?;
+            let followed = self.follow_revision(revision);
+            if followed.is_ok() || last || self.store.revision()? == revision {
+                return followed;
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_revision(&self, revision: u64) -> Result<(), Error> {
+        let mut documents = HashMap::new();
+        let mut living = HashSet::new();
+        for (number, record) in self.store.documents()? {
+            living.extend(record.vector_ids());
+            documents.insert(number, Entry::new(&record));
+        }
+        let mut state = self.write_state();
+        state.vectors.follow(&living, |id| self.store.vector(id))?;
+        state.documents = documents;
+        state.revision = revision;
+        Ok(())
+    }
+
+    /// For readers: takes over what the writer has changed since the last search.
+    pub(crate) fn refresh(&self) -> Result<(), Error> {
+        if !self.store.is_read_only() || self.store.revision()? == self.read_state().revision {
+            return Ok(());
+        }
+        self.follow_store()?;
+        #[cfg(feature = "keyword")]
+        {
+            *self.keyword.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the writer has changed something since [`KnowledgeBase::refresh`].
+    pub(crate) fn is_behind(&self) -> Result<bool, Error> {
+        Ok(self.store.is_read_only() && self.store.revision()? != self.read_state().revision)
+    }
+
+    /// Encrypts everything anew under the key that is current: the change of keys. Returns how many records there were; once
+    /// this has returned, older keys are needed no more. Searches go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::IngestionRunning`], [`Error::ReadOnly`], [`Error::Seal`]; [`Error::SealMismatch`] if nothing is encrypted.
+    pub fn reseal(&self) -> Result<u64, Error> {
+        let _running = Running::begin(&self.ingesting)?;
+        let records = self.store.reseal()?;
+        if let Some(graph) = self.read_state().vectors.graph() {
+            let path = self.folder.join(GRAPH_FILE);
+            graph_file::save(graph, &path, self.manifest.tag, self.store.protection())?;
+        }
+        Ok(records)
     }
 
     /// Embeds texts and checks what comes back.

@@ -213,7 +213,17 @@ impl KnowledgeBase {
             SearchMode::Keyword => None,
             _ => self.embed(vec![search.text.clone()], EmbedPurpose::Query).await?.pop(),
         };
-        let mut passages = self.find(search, mode, query.as_deref(), candidates)?;
+        self.refresh()?;
+        let mut found = self.find(search, mode, query.as_deref(), candidates);
+        // Beside a writer: what was found may have been deleted before it was read.
+        for _ in 0..3 {
+            if found.is_ok() || !self.is_behind()? {
+                break;
+            }
+            self.refresh()?;
+            found = self.find(search, mode, query.as_deref(), candidates);
+        }
+        let mut passages = found?;
         if let Some((_, reranker)) = self.reranker.as_ref().filter(|_| search.rerank) {
             let documents: Vec<String> = passages.iter().map(|passage| passage.text.clone()).collect();
             let request = RerankRequest { top_n: Some(results), ..RerankRequest::new(&search.text, documents) };

@@ -456,10 +456,10 @@ fn hash_of(metadata: &Metadata) -> String {
 }
 
 /// Marks that an ingestion runs, until it is dropped.
-struct Running<'f>(&'f AtomicBool);
+pub(crate) struct Running<'f>(&'f AtomicBool);
 
 impl<'f> Running<'f> {
-    fn begin(flag: &'f AtomicBool) -> Result<Self, Error> {
+    pub(crate) fn begin(flag: &'f AtomicBool) -> Result<Self, Error> {
         if flag.swap(true, Ordering::Acquire) { Err(Error::IngestionRunning) } else { Ok(Self(flag)) }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bedrock_core::testing::{HashEmbedder, OverlapReranker};
 use bedrock_core::{EmbeddingModel, RetrievalFilter, RetrieveRequest, Retriever};
+#[cfg(feature = "keyword")]
+use bedrock_rag::Fusion;
 use bedrock_rag::chunk::Chunking;
 use bedrock_rag::index::HnswSettings;
 use bedrock_rag::{
@@ -112,6 +114,85 @@ fn keyword_and_hybrid_follow_changes() {
     assert!(filtered.iter().all(|passage| passage.uri == "security.md"));
     knowledge_base.delete(["new.md"]).unwrap();
     assert!(find("flight", SearchMode::Keyword).is_empty());
+}
+
+#[test]
+fn passages_that_repeat_give_way_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let knowledge_base = KnowledgeBase::create(folder.path(), embedder()).unwrap();
+    let mut sources: Vec<Source> =
+        (0..3).map(|n| Source::text(format!("copy{n}"), "Laptops are lost in trains and found in trains.")).collect();
+    sources.push(Source::text("other", "Lost laptops must be reported to the desk within one hour."));
+    knowledge_base.ingest_blocking(sources, &IngestOptions::default()).unwrap();
+    let search = Search::new("Laptops are lost in trains").results(2);
+    let uris = |search: &Search| -> Vec<String> {
+        knowledge_base.search_blocking(search).unwrap().into_iter().map(|passage| passage.uri).collect()
+    };
+    assert_eq!(uris(&search), ["copy0", "copy1"]);
+    assert_eq!(uris(&search.clone().diversity(0.7)), ["copy0", "other"]);
+    assert_eq!(uris(&search.clone().diversity(0.0)), uris(&search));
+    assert!(matches!(knowledge_base.search_blocking(&search.diversity(1.5)), Err(Error::InvalidRequest(_))));
+}
+
+#[test]
+fn scores_below_the_least_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let knowledge_base = filled(folder.path());
+    let all = knowledge_base.search_blocking(&Search::new("How many days of holiday?")).unwrap();
+    assert_eq!(all.len(), 3);
+    let some = knowledge_base.search_blocking(&Search::new("How many days of holiday?").min_score(all[1].score));
+    assert_eq!(some.unwrap(), all[..2]);
+}
+
+#[cfg(feature = "keyword")]
+#[test]
+fn hybrid_rankings_are_joined_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(filled(folder.path()));
+    let knowledge_base =
+        KnowledgeBase::builder(folder.path(), embedder()).fusion(Fusion::Weighted { vector: 0.0 }).open().unwrap();
+    let search = Search::new("flights and passwords in a year").mode(SearchMode::Hybrid);
+    let of = |search: &Search| -> Vec<(String, f32)> {
+        let passages = knowledge_base.search_blocking(search).unwrap();
+        assert!(passages.windows(2).all(|pair| pair[0].score >= pair[1].score));
+        assert!(passages.iter().all(|passage| (0.0..=1.0).contains(&passage.score)));
+        passages.into_iter().map(|passage| (passage.uri, passage.score)).collect()
+    };
+    let order = |ranked: Vec<(String, f32)>| ranked.into_iter().map(|(uri, _)| uri).collect::<Vec<_>>();
+    let by_words = order(of(&search.clone().mode(SearchMode::Keyword)));
+    assert_eq!(order(of(&search))[..by_words.len()], by_words, "all weight on words");
+    let by_meaning = order(of(&search.clone().mode(SearchMode::Vector)));
+    assert_eq!(order(of(&search.clone().fusion(Fusion::Weighted { vector: 1.0 }))), by_meaning);
+    let wrong = search.fusion(Fusion::Weighted { vector: 2.0 });
+    assert!(matches!(knowledge_base.search_blocking(&wrong), Err(Error::InvalidRequest(_))));
+}
+
+/// A writer and two readers of one folder: readers see what was committed, and change nothing.
+#[test]
+fn readers_follow_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = filled(folder.path());
+    let open = || KnowledgeBase::builder(folder.path(), embedder()).read_only(true).open().unwrap();
+    let readers = [open(), open()];
+    let search = Search::new("Bicycles are free").results(1);
+    for reader in &readers {
+        assert_ne!(reader.search_blocking(&search).unwrap()[0].uri, "bikes.md");
+    }
+    writer.ingest_blocking([Source::text("bikes.md", "Bicycles are free.")], &IngestOptions::default()).unwrap();
+    writer.delete(["travel.md"]).unwrap();
+    for reader in &readers {
+        assert_eq!(reader.search_blocking(&search).unwrap()[0].uri, "bikes.md");
+        assert_eq!(reader.document_count(), 3);
+        assert!(matches!(reader.delete(["bikes.md"]), Err(Error::ReadOnly { .. })));
+        let refused = reader.ingest_blocking(handbook(), &IngestOptions::default());
+        assert!(matches!(refused, Err(Error::ReadOnly { .. })));
+    }
+    assert!(matches!(KnowledgeBase::open(folder.path(), embedder()), Err(Error::Locked { .. })), "one writer");
+    drop(writer);
+    assert_eq!(readers[0].search_blocking(&search).unwrap()[0].uri, "bikes.md");
+    let none = tempfile::tempdir().unwrap();
+    let created = KnowledgeBase::builder(none.path(), embedder()).read_only(true).open_or_create();
+    assert!(matches!(created, Err(Error::ReadOnly { .. })));
 }
 
 #[test]

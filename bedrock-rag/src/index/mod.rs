@@ -15,6 +15,7 @@ pub(crate) use distance::dot;
 pub use distance::normalize;
 pub use flat::Flat;
 
+pub(crate) use hnsw::replace_file;
 pub use hnsw::{GraphBuilder, Hnsw, HnswSettings, Precision};
 pub(crate) use vectors::{Vectors, VectorsSettings};
 

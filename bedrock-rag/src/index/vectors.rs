@@ -38,6 +38,20 @@ impl Vectors {
         self.graph.as_ref()
     }
 
+    /// Makes these ids, and no others, the ones that are there. `read` gives the vector of one that is new.
+    pub(crate) fn follow(
+        &mut self,
+        living: &HashSet<u64>,
+        read: impl Fn(u64) -> Result<Vec<f32>, Error>,
+    ) -> Result<(), Error> {
+        let old = self.graph.iter().flat_map(Hnsw::ids).copied().chain(self.recent.rows().map(|(id, _)| id));
+        let known: HashSet<u64> = old.collect();
+        self.remove(&known.difference(living).copied().collect());
+        let mut missing: Vec<u64> = living.difference(&known).copied().collect();
+        missing.sort_unstable();
+        missing.into_iter().try_for_each(|id| self.insert(id, &read(id)?))
+    }
+
     pub(crate) fn insert(&mut self, id: u64, vector: &[f32]) -> Result<(), Error> {
         self.recent.push(id, vector)
     }

@@ -4,20 +4,26 @@
 //! crash at any moment leaves the last committed state by construction (copy on write), without a journal to replay.
 //!
 //! What keeps a damaged file from doing harm: by default every page's checksum is verified when the file is opened
-//! (redb then answers with an error where a plain open may panic); every value carries a checksum of its own over table,
-//! key and content; and every call into redb runs behind a guard that turns a panic into [`Error::Damaged`].
+//! (redb then answers with an error where a plain open may panic); every value is under a [`Protection`], a checksum or a seal
+//! over table, key and content; and every call into redb runs behind a guard that turns a panic into [`Error::Damaged`].
+//!
+//! One process writes, and any number may read meanwhile ([`StoreOptions::read_only`]); what they see of it is whole transactions.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bedrock_core::Sealer;
 use redb::{
-    ConcurrencyMode, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+    ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{ChunkRecord, DocumentRecord, FORMAT_VERSION, Manifest};
+use super::protection::Protection;
+use super::{ChunkRecord, DocumentRecord, FORMAT_VERSION, Manifest, OLDEST_VERSION};
 use crate::Error;
 use crate::document::panic_message;
 
@@ -30,12 +36,19 @@ const VECTORS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("vectors")
 /// Keys of [`META`].
 const MANIFEST: u64 = 0;
 const COUNTERS: u64 = 1;
+/// Of a sealed store alone: the manifest and the key of its names. [`MANIFEST`] then is a [`Head`].
+const SECRETS: u64 = 2;
 
-const CHECKSUM_BYTES: usize = 8;
+/// Records sealed anew in one transaction.
+const RESEAL_RECORDS: usize = 4096;
 
 /// How the file is opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct StoreOptions {
+    /// Encrypts what is written.
+    pub(crate) sealer: Option<Arc<dyn Sealer>>,
+    /// Whether the store is opened beside a process that writes.
+    pub(crate) read_only: bool,
     /// Whether every page is verified first, which reads the whole file.
     pub(crate) verify: bool,
     /// Memory for pages, in bytes.
@@ -44,7 +57,7 @@ pub(crate) struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { verify: true, cache_bytes: 64 << 20 }
+        Self { sealer: None, read_only: false, verify: true, cache_bytes: 64 << 20 }
     }
 }
 
@@ -54,11 +67,38 @@ impl Default for StoreOptions {
 struct Counters {
     next_document: u64,
     next_chunk: u64,
+    /// Raised by each transaction that changes documents, for readers to notice.
+    #[serde(default)]
+    revision: u64,
+}
+
+/// What everybody may read of a store.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    format_version: u32,
+    #[serde(default)]
+    sealed: bool,
+    tag: u64,
+}
+
+/// What of a sealed store is needed to read the rest.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Secrets {
+    manifest: Manifest,
+    names: [u8; 32],
+}
+
+enum Handle {
+    Writer(Database),
+    Reader(ReadOnlyDatabase),
 }
 
 pub(crate) struct Store {
     path: PathBuf,
-    database: Database,
+    handle: Handle,
+    protection: Protection,
 }
 
 impl std::fmt::Debug for Store {
@@ -69,15 +109,19 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Makes a new file.
-    pub(crate) fn create(path: &Path, options: StoreOptions, manifest: &Manifest) -> Result<Self, Error> {
+    pub(crate) fn create(path: &Path, options: &StoreOptions, manifest: &Manifest) -> Result<Self, Error> {
         if path.exists() {
             return Err(Error::AlreadyExists { path: path.to_owned() });
         }
         let database = guarded(path, || builder(options).create(path).map_err(|error| opening(path, error)))?;
-        let store = Self { path: path.to_owned(), database };
-        let batch = store.begin()?;
-        batch.put_json(META, "meta", MANIFEST, manifest)?;
-        batch.put_json(META, "meta", COUNTERS, &Counters::default())?;
+        let plain = Self { path: path.to_owned(), handle: Handle::Writer(database), protection: Protection::Checksums };
+        let batch = plain.begin()?;
+        let head =
+            Head { format_version: manifest.format_version, sealed: options.sealer.is_some(), tag: manifest.tag };
+        match options.sealer {
+            Some(_) => batch.put_json(META, "meta", MANIFEST, &head)?,
+            None => batch.put_json(META, "meta", MANIFEST, manifest)?,
+        }
         batch.run(|transaction| {
             // Tables exist from the start, so that reading one that is missing means damage.
             transaction.open_table(DOCUMENTS)?;
@@ -86,12 +130,26 @@ impl Store {
             transaction.open_table(VECTORS)?;
             Ok(())
         })?;
+        let Some(sealer) = &options.sealer else {
+            batch.put_json(META, "meta", COUNTERS, &Counters::default())?;
+            batch.commit()?;
+            return Ok(plain);
+        };
+        // One transaction all the same: a store is never without what it takes to read it.
+        let transaction = batch.transaction;
+        let protection = Protection::sealed(sealer.clone(), manifest.tag, path)?;
+        let secrets = Secrets { manifest: manifest.clone(), names: protection.names() };
+        let store = Self { protection, ..plain };
+        let batch = Batch { store: &store, transaction, change: Change::default(), documents: 0 };
+        batch.put_json(META, "meta", SECRETS, &secrets)?;
+        batch.put_json(META, "meta", COUNTERS, &Counters::default())?;
         batch.commit()?;
         Ok(store)
     }
 
-    /// Opens a file and reads what it says it is.
-    pub(crate) fn open(path: &Path, options: StoreOptions) -> Result<(Self, Manifest), Error> {
+    /// Opens a file and reads what it says it is. A store of an older format is brought up to this one, unless it is opened
+    /// for reading alone.
+    pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<(Self, Manifest), Error> {
         if !path.exists() {
             return Err(Error::NotFound { path: path.parent().unwrap_or(path).to_owned() });
         }
@@ -99,21 +157,92 @@ impl Store {
         if std::fs::metadata(path).map_err(|source| Error::read(path, source))?.len() == 0 {
             return Err(Error::damaged(path, "it is empty"));
         }
-        let database = guarded(path, || builder(options).open(path).map_err(|error| opening(path, error)))?;
-        let store = Self { path: path.to_owned(), database };
+        let handle = guarded(path, || {
+            let opened = match options.read_only {
+                true => builder(options).open_read_only(path).map(Handle::Reader),
+                false => builder(options).open(path).map(Handle::Writer),
+            };
+            opened.map_err(|error| opening(path, error))
+        })?;
+        let mut store = Self { path: path.to_owned(), handle, protection: Protection::Checksums };
         let bytes = store.get(META, "meta", MANIFEST)?;
         let bytes = bytes.ok_or_else(|| Error::damaged(path, "it has no manifest"))?;
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Version {
-            format_version: u32,
-        }
-        let Version { format_version: found } = store.parse("meta", MANIFEST, &bytes)?;
-        if found != FORMAT_VERSION {
+        let head: Head = store.parse("meta", MANIFEST, &bytes)?;
+        let found = head.format_version;
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
             return Err(Error::UnknownVersion { path: path.to_owned(), found, supported: FORMAT_VERSION });
         }
-        let manifest = store.parse("meta", MANIFEST, &bytes)?;
+        let manifest = match (head.sealed, &options.sealer) {
+            (false, None) => store.parse("meta", MANIFEST, &bytes)?,
+            (true, Some(sealer)) => {
+                store.protection = Protection::sealed(sealer.clone(), head.tag, path)?;
+                let bytes = store.get(META, "meta", SECRETS)?;
+                let bytes = bytes.ok_or_else(|| Error::damaged(path, "what it takes to open it is missing"))?;
+                let Secrets { manifest, names } = store.parse("meta", SECRETS, &bytes)?;
+                store.protection.set_names(names);
+                manifest
+            }
+            (sealed, _) => return Err(Error::SealMismatch { path: path.to_owned(), sealed }),
+        };
+        let manifest = if found < FORMAT_VERSION && !options.read_only { store.migrate(manifest)? } else { manifest };
         Ok((store, manifest))
+    }
+
+    /// From format 1, which had no seals and counted no revisions: both are absent there as they are in a new store without them.
+    fn migrate(&self, manifest: Manifest) -> Result<Manifest, Error> {
+        let manifest = Manifest { format_version: FORMAT_VERSION, ..manifest };
+        let batch = self.begin()?;
+        batch.put_json(META, "meta", MANIFEST, &manifest)?;
+        batch.commit()?;
+        Ok(manifest)
+    }
+
+    /// Seals everything anew with the key that is current; returns how many records. In several transactions: if it is stopped
+    /// half way, some records need the older key still, and sealing anew again goes through all of them.
+    pub(crate) fn reseal(&self) -> Result<u64, Error> {
+        let mut resealed = 0;
+        for (table, name) in [(META, "meta"), (DOCUMENTS, "documents"), (CHUNKS, "chunks"), (VECTORS, "vectors")] {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let batch = self.begin()?;
+                let rows = batch.run(|transaction| {
+                    let mut rows: Vec<(u64, Vec<u8>)> = Vec::new();
+                    for row in transaction.open_table(table)?.range(from..)?.take(RESEAL_RECORDS) {
+                        let (key, value) = row?;
+                        rows.push((key.value(), value.value().to_vec()));
+                    }
+                    Ok(rows)
+                })?;
+                next = rows.last().filter(|_| rows.len() == RESEAL_RECORDS).map(|(key, _)| key + 1);
+                for (key, value) in rows {
+                    // The head is there to be read without a key.
+                    if name == "meta" && key == MANIFEST {
+                        continue;
+                    }
+                    let value = self.protection.renew(&self.path, name, key, &value)?;
+                    batch.run(|transaction| {
+                        transaction.open_table(table)?.insert(key, value.as_slice())?;
+                        Ok(())
+                    })?;
+                    resealed += 1;
+                }
+                batch.commit()?;
+            }
+        }
+        Ok(resealed)
+    }
+
+    /// Rises with every transaction that changes documents, by whatever process.
+    pub(crate) fn revision(&self) -> Result<u64, Error> {
+        Ok(self.counters()?.revision)
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self.handle, Handle::Reader(_))
+    }
+
+    pub(crate) fn protection(&self) -> &Protection {
+        &self.protection
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -122,8 +251,15 @@ impl Store {
 
     /// The document of a URI.
     pub(crate) fn document_by_uri(&self, uri: &str) -> Result<Option<(u64, DocumentRecord)>, Error> {
-        let number = self.read(|transaction| Ok(transaction.open_table(URIS)?.get(uri)?.map(|value| value.value())))?;
-        number.map(|number| Ok((number, self.document(number)?))).transpose()
+        let name = self.protection.name(uri);
+        let number =
+            self.read(|transaction| Ok(transaction.open_table(URIS)?.get(&*name)?.map(|value| value.value())))?;
+        let Some(number) = number else { return Ok(None) };
+        let document = self.document(number)?;
+        if document.uri != uri {
+            return Err(Error::damaged(&self.path, format!("document {number} is found under an address not its own")));
+        }
+        Ok(Some((number, document)))
     }
 
     /// A document that must be there.
@@ -145,7 +281,7 @@ impl Store {
         })?;
         rows.into_iter()
             .map(|(number, sealed)| {
-                let bytes = self.unseal("documents", number, &sealed)?;
+                let bytes = self.opened("documents", number, &sealed)?;
                 Ok((number, self.parse("documents", number, &bytes)?))
             })
             .collect()
@@ -220,15 +356,22 @@ impl Store {
 
     /// Begins a transaction; nothing of it is seen, or survives, until it is committed.
     pub(crate) fn begin(&self) -> Result<Batch<'_>, Error> {
+        let Handle::Writer(database) = &self.handle else {
+            return Err(Error::ReadOnly { path: self.path.clone() });
+        };
         let transaction = guarded(&self.path, || {
-            self.database.begin_write().map_err(|error| stored(&self.path, redb::Error::from(error)))
+            database.begin_write().map_err(|error| stored(&self.path, redb::Error::from(error)))
         })?;
         Ok(Batch { store: self, transaction, change: Change::default(), documents: 0 })
     }
 
-    fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
+    fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
         guarded(&self.path, || {
-            let transaction = self.database.begin_read().map_err(redb::Error::from);
+            let transaction = match &self.handle {
+                Handle::Writer(database) => database.begin_read(),
+                Handle::Reader(database) => database.begin_read(),
+            }
+            .map_err(redb::Error::from);
             transaction.and_then(|transaction| read(&transaction)).map_err(|error| stored(&self.path, error))
         })
     }
@@ -244,17 +387,11 @@ impl Store {
             let value = table.get(key)?;
             Ok(value.map(|value| value.value().to_vec()))
         })?;
-        sealed.map(|sealed| self.unseal(name, key, &sealed)).transpose()
+        sealed.map(|sealed| self.opened(name, key, &sealed)).transpose()
     }
 
-    fn unseal(&self, table: &str, key: u64, sealed: &[u8]) -> Result<Vec<u8>, Error> {
-        let (checksum, content) = sealed
-            .split_at_checked(CHECKSUM_BYTES)
-            .ok_or_else(|| Error::damaged(&self.path, format!("{table} {key} is cut short")))?;
-        if checksum != checksum_of(table, key, content) {
-            return Err(Error::damaged(&self.path, format!("the checksum of {table} {key} does not fit")));
-        }
-        Ok(content.to_vec())
+    fn opened(&self, table: &str, key: u64, kept: &[u8]) -> Result<Vec<u8>, Error> {
+        self.protection.open(&self.path, table, key, kept)
     }
 
     fn parse<T: DeserializeOwned>(&self, table: &str, key: u64, bytes: &[u8]) -> Result<T, Error> {
@@ -315,11 +452,9 @@ impl Batch<'_> {
         key: u64,
         content: &[u8],
     ) -> Result<(), Error> {
-        let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + content.len());
-        sealed.extend_from_slice(&checksum_of(name, key, content));
-        sealed.extend_from_slice(content);
+        let kept = self.store.protection.seal(&self.store.path, name, key, content)?;
         self.run(|transaction| {
-            transaction.open_table(table)?.insert(key, sealed.as_slice())?;
+            transaction.open_table(table)?.insert(key, kept.as_slice())?;
             Ok(())
         })
     }
@@ -343,7 +478,7 @@ impl Batch<'_> {
             Ok(value.map(|value| value.value().to_vec()))
         })?;
         let sealed = sealed.ok_or_else(|| Error::damaged(&self.store.path, "it has no counters"))?;
-        self.store.parse("meta", COUNTERS, &self.store.unseal("meta", COUNTERS, &sealed)?)
+        self.store.parse("meta", COUNTERS, &self.store.opened("meta", COUNTERS, &sealed)?)
     }
 
     /// Puts a document in, in place of the one of its address if there is one. Each chunk is its record (whose
@@ -376,7 +511,7 @@ impl Batch<'_> {
         self.put_json(DOCUMENTS, "documents", number, &document)?;
         self.put_json(META, "meta", COUNTERS, &counters)?;
         self.run(|transaction| {
-            transaction.open_table(URIS)?.insert(document.uri.as_str(), number)?;
+            transaction.open_table(URIS)?.insert(&*self.store.protection.name(&document.uri), number)?;
             Ok(())
         })?;
         self.change.inserted.push(Inserted { number, document, searched });
@@ -396,7 +531,7 @@ impl Batch<'_> {
     pub(crate) fn remove_document(&mut self, uri: &str) -> Result<bool, Error> {
         let number = self.run(|transaction| {
             let mut uris = transaction.open_table(URIS)?;
-            let number = uris.remove(uri)?.map(|value| value.value());
+            let number = uris.remove(&*self.store.protection.name(uri))?.map(|value| value.value());
             Ok(number)
         })?;
         let Some(number) = number else { return Ok(false) };
@@ -406,7 +541,7 @@ impl Batch<'_> {
             Ok(sealed)
         })?;
         let sealed = sealed.ok_or_else(|| Error::damaged(&self.store.path, format!("document {number} is missing")))?;
-        let bytes = self.store.unseal("documents", number, &sealed)?;
+        let bytes = self.store.opened("documents", number, &sealed)?;
         let document: DocumentRecord = self.store.parse("documents", number, &bytes)?;
         self.run(|transaction| {
             let mut chunks = transaction.open_table(CHUNKS)?;
@@ -428,25 +563,22 @@ impl Batch<'_> {
     /// Makes it last, and visible.
     pub(crate) fn commit(self) -> Result<Change, Error> {
         let path = &self.store.path;
+        if self.documents > 0 {
+            let counters = self.counters()?;
+            self.put_json(META, "meta", COUNTERS, &Counters { revision: counters.revision + 1, ..counters })?;
+        }
         guarded(path, || self.transaction.commit().map_err(|error| stored(path, redb::Error::from(error))))?;
         Ok(self.change)
     }
 }
 
-fn builder(options: StoreOptions) -> redb::Builder {
+fn builder(options: &StoreOptions) -> redb::Builder {
     let mut builder = Database::builder();
     builder
         .set_cache_size(options.cache_bytes)
-        .set_concurrency_mode(ConcurrencyMode::ExclusiveWriter)
+        .set_concurrency_mode(ConcurrencyMode::SingleWriter)
         .set_check_integrity_on_open(options.verify);
     builder
-}
-
-fn checksum_of(table: &str, key: u64, content: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(format!("{table}\0{key}\0").as_bytes()).update(content);
-    let hash = hasher.finalize();
-    std::array::from_fn(|byte| hash.as_bytes()[byte])
 }
 
 /// Runs a call into redb; should it panic on what it finds in the file, that is damage.
@@ -537,7 +669,7 @@ mod tests {
     }
 
     fn filled(path: &Path, documents: usize) -> Store {
-        let store = Store::create(path, StoreOptions::default(), &manifest()).unwrap();
+        let store = Store::create(path, &StoreOptions::default(), &manifest()).unwrap();
         let mut batch = store.begin().unwrap();
         for number in 0..documents {
             let chunks = vec![chunk(0, None, None), chunk(1, Some(0), Some(vec![1.0, number as f32]))];
@@ -577,7 +709,7 @@ mod tests {
         drop(batch);
         assert!(store.document_by_uri("never").unwrap().is_none(), "what is not committed does not exist");
         drop(store);
-        let (store, found) = Store::open(&path, StoreOptions::default()).unwrap();
+        let (store, found) = Store::open(&path, &StoreOptions::default()).unwrap();
         assert_eq!(found, manifest());
         store.check(2).unwrap();
         assert_eq!(store.documents().unwrap().len(), 2);
@@ -588,12 +720,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = filled(&path, 1);
-        assert!(matches!(Store::open(&path, StoreOptions::default()), Err(Error::Locked { .. })));
+        assert!(matches!(Store::open(&path, &StoreOptions::default()), Err(Error::Locked { .. })));
         drop(store);
-        assert!(Store::open(&path, StoreOptions::default()).is_ok());
-        assert!(matches!(Store::create(&path, StoreOptions::default(), &manifest()), Err(Error::AlreadyExists { .. })));
+        assert!(Store::open(&path, &StoreOptions::default()).is_ok());
         assert!(matches!(
-            Store::open(&folder.path().join("none"), StoreOptions::default()),
+            Store::create(&path, &StoreOptions::default(), &manifest()),
+            Err(Error::AlreadyExists { .. })
+        ));
+        assert!(matches!(
+            Store::open(&folder.path().join("none"), &StoreOptions::default()),
             Err(Error::NotFound { .. })
         ));
     }
@@ -603,9 +738,102 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let newer = Manifest { format_version: 99, ..manifest() };
-        drop(Store::create(&path, StoreOptions::default(), &newer).unwrap());
-        let error = Store::open(&path, StoreOptions::default()).unwrap_err();
+        drop(Store::create(&path, &StoreOptions::default(), &newer).unwrap());
+        let error = Store::open(&path, &StoreOptions::default()).unwrap_err();
         assert!(matches!(error, Error::UnknownVersion { found: 99, .. }), "{error}");
+    }
+
+    fn sealed() -> StoreOptions {
+        StoreOptions { sealer: Some(Arc::new(bedrock_core::testing::ChecksumSealer)), ..StoreOptions::default() }
+    }
+
+    #[test]
+    fn sealed_stores_hide_addresses_and_refuse_the_wrong_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = Store::create(&path, &sealed(), &manifest()).unwrap();
+        let mut batch = store.begin().unwrap();
+        for uri in ["plain-sight.md", "other.md"] {
+            batch.put_document(document(uri), vec![chunk(0, None, Some(vec![1.0, 2.0]))]).unwrap();
+        }
+        batch.commit().unwrap();
+        store.check(2).unwrap();
+        assert!(store.document_by_uri("plain-sight.md").unwrap().is_some());
+        assert!(store.document_by_uri("none.md").unwrap().is_none());
+        assert_eq!(store.reseal().unwrap(), 2 + 2 + 2 + 2, "secrets and counters, documents, chunks, vectors");
+        let mut batch = store.begin().unwrap();
+        assert!(batch.remove_document("other.md").unwrap());
+        batch.commit().unwrap();
+        store.check(2).unwrap();
+        drop(store);
+        let plain = StoreOptions::default();
+        assert!(matches!(Store::open(&path, &plain), Err(Error::SealMismatch { sealed: true, .. })));
+        let (store, found) = Store::open(&path, &sealed()).unwrap();
+        assert_eq!(found, manifest());
+        assert_eq!(store.documents().unwrap().len(), 1);
+        drop(store);
+        let bytes = std::fs::read(&path).unwrap();
+        for word in [&b"plain-sight"[..], b"text of chunk", b"other.md"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word));
+        }
+        let unsealed = folder.path().join("unsealed");
+        drop(filled(&unsealed, 1));
+        assert!(matches!(Store::open(&unsealed, &sealed()), Err(Error::SealMismatch { sealed: false, .. })));
+    }
+
+    #[test]
+    fn readers_see_what_is_committed_beside_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = filled(&path, 2);
+        let reading = StoreOptions { read_only: true, ..StoreOptions::default() };
+        let readers = [Store::open(&path, &reading).unwrap().0, Store::open(&path, &reading).unwrap().0];
+        let before = readers[0].revision().unwrap();
+        let mut batch = store.begin().unwrap();
+        batch.put_document(document("new"), vec![]).unwrap();
+        assert!(readers[0].document_by_uri("new").unwrap().is_none(), "nothing is seen before it is committed");
+        batch.commit().unwrap();
+        for reader in &readers {
+            assert_eq!(reader.documents().unwrap().len(), 3);
+            assert!(reader.document_by_uri("new").unwrap().is_some());
+            assert_eq!(reader.revision().unwrap(), before + 1);
+            assert!(matches!(reader.begin(), Err(Error::ReadOnly { .. })));
+        }
+        assert!(matches!(Store::open(&path, &StoreOptions::default()), Err(Error::Locked { .. })), "one writer");
+    }
+
+    /// A store as format 1 wrote it, which knew no revisions and no seals.
+    #[test]
+    fn older_formats_are_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let old = Manifest { format_version: 1, ..manifest() };
+        let store = Store::create(&path, &StoreOptions::default(), &old).unwrap();
+        let mut batch = store.begin().unwrap();
+        batch.put_document(document("kept"), vec![chunk(0, None, Some(vec![1.0, 2.0]))]).unwrap();
+        batch.put_json(META, "meta", COUNTERS, &serde_json::json!({"nextDocument": 1, "nextChunk": 1})).unwrap();
+        batch.documents = 0;
+        batch.commit().unwrap();
+        drop(store);
+        let reading = StoreOptions { read_only: true, ..StoreOptions::default() };
+        let (reader, found) = Store::open(&path, &reading).unwrap();
+        assert_eq!(found.format_version, 1, "who only reads changes nothing");
+        assert!(reader.document_by_uri("kept").unwrap().is_some());
+        drop(reader);
+        for _ in 0..2 {
+            let (store, found) = Store::open(&path, &StoreOptions::default()).unwrap();
+            assert_eq!(found, manifest());
+            store.check(2).unwrap();
+            assert_eq!(store.document_by_uri("kept").unwrap().unwrap().1.chunks, 1);
+        }
+        let mut batch = Store::open(&path, &StoreOptions::default()).unwrap().0;
+        batch = {
+            let mut change = batch.begin().unwrap();
+            change.put_document(document("new"), vec![]).unwrap();
+            change.commit().unwrap();
+            batch
+        };
+        assert_eq!(batch.revision().unwrap(), 1);
     }
 
     proptest! {
@@ -629,7 +857,7 @@ mod tests {
             }
             std::fs::write(&path, &damaged).unwrap();
             let options = StoreOptions { verify, ..StoreOptions::default() };
-            let outcome = Store::open(&path, options).and_then(|(store, _)| {
+            let outcome = Store::open(&path, &options).and_then(|(store, _)| {
                 store.check(2)?;
                 Ok(store.documents()?.len())
             });

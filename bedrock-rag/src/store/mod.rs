@@ -2,17 +2,23 @@
 //!
 //! The store is the truth: indexes are made from it and are made again when they are missing or damaged.
 
+pub(crate) mod graph_file;
 mod local;
+mod protection;
 
 pub(crate) use local::{Batch, Change, Store, StoreOptions};
+pub(crate) use protection::Protection;
 
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Chunking;
 use crate::document::{Format, Metadata};
 
-/// Format of the store that this version writes and reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Format of the store that this version writes. 2: records may be sealed, and revisions are counted.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+
+/// The oldest that it reads, and brings up to date when it writes.
+const OLDEST_VERSION: u32 = 1;
 
 /// What a knowledge base is: decided when it is created.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

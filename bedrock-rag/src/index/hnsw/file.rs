@@ -81,7 +81,7 @@ impl Hnsw {
         head
     }
 
-    fn sections(&self) -> Vec<Section<'_>> {
+    pub(super) fn sections(&self) -> Vec<Section<'_>> {
         let Codes { high, low, scales, .. } = &self.codes;
         let mut sections =
             vec![Section::U64(&self.ids), Section::F32(scales), Section::U32(self.links.lowest.links.as_ref())];
@@ -241,7 +241,7 @@ impl Hnsw {
 }
 
 /// Numbers as the file has them.
-enum Section<'a> {
+pub(super) enum Section<'a> {
     Bytes(&'a [i8]),
     U32(&'a [u32]),
     U64(&'a [u64]),
@@ -249,7 +249,7 @@ enum Section<'a> {
 }
 
 impl Section<'_> {
-    fn bytes(&self) -> std::borrow::Cow<'_, [u8]> {
+    pub(super) fn bytes(&self) -> std::borrow::Cow<'_, [u8]> {
         let little = cfg!(target_endian = "little");
         match self {
             Self::Bytes(bytes) => cast_slice(bytes).into(),

@@ -1,8 +1,8 @@
 //! Hierarchical navigable small worlds (Malkov & Yashunin 2016), flat in memory.
 //!
-//! Vectors are two arrays of bytes ([`codes`](self::codes)), links are arrays of numbers ([`layers`](self::layers)); a search
-//! ([`walk`](self::walk)) reads 8 bits a value and no locks, and what it has found is ranked anew by all 16. The graph is our own
-//! work ([`build`](self::build)); hnsw_rs can make the links instead ([`GraphBuilder::HnswRs`]), which takes several times as long.
+//! Vectors are two arrays of bytes (`codes`), links are arrays of numbers (`layers`); a search (`walk`) reads 8 bits a value and no
+//! locks, and what it has found is ranked anew by all 16. The graph is our own work (`build`); hnsw_rs can make the links instead
+//! ([`GraphBuilder::HnswRs`]), which takes several times as long.
 //!
 //! A graph does not change once built. New vectors and deletions are kept beside it until a successor is made of it.
 
@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize};
 
 pub use self::codes::Precision;
+pub(crate) use self::file::replace_file;
 
 use self::build::{Construction, Links};
 use self::codes::{Codes, Query};
