@@ -13,7 +13,7 @@ use crate::Error;
 use crate::chunk::{Chunker, Chunking};
 use crate::document::Metadata;
 use crate::index::rank::Fusion;
-use crate::index::{Hnsw, HnswSettings, Vectors, VectorsSettings};
+use crate::index::{HnswSettings, Vectors, VectorsSettings};
 use crate::retrieve::SearchMode;
 use crate::store::{Change, DocumentRecord, EmbedderRecord, FORMAT_VERSION, Manifest, Store, StoreOptions, graph_file};
 use crate::sync::Running;

@@ -17,8 +17,8 @@ pub enum Fusion {
         /// Damps the first ranks; 60 is usual.
         k: f32,
     },
-    /// A weighted mean of scores: cosines, stretched so that the candidates' lowest is 0 and their highest is 1, and BM25 scores
-    /// as shares of the highest. Unlike ranks, scores tell a clear winner from a narrow one.
+    /// A weighted mean of scores: cosines (negative ones count as 0) and BM25 scores, each as a share of the highest. Unlike
+    /// ranks, scores tell a clear winner from a narrow one; and what is found does not depend on how many candidates there were.
     Weighted {
         /// Share of the cosine, 0 to 1; the rest is that of BM25.
         vector: f32,
@@ -103,12 +103,9 @@ impl Fusion {
             }
         }
         if let Self::Weighted { vector } = self {
-            let (low, high) = fused.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), candidate| {
-                (low.min(candidate.similarity), high.max(candidate.similarity))
-            });
+            let highest = fused.iter().map(|candidate| candidate.similarity).fold(f32::MIN_POSITIVE, f32::max);
             for candidate in &mut fused {
-                let share = if high > low { (candidate.similarity - low) / (high - low) } else { 1.0 };
-                candidate.score += vector * share;
+                candidate.score += vector * (candidate.similarity / highest).max(0.0);
             }
         }
         for candidate in &mut fused {
@@ -181,15 +178,15 @@ mod tests {
         assert!((fused[0].1 - expected).abs() < 1e-6);
         assert_eq!(fuse(Fusion::default(), &[(9, 0.5)], &[(9, 0.1)]), [(9, 1.0)]);
         assert!(fuse(Fusion::default(), &[], &[]).is_empty());
-        assert_eq!(Fusion::default().fuse(&[], &[(9, 1.0)], |id| Err::<f32, u64>(id)), Err(9));
+        assert_eq!(Fusion::default().fuse(&[], &[(9, 1.0)], Err::<f32, u64>), Err(9));
     }
 
     #[cfg(feature = "keyword")]
     #[test]
     fn weighted_scores_by_hand() {
         let fused = fuse(Fusion::Weighted { vector: 0.75 }, &[(1, 0.6), (2, 0.5)], &[(2, 8.0), (4, 4.0)]);
-        // Cosines 0.6, 0.5, 0.2 become 1, 0.75, 0; BM25 0, 1, 0.5.
-        let expected = [(2, 0.75 * 0.75 + 0.25), (1, 0.75), (4, 0.125)];
+        // Cosines 0.6, 0.5, 0.2 become 1, 5/6, 1/3; BM25 0, 1, 0.5.
+        let expected = [(2, 0.75 * 5.0 / 6.0 + 0.25), (1, 0.75), (4, 0.25 + 0.125)];
         assert_eq!(fused.len(), 3);
         for ((id, score), (expected_id, expected_score)) in fused.iter().zip(expected) {
             assert!(*id == expected_id && (score - expected_score).abs() < 1e-6, "{fused:?}");
