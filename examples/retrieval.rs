@@ -42,7 +42,7 @@ struct Arguments {
     #[arg(long, default_value = "vector")]
     mode: SearchMode,
     /// How hybrid search joins its rankings: rrf:K or weighted:SHARE (of the vectors)
-    #[arg(long, default_value = "rrf:60")]
+    #[arg(long, default_value = "weighted:0.4")]
     fusion: Fusion,
     /// Cross-encoder that orders the best passages anew
     #[arg(long, value_name = "M")]

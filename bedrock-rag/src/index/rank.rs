@@ -26,8 +26,10 @@ pub enum Fusion {
 }
 
 impl Default for Fusion {
+    /// Weighted, with four tenths for the cosine: of the weights tried on the developer parts of two public sets (0.35, 0.4, 0.5,
+    /// 0.65) it leaves neither set behind its better single ranking. Ranks (k = 60) do on one of them.
     fn default() -> Self {
-        Self::ReciprocalRank { k: 60.0 }
+        Self::Weighted { vector: 0.4 }
     }
 }
 
@@ -152,9 +154,12 @@ pub(crate) fn diversify(
 mod tests {
     use super::*;
 
+    const RANKS: Fusion = Fusion::ReciprocalRank { k: 60.0 };
+
     #[test]
     fn fusions_are_read_from_text() {
-        assert_eq!("rrf:60".parse::<Fusion>().unwrap(), Fusion::default());
+        assert!(Fusion::default().is_valid());
+        assert_eq!("rrf:60".parse::<Fusion>().unwrap(), RANKS);
         assert_eq!("weighted:0.25".parse::<Fusion>().unwrap(), Fusion::Weighted { vector: 0.25 });
         for bad in ["", "rrf", "rrf:x", "rrf:-1", "weighted:2", "mean:0.5"] {
             assert!(bad.parse::<Fusion>().is_err(), "{bad}");
@@ -170,15 +175,15 @@ mod tests {
     #[cfg(feature = "keyword")]
     #[test]
     fn reciprocal_ranks_by_hand() {
-        let fused = fuse(Fusion::default(), &[(1, 0.9), (2, 0.8), (3, 0.7)], &[(2, 5.0), (4, 1.0)]);
+        let fused = fuse(RANKS, &[(1, 0.9), (2, 0.8), (3, 0.7)], &[(2, 5.0), (4, 1.0)]);
         let order: Vec<u64> = fused.iter().map(|&(id, _)| id).collect();
         // 2: 1/62 + 1/61; 1: 1/61; 4: 1/62; 3: 1/63
         assert_eq!(order, [2, 1, 4, 3]);
         let expected = (1.0 / 62.0 + 1.0 / 61.0) / (2.0 / 61.0);
         assert!((fused[0].1 - expected).abs() < 1e-6);
-        assert_eq!(fuse(Fusion::default(), &[(9, 0.5)], &[(9, 0.1)]), [(9, 1.0)]);
-        assert!(fuse(Fusion::default(), &[], &[]).is_empty());
-        assert_eq!(Fusion::default().fuse(&[], &[(9, 1.0)], Err::<f32, u64>), Err(9));
+        assert_eq!(fuse(RANKS, &[(9, 0.5)], &[(9, 0.1)]), [(9, 1.0)]);
+        assert!(fuse(RANKS, &[], &[]).is_empty());
+        assert_eq!(RANKS.fuse(&[], &[(9, 1.0)], Err::<f32, u64>), Err(9));
     }
 
     #[cfg(feature = "keyword")]
