@@ -7,13 +7,15 @@
 //! The text streams to standard output, or with `--json` to standard error; the last line of standard output is a JSON
 //! object with the tokens and the speed.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bedrock_core::{ConverseRequest, StopReason};
 use bedrock_examples::{
     Failure, ModelArguments, failure, find_model, peak_rss_mib, print_json, print_line, print_part, run, timed,
 };
-use bedrock_models::generate::{FinishReason, SamplingParams};
+use bedrock_models::generate::{Constraint, FinishReason, SamplingParams};
 use bedrock_models::{GenerationEvent, GenerationRequest, GenerationUsage, LocalChatModel};
 use clap::Parser;
 use serde_json::json;
@@ -44,9 +46,9 @@ struct Arguments {
     /// End before this text; may be given several times
     #[arg(long, value_name = "S")]
     stop: Vec<String>,
-    /// Conform to a JSON schema
+    /// Answer with JSON that is valid under this schema
     #[arg(long, value_name = "FILE")]
-    json_schema: Option<String>,
+    json_schema: Option<PathBuf>,
     /// Go on after the end of the text
     #[arg(long)]
     ignore_eos: bool,
@@ -80,9 +82,7 @@ fn main() -> ExitCode {
 }
 
 fn generate(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.json_schema.is_some() {
-        return Err(failure("--json-schema is not supported in this version"));
-    }
+    let constraint = arguments.json_schema.as_deref().map(json_schema).transpose()?;
     let path = find_model(&arguments.model)?;
     let (model, load_s) = timed(|| LocalChatModel::load(&path, &arguments.models.options()))?;
     let prompt = prompt(&model, &arguments)?;
@@ -100,6 +100,7 @@ fn generate(arguments: Arguments) -> Result<(), Failure> {
         max_tokens: Some(arguments.max_tokens),
         stop_sequences: arguments.stop,
         ignore_end: arguments.ignore_eos,
+        constraint,
         ..GenerationRequest::default()
     })?;
     let show = |part: &str| {
@@ -147,6 +148,14 @@ fn generate(arguments: Arguments) -> Result<(), Failure> {
         report["logits"] = json!(largest_logits(&model, &prompt, count)?);
     }
     Ok(print_json(&report)?)
+}
+
+/// The schema in a file.
+fn json_schema(path: &Path) -> Result<Constraint, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| failure(format!("cannot read {}: {error}", path.display())))?;
+    let schema = serde_json::from_str(&text);
+    let schema = schema.map_err(|error| failure(format!("{} is not JSON: {error}", path.display())))?;
+    Ok(Constraint::JsonSchema(schema))
 }
 
 /// The prompt in tokens.

@@ -1,23 +1,29 @@
 //! A local language model behind the Converse API.
 
-use std::collections::VecDeque;
+mod answer;
+mod tools;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bedrock_core::{
-    BoxFuture, ChatModel, ContentBlock, ConverseRequest, EventStream, PerformanceConfigLatency, ServiceTierType,
-    StopReason, StreamEvent, SystemContentBlock, TokenUsage,
+    BoxFuture, ChatModel, ContentBlock, ConverseRequest, EventStream, OutputFormatStructure, PerformanceConfigLatency,
+    ServiceTierType, SystemContentBlock, ToolDefinition,
 };
 use futures::{StreamExt, stream};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::engine::{Engine, Generation, GenerationEvent, GenerationRequest, GenerationUsage};
+use crate::engine::{Engine, Generation, GenerationRequest};
 use crate::error::Error;
-use crate::generate::{FinishReason, SamplingParams, TokenLogProb};
+use crate::generate::{Constraint, SamplingParams};
 use crate::language_model::{LanguageModel, read_json};
 use crate::options::LoadOptions;
+use crate::tool_use::CallSyntax;
+
+use answer::{Answer, CallIds};
+use tools::Tools;
 
 /// The most likely tokens that can be reported for each position.
 const MOST_LOG_PROBS: usize = 20;
@@ -28,7 +34,16 @@ const MOST_LOG_PROBS: usize = 20;
 /// likely token is taken. `additionalModelRequestFields` may have: `top_k`, `min_p`, `typical_p`,
 /// `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram_size`, `seed`, `logit_bias` (pairs of token
 /// id and bias), `logprobs` (true), `top_logprobs` (0–20), `ignore_eos` (true). Everything else there, and every parameter that a local
-/// model cannot honour (tools, output format, guardrail, priority), is a `ValidationException`.
+/// model cannot honour (guardrail, priority), is a `ValidationException`.
+///
+/// The JSON schema of `outputConfig.textFormat` constrains the answer (see [`Constraint::JsonSchema`]); the prompt does not
+/// mention it, so say there what is wanted.
+///
+/// Tools are told to the model as its chat template does, or in words in the system prompt if the template knows none, and calls are read
+/// in the model's own syntax. Calls of tools that are `strict`, and all calls where `toolChoice` is `any` or `tool`, are
+/// constrained to the tools' schemas, so they cannot be malformed (but for a number beyond all bounds, where a schema has none); where a
+/// schema of a tool that is not strict cannot be honoured, to any object. Every other call may be malformed, which is the stop reason then.
+/// With both tools and an output format, an answer is either calls or text in that format.
 ///
 /// With `logprobs`, `additionalModelResponseFields.logprobs` has one entry a token.
 #[derive(Debug, Clone)]
@@ -103,17 +118,22 @@ impl LocalChatModel {
     /// [`Error::NoChatTemplate`], [`Error::TemplateRefused`] and the like; [`Error::UnsupportedContent`] for what a text
     /// model cannot take.
     pub fn prompt(&self, request: &ConverseRequest) -> Result<Vec<u32>, Error> {
-        let model = self.model();
-        if model.has_encoder() && model.template().is_err() {
-            return model.tokenizer()?.encode(&texts(request)?, true);
-        }
-        let text = model.template()?.render_request(request)?;
-        // The template writes the special tokens itself.
-        model.tokenizer()?.encode(&text, false)
+        Ok(self.render(request)?.0)
     }
 
-    /// The engine's request for a Converse request.
-    fn generation(&self, request: &ConverseRequest) -> Result<GenerationRequest, bedrock_core::Error> {
+    /// The prompt, and how the model will write calls if there are tools.
+    fn render(&self, request: &ConverseRequest) -> Result<(Vec<u32>, Option<CallSyntax>), Error> {
+        let model = self.model();
+        if model.has_encoder() && model.template().is_err() {
+            return Ok((model.tokenizer()?.encode(&texts(request)?, true)?, None));
+        }
+        let (text, syntax) = model.template()?.render_turns(request)?;
+        // The template writes the special tokens itself.
+        Ok((model.tokenizer()?.encode(&text, false)?, syntax))
+    }
+
+    /// The engine's request for a Converse request, and its tools.
+    fn generation(&self, request: &ConverseRequest) -> Result<(GenerationRequest, Option<Tools>), bedrock_core::Error> {
         refuse_unsupported(request)?;
         let fields = match &request.additional_model_request_fields {
             None => AdditionalFields::default(),
@@ -140,14 +160,57 @@ impl LocalChatModel {
         sampling.no_repeat_ngram_size = fields.no_repeat_ngram_size.unwrap_or(sampling.no_repeat_ngram_size);
         sampling.seed = fields.seed.or(sampling.seed);
         sampling.logit_bias = fields.logit_bias.unwrap_or(sampling.logit_bias);
-        Ok(GenerationRequest {
-            prompt: self.prompt(request)?,
+        let (prompt, syntax) = self.render(request)?;
+        let is_tool = |tool: &ToolDefinition| !matches!(tool, ToolDefinition::CachePoint(_));
+        if syntax.is_none() && request.tool_config.as_ref().is_some_and(|config| config.tools.iter().any(is_tool)) {
+            return Err(bedrock_core::Error::validation("toolConfig: this model does not support tool use"));
+        }
+        let output = output_schema(request)?;
+        let tools = Tools::of(request, syntax, output.clone());
+        let tokenizer = self.model().tokenizer()?;
+        let constraint = match &tools {
+            Some(tools) => tools.constraint(tokenizer),
+            None => output.map(Constraint::JsonSchema),
+        };
+        let generation = GenerationRequest {
+            prompt,
             sampling,
             max_tokens: config.max_tokens.map(|tokens| tokens as usize),
             stop_sequences: config.stop_sequences,
             ignore_end: fields.ignore_eos.unwrap_or(false),
+            shown_special: tools.as_ref().map(|tools| tools.marks(tokenizer)).unwrap_or_default(),
+            constraint,
             log_probs: (fields.logprobs.unwrap_or(false) || fields.top_logprobs.is_some()).then_some(top),
-        })
+        };
+        Ok((generation, tools))
+    }
+
+    /// Queues a generation. Where tools that need not be strict have schemas that no grammar expresses, once more without these.
+    fn start(&self, generation: GenerationRequest, tools: Option<&Tools>) -> Result<Generation, bedrock_core::Error> {
+        let Some(looser) = tools.filter(|_| generation.constraint.is_some()).and_then(Tools::looser) else {
+            return Ok(self.engine.generate(generation)?);
+        };
+        match self.engine.generate(generation.clone()) {
+            Err(Error::Constraint { .. }) => {}
+            other => return Ok(other?),
+        }
+        let constraint = looser.constraint(self.model().tokenizer()?);
+        Ok(self.engine.generate(GenerationRequest { constraint, ..generation })?)
+    }
+}
+
+/// The JSON schema that `outputConfig` asks for.
+fn output_schema(request: &ConverseRequest) -> Result<Option<Value>, bedrock_core::Error> {
+    let Some(format) = request.output_config.as_ref().and_then(|config| config.text_format.as_ref()) else {
+        return Ok(None);
+    };
+    let refuse = |what: String| bedrock_core::Error::validation(format!("outputConfig.textFormat.structure{what}"));
+    match &format.structure {
+        OutputFormatStructure::JsonSchema(definition) => match serde_json::from_str(&definition.schema) {
+            Ok(schema) => Ok(Some(schema)),
+            Err(error) => Err(refuse(format!(".jsonSchema.schema: not JSON: {error}"))),
+        },
+        _ => Err(refuse(": only JSON schemas are supported".into())),
     }
 }
 
@@ -170,11 +233,8 @@ fn texts(request: &ConverseRequest) -> Result<String, Error> {
 /// Refuses what no local model honours, rather than leaving it out.
 fn refuse_unsupported(request: &ConverseRequest) -> Result<(), bedrock_core::Error> {
     let refuse = |field: &str, why: &str| Err(bedrock_core::Error::validation(format!("{field}: {why}")));
-    if request.tool_config.is_some() {
-        return refuse("toolConfig", "this model does not support tool use");
-    }
-    if request.output_config.is_some() {
-        return refuse("outputConfig", "this model does not support output formats");
+    if request.output_config.as_ref().is_some_and(|config| config.effort.is_some()) {
+        return refuse("outputConfig.effort", "this model has no levels of effort");
     }
     if request.guardrail_config.is_some() {
         return refuse("guardrailConfig", "this model has no guardrails of its own: wrap it in one");
@@ -201,17 +261,11 @@ impl ChatModel for LocalChatModel {
         Box::pin(async move {
             let since = Instant::now();
             request.validate()?;
-            let generation = self.engine.generate(self.generation(request)?)?;
-            let answer = Answer {
-                model: self.model(),
-                paths: &request.additional_model_response_field_paths,
-                generation,
-                ready: VecDeque::from([StreamEvent::message_start()]),
-                log_probs: Vec::new(),
-                wrote: false,
-                ended: false,
-                since,
-            };
+            let (generation, tools) = self.generation(request)?;
+            let ids = CallIds::new(&generation.prompt);
+            let generation = self.start(generation, tools.as_ref())?;
+            let answer =
+                Answer::new(self.model(), request, generation, tools.map(|tools| (tools.parser(), ids)), since);
             Ok(stream::unfold(answer, |mut answer| async move {
                 let event = answer.next().await?;
                 Some((event, answer))
@@ -223,104 +277,5 @@ impl ChatModel for LocalChatModel {
 
     fn count_tokens<'a>(&'a self, request: &'a ConverseRequest) -> BoxFuture<'a, Result<u32, bedrock_core::Error>> {
         Box::pin(async move { Ok(u32::try_from(self.prompt(request)?.len()).unwrap_or(u32::MAX)) })
-    }
-}
-
-/// The answer as it is generated.
-struct Answer<'a> {
-    model: &'a LanguageModel,
-    paths: &'a [String],
-    generation: Generation,
-    ready: VecDeque<StreamEvent>,
-    log_probs: Vec<Value>,
-    wrote: bool,
-    ended: bool,
-    since: Instant,
-}
-
-impl Answer<'_> {
-    async fn next(&mut self) -> Option<Result<StreamEvent, bedrock_core::Error>> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(Ok(event));
-            }
-            if self.ended {
-                return None;
-            }
-            match StreamExt::next(&mut self.generation).await {
-                Some(Ok(GenerationEvent::Token { text, log_prob, .. })) => {
-                    if let Some(log_prob) = log_prob {
-                        self.log_probs.push(self.log_prob(&log_prob));
-                    }
-                    self.write(text);
-                }
-                Some(Ok(GenerationEvent::Finished { reason, text, usage })) => {
-                    self.write(text);
-                    self.finish(reason, usage);
-                }
-                Some(Err(error)) => {
-                    self.ended = true;
-                    return Some(Err(error.into()));
-                }
-                None => {
-                    self.ended = true;
-                    return Some(Err(Error::EngineStopped.into()));
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, text: String) {
-        if !text.is_empty() {
-            self.wrote = true;
-            self.ready.push_back(StreamEvent::text(0, text));
-        }
-    }
-
-    fn finish(&mut self, reason: Option<FinishReason>, usage: GenerationUsage) {
-        self.ended = true;
-        if self.wrote {
-            self.ready.push_back(StreamEvent::block_stop(0));
-        }
-        let (stop, sequence) = match reason {
-            Some(FinishReason::EndOfText(_)) => (StopReason::EndTurn, None),
-            Some(FinishReason::MaxTokens) => (StopReason::MaxTokens, None),
-            Some(FinishReason::StopSequence(sequence)) => (StopReason::StopSequence, Some(sequence)),
-            None => (StopReason::ModelContextWindowExceeded, None),
-        };
-        let mut event = StreamEvent::message_stop(stop);
-        if let StreamEvent::MessageStop(event) = &mut event {
-            event.additional_model_response_fields = self.additional(sequence);
-        }
-        self.ready.push_back(event);
-        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
-        let tokens = TokenUsage::new(count(usage.prompt_tokens), count(usage.generated_tokens));
-        let latency = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ready.push_back(StreamEvent::metadata(tokens, latency));
-    }
-
-    /// Log-probabilities if they were asked for, and what the request's JSON pointers find.
-    fn additional(&mut self, sequence: Option<String>) -> Option<Value> {
-        let mut fields = Map::new();
-        let log_probs = std::mem::take(&mut self.log_probs);
-        if !log_probs.is_empty() {
-            fields.insert("logprobs".into(), log_probs.into());
-        }
-        let all = json!({ "stop_sequence": sequence });
-        for path in self.paths {
-            let name = path.trim_start_matches('/');
-            if let Some(found) = all.pointer(path).filter(|_| !name.contains('/')) {
-                fields.insert(name.to_string(), found.clone());
-            }
-        }
-        (!fields.is_empty()).then_some(fields.into())
-    }
-
-    fn log_prob(&self, log_prob: &TokenLogProb) -> Value {
-        let text = |id: u32| self.model.tokenizer().ok().and_then(|tokenizer| tokenizer.decode(&[id], false).ok());
-        let entry = |id: u32, value: f32| json!({ "token": text(id), "id": id, "logprob": value });
-        let mut value = entry(log_prob.id, log_prob.log_prob);
-        value["top_logprobs"] = log_prob.top.iter().map(|(id, value)| entry(*id, *value)).collect();
-        value
     }
 }

@@ -19,10 +19,12 @@ use std::time::SystemTime;
 use bedrock_core::ConverseRequest;
 use serde_json::{Map, Value, json};
 
+pub(crate) use conversation::letters;
 pub use conversation::{Conversation, messages_for_template};
 
 use crate::error::Error;
 use crate::tokenizer::{read_bounded, read_json};
+use crate::tool_use::{CallSyntax, in_words};
 use crate::weights::Metadata;
 
 /// The longest template that is read. Published ones are below 100 kB.
@@ -222,17 +224,7 @@ impl ChatTemplate {
     /// [`Error::TemplateFailed`] if it fails otherwise, [`Error::TemplateLimit`] if it wants too much,
     /// [`Error::NoChatTemplate`] if the one named does not exist.
     pub fn render(&self, input: &TemplateInput<'_>) -> Result<String, Error> {
-        let missing =
-            |name: Option<&str>| Error::NoChatTemplate { path: self.path.clone(), name: name.map(str::to_string) };
-        let (name, source) = match input.template {
-            Some(name) => self.templates.get_key_value(name).ok_or_else(|| missing(Some(name)))?,
-            None => {
-                let tools = self.templates.get_key_value(TOOL_USE).filter(|_| input.tools.is_some());
-                let found = tools.or_else(|| self.templates.get_key_value(DEFAULT));
-                let only = || self.templates.iter().next().filter(|_| self.templates.len() == 1);
-                found.or_else(only).ok_or_else(|| missing(None))?
-            }
-        };
+        let (name, source) = self.chosen(input.template, input.tools.is_some())?;
         let mut variables = Map::new();
         for (key, text) in &self.variables {
             variables.insert(key.clone(), json!(text));
@@ -252,19 +244,54 @@ impl ChatTemplate {
     ///
     /// Nothing of the request is dropped silently. What a template leaves out is found by changing it: if that makes no
     /// difference to the text, the request is refused.
-    /// The one thing that is moved is the system prompt: if the template raises an exception about it, it is put before the
-    /// first user message with an empty line between, as users of such models do by hand.
+    ///
+    /// Two things are moved instead. The system prompt, if the template raises an exception about it, is put before the
+    /// first user message with an empty line between, as users of such models do by hand. And tools, their calls and
+    /// results, if the template does not know them, are told in words: tools in the system prompt, the others where they were said.
     ///
     /// # Errors
     /// [`Error::UnsupportedContent`] for content that is no text or that the template leaves out, and those of
     /// [`render`](Self::render).
     pub fn render_request(&self, request: &ConverseRequest) -> Result<String, Error> {
-        let conversation = messages_for_template(request)?;
+        Ok(self.render_turns(request)?.0)
+    }
+
+    /// Renders a request, and says how the model will write calls if it has tools.
+    pub(crate) fn render_turns(&self, request: &ConverseRequest) -> Result<(String, Option<CallSyntax>), Error> {
+        let Conversation { mut messages, tools } = messages_for_template(request)?;
+        let tools = tools.as_deref();
+        if tools.is_none() && !conversation::has_calls(&messages) {
+            return Ok((self.render_whole(messages, None)?, None));
+        }
+        let told = in_words(&messages, tools.unwrap_or_default());
+        let Some(syntax) = CallSyntax::of_template(self.chosen(None, tools.is_some())?.1) else {
+            return Ok((self.render_whole(told, None)?, Some(CallSyntax::Hermes)));
+        };
+        if matches!(syntax, CallSyntax::Mistral | CallSyntax::MistralArgs) {
+            conversation::shorten_call_ids(&mut messages);
+        }
+        let split = conversation::one_call_a_turn(&messages);
+        let refusal = match self.render_whole(messages, tools) {
+            Ok(text) => return Ok((text, Some(syntax))),
+            Err(
+                refusal @ (Error::TemplateRefused { .. }
+                | Error::TemplateFailed { .. }
+                | Error::UnsupportedContent { .. }),
+            ) => refusal,
+            Err(error) => return Err(error),
+        };
+        if let Some(Ok(text)) = split.map(|messages| self.render_whole(messages, tools)) {
+            return Ok((text, Some(syntax)));
+        }
+        // If words do not help, tools were not the matter.
+        self.render_whole(told, None).map(|text| (text, Some(CallSyntax::Hermes))).map_err(|_| refusal)
+    }
+
+    /// Renders messages and tools, and checks that nothing is left out.
+    fn render_whole(&self, mut messages: Vec<Value>, tools: Option<&[Value]>) -> Result<String, Error> {
         let render = |messages: &[Value], tools: Option<&[Value]>| {
             self.render(&TemplateInput { messages, tools, add_generation_prompt: true, ..TemplateInput::default() })
         };
-        let tools = conversation.tools.as_deref();
-        let mut messages = conversation.messages;
         let text = match render(&messages, tools) {
             Err(refusal @ Error::TemplateRefused { .. }) => {
                 let Some(folded) = conversation::fold_system(&messages) else { return Err(refusal) };
@@ -294,6 +321,19 @@ impl ChatTemplate {
             }
         }
         Ok(text)
+    }
+
+    /// Name and source of the template of this name, or of the one to use if none is named.
+    fn chosen(&self, name: Option<&str>, with_tools: bool) -> Result<(&String, &String), Error> {
+        let found = match name {
+            Some(name) => self.templates.get_key_value(name),
+            None => {
+                let tools = self.templates.get_key_value(TOOL_USE).filter(|_| with_tools);
+                let only = || self.templates.iter().next().filter(|_| self.templates.len() == 1);
+                tools.or_else(|| self.templates.get_key_value(DEFAULT)).or_else(only)
+            }
+        };
+        found.ok_or_else(|| Error::NoChatTemplate { path: self.path.clone(), name: name.map(str::to_string) })
     }
 
     fn origin(&self, name: &str) -> String {

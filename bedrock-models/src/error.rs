@@ -350,6 +350,23 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// What the answer shall conform to is malformed, unsupported, too large or cannot be fulfilled.
+    #[error("the {kind} cannot constrain the answer: {reason}")]
+    Constraint {
+        /// What it is: a JSON schema, a regular expression or a grammar.
+        kind: &'static str,
+        /// Why not.
+        reason: String,
+    },
+
+    /// An answer under a constraint cannot go on: what may come next takes too much work to find out, or the vocabulary has no token
+    /// for it.
+    #[error("the answer cannot be continued as its constraint asks: {reason}")]
+    ConstraintFailed {
+        /// What the parser says.
+        reason: String,
+    },
+
     /// A prompt without a token.
     #[error("the prompt has no tokens")]
     NoTokens,
@@ -468,6 +485,7 @@ impl From<Error> for bedrock_core::Error {
             | Error::TemplateRefused { .. }
             | Error::UnsupportedContent { .. }
             | Error::PromptWithoutLogits { .. }
+            | Error::Constraint { .. }
             | Error::NoTokens
             | Error::TooManyTokens { .. }
             | Error::CacheTooSmall { .. }

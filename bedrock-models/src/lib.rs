@@ -12,7 +12,8 @@
 //! ```
 //!
 //! - [`LocalChatModel`]: a language model from a Hugging Face folder or a GGUF file. Streams, samples, stops; many callers share one
-//!   loaded model, and nothing blocks an async caller. Llama 2, 3, 3.x, Mistral, T5.
+//!   loaded model, and nothing blocks an async caller. Llama 2, 3, 3.x, Mistral, T5. Tools, and
+//!   answers under a JSON schema.
 //! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: encoders
 //!   of the BERT, RoBERTa, MPNet, ModernBERT, nomic-BERT and DeBERTa families.
 //! - [`LanguageModel`]: logits and scores, without a thread. [`Engine`]: prompts in tokens.
@@ -49,6 +50,7 @@ mod layers;
 mod options;
 pub mod quantize;
 pub mod tokenizer;
+mod tool_use;
 pub mod weights;
 mod worker;
 

@@ -152,7 +152,7 @@ fn requests_are_rendered_with_all_they_hold() {
 }
 
 #[test]
-fn tools_are_rendered_or_refused() {
+fn tools_are_rendered_or_told_in_words() {
     let tool =
         ToolSpecification::new("count", "Counts.", json!({"type": "object", "properties": {"of": {"type": "string"}}}));
     let mut request = ConverseRequest::new("m").user("How many?");
@@ -163,14 +163,19 @@ fn tools_are_rendered_or_refused() {
         "{text}"
     );
 
-    let error = template("chatml").render_request(&request).unwrap_err();
-    assert_eq!(error.to_string(), "toolConfig.tools: the model's chat template leaves tools out");
+    let text = template("chatml").render_request(&request).unwrap();
+    assert!(
+        text.contains("system\nYou may call these tools")
+            && text.contains(r#"{"name":"count","description":"Counts.""#),
+        "{text}"
+    );
     request.tool_config = None;
 
     let call = ToolUseBlock { tool_use_id: "1".into(), name: "count".into(), input: json!({"of": "bees"}), kind: None };
     let asked = request.message(Message::assistant("I count.").with(call));
-    let error = template("chatml").render_request(&asked).unwrap_err();
-    assert_eq!(error.to_string(), "messages: the model's chat template leaves tool calls out");
+    let text = template("chatml").render_request(&asked).unwrap();
+    let call = "I count.\n<tool_call>\n{\"name\":\"count\",\"arguments\":{\"of\":\"bees\"}}\n</tool_call>";
+    assert!(text.contains(call), "{text}");
     let answered = asked.message(Message::user(ToolResultBlock::new("1", "42")));
     let text = template("tools_as_json").render_request(&answered).unwrap();
     assert!(text.contains("<tool_response name=\"count\">\n42\n</tool_response>"), "{text}");

@@ -180,8 +180,8 @@ fn what_a_model_cannot_honour_is_refused_by_name() {
     refused(request().additional_field("top_logprobs", 21), "top_logprobs");
     refused(request().additional_field("typical_p", 2.0), "typical_p");
     refused(request().additional_field("logit_bias", serde_json::json!([[900_000, 1.0]])), "900000");
-    let tool = bedrock_core::ToolSpecification::new("f", "d", serde_json::json!({"type": "object"}));
-    refused(request().tool(tool), "toolConfig");
+    let tool = bedrock_core::ToolDefinition::SystemTool(bedrock_core::SystemTool { name: "search".into() });
+    refused(request().tool(tool), "toolConfig.tools[0]");
     refused(request().guardrail(bedrock_core::GuardrailConfiguration::new("g", "1")), "guardrailConfig");
     refused(ConverseRequest::new("tiny").user("x".repeat(2 * tiny::CONTEXT)), "too long");
 }

@@ -82,6 +82,26 @@ fn ids_offsets_and_texts_are_those_of_the_reference() {
 }
 
 #[test]
+fn the_bytes_of_the_tokens_are_the_text() {
+    // Encoders' vocabularies change texts, so their tokens are no bytes of them.
+    for folder in fixtures().iter().filter(|folder| !folder.to_string_lossy().contains("wordpiece")) {
+        let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+        for tokenizer in both(folder) {
+            let bytes = tokenizer.token_bytes().unwrap().expect("a decoder that runs token by token");
+            assert_eq!(bytes.len(), tokenizer.id_limit());
+            for case in expected["cases"].as_array().unwrap() {
+                let tokens = ids(&case["ids_no_special"]);
+                let joined: Vec<u8> = tokens.iter().flat_map(|id| bytes[*id as usize].clone()).collect();
+                let (joined, decoded) = (String::from_utf8_lossy(&joined), text(case, "decoded"));
+                // The space before a text is the tokenizer's.
+                let same = joined == decoded || joined.strip_prefix(' ') == Some(decoded);
+                assert!(same, "{}: {joined:?}, {decoded:?}", folder.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn pairs_and_truncation_are_those_of_the_reference() {
     for folder in fixtures() {
         let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();

@@ -2,10 +2,11 @@
 
 use bedrock_core::{
     CitationGeneratedContent, ContentBlock, ConverseRequest, GuardrailConverseContentBlock, ReasoningContentBlock,
-    Role, SystemContentBlock, ToolChoice, ToolDefinition, ToolInputSchema, ToolResultBlock, ToolResultContentBlock,
+    Role, SystemContentBlock, ToolDefinition, ToolInputSchema, ToolResultBlock, ToolResultContentBlock,
     ToolResultStatus,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 
@@ -30,7 +31,8 @@ pub struct Conversation {
 ///
 /// # Errors
 /// [`Error::UnsupportedContent`] with the path of the block for what a text model cannot take: images, documents,
-/// video, audio, encrypted reasoning, search results, and tools of other kinds than functions.
+/// video, audio, encrypted reasoning, search results, and tools of other kinds than functions. `toolChoice` is nothing that a
+/// template could express.
 pub fn messages_for_template(request: &ConverseRequest) -> Result<Conversation, Error> {
     let mut messages = Vec::new();
     let mut system = Vec::new();
@@ -132,12 +134,6 @@ pub fn messages_for_template(request: &ConverseRequest) -> Result<Conversation, 
 
 fn tools(request: &ConverseRequest) -> Result<Option<Vec<Value>>, Error> {
     let Some(config) = &request.tool_config else { return Ok(None) };
-    if !matches!(config.tool_choice, None | Some(ToolChoice::Auto {})) {
-        return Err(Error::UnsupportedContent {
-            field: "toolConfig.toolChoice".into(),
-            reason: "a chat template cannot force a tool; only auto is supported".into(),
-        });
-    }
     let mut tools = Vec::new();
     for (index, tool) in config.tools.iter().enumerate() {
         match tool {
@@ -200,6 +196,65 @@ pub(super) fn fold_system(messages: &[Value]) -> Option<Vec<Value>> {
     let folded = format!("{}\n\n{}", first["content"].as_str()?, user["content"].as_str()?);
     user["content"] = json!(folded);
     Some(rest)
+}
+
+/// Whether any turn has calls of tools or their results.
+pub(super) fn has_calls(messages: &[Value]) -> bool {
+    messages.iter().any(|message| message["role"] == "tool" || message.get("tool_calls").is_some())
+}
+
+/// Names of calls as Mistral's templates demand them: nine letters and digits. Others are replaced, equal ones by equal ones.
+pub(super) fn shorten_call_ids(messages: &mut [Value]) {
+    let shorten = |id: &mut Value| {
+        let text = id.as_str().unwrap_or_default();
+        if text.len() != 9 || !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            *id = letters(&Sha256::digest(text), 9).into();
+        }
+    };
+    for message in messages {
+        if let Some(id) = message.get_mut("tool_call_id") {
+            shorten(id);
+        }
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+        calls.into_iter().flatten().for_each(|call| shorten(&mut call["id"]));
+    }
+}
+
+/// So many letters and digits that stand for a hash.
+pub(crate) fn letters(hash: &[u8], count: usize) -> String {
+    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    hash.iter().cycle().take(count).map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
+}
+
+/// The messages with one call a turn, each followed by its result, for templates that know no more. None if that is so already.
+pub(super) fn one_call_a_turn(messages: &[Value]) -> Option<Vec<Value>> {
+    let calls_of = |message: &Value| message["tool_calls"].as_array().cloned().unwrap_or_default();
+    if messages.iter().all(|message| calls_of(message).len() < 2) {
+        return None;
+    }
+    let mut out = Vec::new();
+    let mut rest = messages;
+    while let Some((message, after)) = rest.split_first() {
+        rest = after;
+        let calls = calls_of(message);
+        if calls.len() < 2 {
+            out.push(message.clone());
+            continue;
+        }
+        let results = after.iter().take_while(|message| message["role"] == "tool").count();
+        let (results, after) = after.split_at(results);
+        rest = after;
+        for (index, call) in calls.iter().enumerate() {
+            let mut turn = message.clone();
+            turn["tool_calls"] = json!([call]);
+            if index > 0 {
+                turn["content"] = json!("");
+            }
+            out.push(turn);
+            out.extend(results.iter().filter(|result| result["tool_call_id"] == call["id"]).cloned());
+        }
+    }
+    Some(out)
 }
 
 /// The messages with something changed that a template may leave out: the field, its name, the messages.

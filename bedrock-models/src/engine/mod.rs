@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use crate::error::Error;
+use crate::generate::Constraints;
 use crate::language_model::LanguageModel;
 use crate::options::EngineOptions;
 
@@ -25,6 +26,7 @@ use turn::Turns;
 #[derive(Debug, Clone)]
 pub struct Engine {
     model: Arc<LanguageModel>,
+    constraints: Arc<Constraints>,
     queue: SyncSender<Waiting>,
 }
 
@@ -40,7 +42,7 @@ impl Engine {
             .name("bedrock-engine".into())
             .spawn(move || serve(&served, &options, &requests))
             .map_err(|source| Error::Thread { source })?;
-        Ok(Self { model, queue })
+        Ok(Self { model, constraints: Arc::default(), queue })
     }
 
     /// The model that is served.
@@ -51,10 +53,10 @@ impl Engine {
     /// Queues a request. The result is a stream of its tokens; dropping it ends the work within one layer.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] and the errors of [`LanguageModel::check_tokens`] for the request itself;
+    /// [`Error::InvalidParameter`], [`Error::Constraint`] and the errors of [`LanguageModel::check_tokens`] for the request itself;
     /// [`Error::Busy`] if the queue is full.
     pub fn generate(&self, request: GenerationRequest) -> Result<Generation, Error> {
-        let (waiting, generation) = Waiting::new(request, &self.model)?;
+        let (waiting, generation) = Waiting::new(request, &self.model, &self.constraints)?;
         match self.queue.try_send(waiting) {
             Ok(()) => Ok(generation),
             Err(TrySendError::Full(_)) => Err(Error::Busy),

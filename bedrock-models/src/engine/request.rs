@@ -8,7 +8,10 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt};
 
 use crate::error::Error;
-use crate::generate::{FinishReason, Sampler, SamplingParams, TextStream, TextStreamOptions, TokenLogProb};
+use crate::generate::{
+    Constraint, Constraints, FinishReason, Masking, Sampler, SamplingParams, TextStream, TextStreamOptions,
+    TokenLogProb,
+};
 use crate::language_model::LanguageModel;
 
 /// A prompt in tokens and what to do with it.
@@ -24,6 +27,10 @@ pub struct GenerationRequest {
     pub stop_sequences: Vec<String>,
     /// Treat end-of-text tokens as any other, as benchmarks do.
     pub ignore_end: bool,
+    /// Special tokens that are shown as text; others are left out.
+    pub shown_special: Vec<u32>,
+    /// What the text must conform to; excludes `ignore_end`.
+    pub constraint: Option<Constraint>,
     /// Report log-probabilities of the chosen and of this many most likely tokens.
     pub log_probs: Option<usize>,
 }
@@ -96,6 +103,7 @@ impl Iterator for Generation {
 pub(super) struct Waiting {
     pub(super) prompt: Vec<u32>,
     pub(super) sampler: Sampler,
+    pub(super) masking: Option<Masking>,
     pub(super) text: TextStream,
     pub(super) log_probs: Option<usize>,
     /// Prompt and answer together.
@@ -106,21 +114,37 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(request: GenerationRequest, model: &LanguageModel) -> Result<(Self, Generation), Error> {
+    pub(super) fn new(
+        request: GenerationRequest,
+        model: &LanguageModel,
+        constraints: &Constraints,
+    ) -> Result<(Self, Generation), Error> {
         model.check_tokens(&request.prompt)?;
         let options = TextStreamOptions {
             stop_sequences: request.stop_sequences,
             max_tokens: request.max_tokens,
             ignore_end: request.ignore_end,
             keep_special: false,
+            shown_special: request.shown_special,
         };
+        if request.constraint.is_some() && request.ignore_end {
+            return Err(Error::InvalidParameter {
+                name: "ignore_end",
+                got: "true".into(),
+                expected: "false where a constraint says when the text is complete".into(),
+            });
+        }
         let room = request.max_tokens.unwrap_or(usize::MAX);
         let (events, receiver) = unbounded();
+        let sampler = Sampler::new(request.sampling)?;
+        let text = TextStream::new(model.tokenizer()?, &options)?;
+        let compile = |constraint| constraints.compile(constraint, model.tokenizer()?);
         let waiting = Self {
             max_positions: request.prompt.len().saturating_add(room).min(model.max_tokens),
             prompt: request.prompt,
-            sampler: Sampler::new(request.sampling)?,
-            text: TextStream::new(model.tokenizer()?, &options)?,
+            sampler,
+            masking: request.constraint.as_ref().map(compile).transpose()?,
+            text,
             log_probs: request.log_probs,
             events,
             since: Instant::now(),

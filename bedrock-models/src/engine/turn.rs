@@ -36,7 +36,10 @@ impl Running {
     fn choose(&mut self, logits: &[f32]) -> Result<bool, Error> {
         let request = &mut self.request;
         let context = Context { prompt: &request.prompt, generated: &self.generated };
-        let id = request.sampler.sample(logits, context)?;
+        let id = match &mut request.masking {
+            Some(masking) => request.sampler.sample(masking.apply(logits)?, context)?,
+            None => request.sampler.sample(logits, context)?,
+        };
         let log_prob = request.log_probs.map(|top| token_log_prob(logits, id, top)).transpose()?;
         self.first_token.get_or_insert_with(Instant::now);
         self.generated.push(id);
@@ -52,6 +55,9 @@ impl Running {
             let text = self.request.text.finish()?;
             self.finish(None, text);
             return Ok(false);
+        }
+        if let Some(masking) = &mut self.request.masking {
+            masking.advance(id);
         }
         Ok(true)
     }

@@ -15,8 +15,8 @@ pub struct TokenLogProb {
     pub top: Vec<(u32, f32)>,
 }
 
-/// Log-probability of `id` and of the `top` most likely tokens, under the model's own distribution: before penalties,
-/// temperature and all other steps of sampling.
+/// Log-probability of `id` and of the `top` most likely tokens, under the model's own distribution: before constraints,
+/// penalties, temperature and all other steps of sampling.
 ///
 /// # Errors
 /// [`Error::NonFiniteLogit`] and [`Error::NoCandidates`] as in sampling, [`Error::TokenOutOfRange`] if `id` has no logit.

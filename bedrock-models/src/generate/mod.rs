@@ -18,6 +18,7 @@
 //! with a [`TextStream`] to turn the ids into text, cut at stop sequences, and [`token_log_prob`] for those who want to
 //! know how sure the model was.
 
+mod constraint;
 mod exp;
 mod filter;
 mod logprob;
@@ -26,6 +27,8 @@ mod sample;
 mod stop;
 mod text;
 
+pub use constraint::Constraint;
+pub(crate) use constraint::{Constraints, Masking, set_white_space};
 pub use logprob::{TokenLogProb, token_log_prob};
 pub use params::SamplingParams;
 pub use sample::{Candidate, Context, Sampler};

@@ -35,6 +35,8 @@ pub struct TextStreamOptions {
     pub ignore_end: bool,
     /// Show special tokens as text instead of leaving them out.
     pub keep_special: bool,
+    /// Special tokens to show as text in any case.
+    pub shown_special: Vec<u32>,
 }
 
 /// Turns generated token ids into pieces of text and says when to stop.
@@ -60,7 +62,7 @@ impl TextStream {
             return Err(Error::InvalidParameter { name: "max_tokens", got: "0".into(), expected: "at least 1".into() });
         }
         Ok(Self {
-            decoder: tokenizer.stream_decoder(!options.keep_special),
+            decoder: tokenizer.stream_decoder(!options.keep_special).showing(&options.shown_special),
             stops: StopMatcher::new(&options.stop_sequences)?,
             ends: if options.ignore_end { Vec::new() } else { tokenizer.special_tokens().ends.clone() },
             max_tokens: options.max_tokens.unwrap_or(usize::MAX),

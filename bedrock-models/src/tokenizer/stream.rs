@@ -16,6 +16,8 @@ use crate::error::Error;
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
     skip_special: bool,
+    /// Special tokens that are text all the same.
+    shown: Vec<u32>,
     /// What is not settled yet.
     pending: Pending,
 }
@@ -102,7 +104,14 @@ impl StreamDecoder {
             Strategy::ByteLevel => Pending::Bytes(Vec::new()),
             _ => Pending::Ids { ids: Vec::new(), started: false },
         };
-        Self { tokenizer, skip_special, pending }
+        Self { tokenizer, skip_special, shown: Vec::new(), pending }
+    }
+
+    /// Gives these special tokens out as text, also if others are left out.
+    #[must_use]
+    pub fn showing(mut self, ids: &[u32]) -> Self {
+        self.shown = ids.to_vec();
+        self
     }
 
     /// Takes the next id and returns the text that is now certain; often the token's own, sometimes empty.
@@ -112,7 +121,7 @@ impl StreamDecoder {
     pub fn push(&mut self, id: u32) -> Result<String, Error> {
         let Some(token) = self.tokenizer.id_to_token(id) else { return Ok(String::new()) };
         let added = self.tokenizer.inner.model.get_added_vocabulary();
-        if self.skip_special && added.is_special_token(&token) {
+        if self.skip_special && added.is_special_token(&token) && !self.shown.contains(&id) {
             return Ok(String::new());
         }
         match &mut self.pending {
@@ -123,7 +132,7 @@ impl StreamDecoder {
             Pending::Ids { ids, .. } => {
                 ids.push(id);
                 match self.tokenizer.inner.stream {
-                    Strategy::Tokens { byte_fallback, .. } if !(byte_fallback && is_byte_token(&token)) => {
+                    Strategy::Tokens { byte_fallback, .. } if !(byte_fallback && byte_token(&token).is_some()) => {
                         self.settle()
                     }
                     _ => Ok(String::new()),
@@ -189,7 +198,7 @@ impl StreamDecoder {
 
 /// The bytes that a byte-level token stands for: each of its characters is a byte in disguise. Tokens with other
 /// characters, which are added ones, stand for their own UTF-8.
-fn append_bytes(token: &str, bytes: &mut Vec<u8>) {
+pub(super) fn append_bytes(token: &str, bytes: &mut Vec<u8>) {
     let start = bytes.len();
     for character in token.chars() {
         match byte_of(character) {
@@ -232,13 +241,11 @@ fn take_settled(bytes: &mut Vec<u8>) -> String {
     text
 }
 
-/// Whether a token is one of `<0x00>` … `<0xFF>`.
-fn is_byte_token(token: &str) -> bool {
-    token.len() == 6
-        && token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')).is_some_and(|digits| {
-            // As the reference: anything that Rust parses as a hexadecimal byte.
-            u8::from_str_radix(digits, 16).is_ok()
-        })
+/// The byte of a token that is one of `<0x00>` … `<0xFF>`.
+pub(super) fn byte_token(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>').filter(|_| token.len() == 6)?;
+    // As the reference: anything that Rust parses as a hexadecimal byte.
+    u8::from_str_radix(digits, 16).ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A tiny language model with random weights and a byte-level tokenizer, written to a temporary folder.
 
+#![allow(dead_code)] // no test that includes this module needs all of it
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -33,15 +35,15 @@ fn random(seed: u64) -> impl FnMut() -> f32 {
     }
 }
 
-fn tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
+fn tensors(vocabulary: usize) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let mut next = random(0x9E37_79B9_7F4A_7C15);
     let mut list = Vec::new();
     let mut matrix = |name: String, rows: usize, columns: usize, scale: f32| {
         let values = (0..rows * columns).map(|_| next() * scale).collect();
         list.push((name, vec![rows, columns], values));
     };
-    matrix("model.embed_tokens.weight".into(), VOCABULARY, HIDDEN, 1.0);
-    matrix("lm_head.weight".into(), VOCABULARY, HIDDEN, 0.6);
+    matrix("model.embed_tokens.weight".into(), vocabulary, HIDDEN, 1.0);
+    matrix("lm_head.weight".into(), vocabulary, HIDDEN, 0.6);
     for i in 0..LAYERS {
         let name = |part: &str| format!("model.layers.{i}.{part}.weight");
         matrix(name("self_attn.q_proj"), HEADS * DIM, HIDDEN, 0.4);
@@ -59,9 +61,9 @@ fn tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
     list
 }
 
-fn safetensors() -> Vec<u8> {
+fn safetensors(vocabulary: usize) -> Vec<u8> {
     let (mut header, mut data) = (BTreeMap::new(), Vec::new());
-    for (name, shape, values) in tensors() {
+    for (name, shape, values) in tensors(vocabulary) {
         let start = data.len();
         data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         header.insert(name, json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()] }));
@@ -77,10 +79,16 @@ fn byte_characters() -> Vec<char> {
     (0..256).map(|byte| char::from_u32(if plain(byte) { byte } else { others.next().unwrap() }).unwrap()).collect()
 }
 
-fn tokenizer() -> Value {
-    let vocab: BTreeMap<String, usize> =
-        byte_characters().into_iter().enumerate().map(|(id, c)| (c.to_string(), id)).collect();
-    let special = ["<s>", "</s>", "<|user|>", "<|assistant|>"].iter().enumerate().map(|(i, content)| {
+fn tokenizer(tokens: &[&str]) -> Value {
+    let characters = byte_characters();
+    let written = |text: &str| text.bytes().map(|byte| characters[byte as usize]).collect::<String>();
+    let bytes = characters.iter().map(char::to_string).enumerate().map(|(id, token)| (token, id));
+    let longer = tokens.iter().enumerate().map(|(i, text)| (written(text), VOCABULARY + i));
+    // Added tokens that the vocabulary does not have would get ids behind it.
+    let special = ["<s>", "</s>", "<|user|>", "<|assistant|>"];
+    let named = special.iter().enumerate().map(|(i, content)| (content.to_string(), 256 + i));
+    let vocab: BTreeMap<String, usize> = bytes.chain(longer).chain(named).collect();
+    let special = special.iter().enumerate().map(|(i, content)| {
         json!({ "id": 256 + i, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true })
     });
@@ -97,27 +105,33 @@ fn tokenizer() -> Value {
 
 /// Writes the model in Hugging Face layout.
 pub(crate) fn write(folder: &Path) {
+    write_with(folder, &[], CONTEXT);
+}
+
+/// Writes the model with further tokens, from id [`VOCABULARY`] on, and another context. Text is cut into single bytes all the
+/// same: it is the model that may choose them.
+pub(crate) fn write_with(folder: &Path, tokens: &[&str], context: usize) {
+    let vocabulary = VOCABULARY + tokens.len();
     let config = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
         "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KEY_HEADS, "head_dim": DIM, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "hidden_act": "silu", "max_position_embeddings": CONTEXT, "vocab_size": VOCABULARY,
+        "hidden_act": "silu", "max_position_embeddings": context, "vocab_size": vocabulary,
         "tie_word_embeddings": false
     });
     let template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
     let tokenizer_config = json!({
         "bos_token": "<s>", "eos_token": "</s>", "chat_template": template, "tokenizer_class": "PreTrainedTokenizerFast"
     });
-    fs::write(folder.join("model.safetensors"), safetensors()).unwrap();
+    fs::write(folder.join("model.safetensors"), safetensors(vocabulary)).unwrap();
     for (name, value) in
-        [("config.json", config), ("tokenizer.json", tokenizer()), ("tokenizer_config.json", tokenizer_config)]
+        [("config.json", config), ("tokenizer.json", tokenizer(tokens)), ("tokenizer_config.json", tokenizer_config)]
     {
         fs::write(folder.join(name), serde_json::to_vec(&value).unwrap()).unwrap();
     }
 }
 
 /// Writes the model as a GGUF file of Q8_0 matrices, without a tokenizer.
-#[allow(dead_code)] // not every test that includes this module needs it
 pub(crate) fn write_gguf(path: &Path) {
     let text = |value: &str| [&(value.len() as u64).to_le_bytes()[..], value.as_bytes()].concat();
     let number =
@@ -147,7 +161,7 @@ pub(crate) fn write_gguf(path: &Path) {
         ("mlp.down_proj", "ffn_down"),
     ];
     let (mut infos, mut data) = (Vec::new(), Vec::new());
-    let tensors = tensors();
+    let tensors = tensors(VOCABULARY);
     for (name, shape, values) in &tensors {
         let name = names.iter().fold(name.clone(), |name, (from, to)| name.replacen(from, to, 1));
         let (kind, bytes) = if shape.len() == 2 {
