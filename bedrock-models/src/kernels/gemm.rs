@@ -78,11 +78,12 @@ struct Parts {
 }
 
 impl Parts {
+    /// Chunks are multiples of `smallest` units, but for the last of each product.
     fn new(units: impl Iterator<Item = usize>, threads: usize, smallest: usize) -> Self {
         let units: Vec<usize> = units.collect();
         let total: usize = units.iter().sum();
         // Several chunks a thread, so that one that is late delays the end by little.
-        let size = total.div_ceil(threads * 6).max(smallest);
+        let size = total.div_ceil(threads * 6).next_multiple_of(smallest);
         let mut chunks = Vec::with_capacity(total / size + units.len());
         for (product, units) in units.into_iter().enumerate() {
             chunks.extend((0..units).step_by(size).map(|start| (product, start, size.min(units - start))));
@@ -104,7 +105,9 @@ pub(crate) fn products<const N: usize>(
     let isa = isa();
     let mut results = Results::new(x, rows, products);
     let targets = results.targets(rows);
-    let parts = Parts::new(products.iter().map(|p| p.weights.rows().div_ceil(COLUMNS)), pool.threads(), 1);
+    // Wide tiles need whole groups of panels.
+    let smallest = if has_wide(isa) { GROUP } else { 1 };
+    let parts = Parts::new(products.iter().map(|p| p.weights.rows().div_ceil(COLUMNS)), pool.threads(), smallest);
     pool.run(parts.chunks.len(), &|chunk| {
         let (product, first, count) = parts.chunks[chunk];
         let (Product { weights, bias, then }, out) = &targets[product];
