@@ -8,7 +8,7 @@ use bedrock_models::generate::SamplingParams;
 use bedrock_models::kernels::Activations;
 use bedrock_models::{Engine, EngineOptions, GenerationEvent, GenerationRequest, LanguageModel, LoadOptions};
 
-/// A folder a family; the factors of `phi3_longrope` depend on the length of the sequence, so that one has tests of its own.
+/// A folder a family.
 const FAMILIES: &[&str] = &[
     "llama_default",
     "mistral_sliding",
@@ -17,6 +17,7 @@ const FAMILIES: &[&str] = &[
     "gemma2",
     "gemma3_text",
     "phi3",
+    "phi3_longrope",
     "cohere",
     "cohere_qknorm",
     "gpt2",
@@ -71,7 +72,9 @@ fn cached_decoding_equals_computing_everything_again() {
         let whole = model.logits(&tokens).unwrap();
         let cached = model.decode_logits(&tokens, 11).unwrap();
         let limit = 2e-5 * largest(&whole);
-        for (whole, cached) in whole[10..].iter().zip(&cached) {
+        // Its frequencies change once a sequence has more than 20 tokens, as all of these have and the first cached ones not yet.
+        let first = if *case == "phi3_longrope" { 20 } else { 10 };
+        for (whole, cached) in whole[first..].iter().zip(&cached[first - 10..]) {
             assert!(whole.iter().zip(cached).all(|(whole, cached)| (whole - cached).abs() <= limit), "{case}");
         }
     }

@@ -148,6 +148,7 @@ impl Configuration for Gemma2Config {
             rope: file.rope()?.into(),
             query_pre_attn_scalar: query_scalar(file, layers == 46)?,
             sliding_window: Some(file.sliding_window()?.unwrap_or(4096)),
+            layer_types: Some(file.layer_types(layers, 2)?),
             final_logit_softcapping: Some(file.float("final_logit_softcapping")?.unwrap_or(30.0)),
             attn_logit_softcapping: Some(file.float("attn_logit_softcapping")?.unwrap_or(50.0)),
             norm_offset: 0.0,
@@ -332,6 +333,7 @@ impl Gemma2 {
 
 impl CausalLm for Gemma2 {
     fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+        step.renew(&self.rotary, self, compute);
         let run = step.run(compute);
         let angles = step.angles(&self.rotary);
         let angles: Vec<&[f32]> = angles.iter().map(Vec::as_slice).collect();

@@ -194,11 +194,10 @@ impl Configuration for Gemma3Config {
             rope_parameters: Some(RopeByLayer { full_attention: Some(rope), sliding_attention: Some(local) }),
             query_pre_attn_scalar: query_scalar(file, layers == 62)?,
             sliding_window: window,
-            // Without a window every layer sees all positions.
-            sliding_window_pattern: match window {
-                Some(_) => file.sliding_window_pattern()?.unwrap_or(6),
-                None => 1,
-            },
+            layer_types: Some(match window {
+                Some(_) => file.layer_types(layers, 6)?,
+                None => vec![LayerType::Full; layers.min(1 << 10)],
+            }),
             final_logit_softcapping: file.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0),
             norm_offset: 0.0,
             ..Self::default()
@@ -365,6 +364,7 @@ impl Gemma3 {
 
 impl CausalLm for Gemma3 {
     fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+        step.renew(&self.rotary, self, compute);
         let run = step.run(compute);
         let (full, local) = (step.angles(&self.rotary), step.angles(&self.local_rotary));
         let full: Vec<&[f32]> = full.iter().map(Vec::as_slice).collect();

@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
+use super::decoder::LayerType;
 use crate::error::Error;
 use crate::layers::RopeParameters;
-use crate::weights::{Checkpoint, Metadata};
+use crate::weights::{Checkpoint, Metadata, Value};
 
 /// Names of the tensors that decoders with separate projections share: the module's and GGUF's.
 pub(crate) const DECODER_NAMES: &[(&str, &str)] = &[
@@ -103,9 +104,16 @@ impl<'a> Gguf<'a> {
         Ok(self.optional_size("attention.sliding_window")?.filter(|window| *window > 0))
     }
 
-    /// One layer in as many sees all positions.
-    pub(crate) fn sliding_window_pattern(&self) -> Result<Option<usize>, Error> {
-        self.optional_size("attention.sliding_window_pattern")
+    /// Which layers have a window: as the file lists them, or all but the last of each `pattern` layers.
+    pub(crate) fn layer_types(&self, layers: usize, pattern: usize) -> Result<Vec<LayerType>, Error> {
+        let key = "attention.sliding_window_pattern";
+        if let Some(Value::Array(_)) = self.metadata.get(&self.key(key)) {
+            let listed = self.metadata.required::<Vec<bool>>(&self.key(key))?;
+            return Ok(listed.into_iter().take(layers).map(LayerType::sliding).collect());
+        }
+        let pattern = self.optional_size(key)?.unwrap_or(pattern).max(1);
+        // More layers than any model has are refused later, by their number.
+        Ok((1..=layers.min(1 << 10)).map(|layer| LayerType::sliding(!layer.is_multiple_of(pattern))).collect())
     }
 
     /// Frequencies, scaling and the two tables of `longrope`; `rope_freqs` are left to the family that has them.
@@ -139,5 +147,57 @@ impl<'a> Gguf<'a> {
             partial_rotary_factor: Some(rotary_dim as f64 / head_dim.max(1) as f64),
             ..RopeParameters::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::weights::Array;
+
+    fn check(keys: &[(&str, Value)], test: impl Fn(&Gguf<'_>)) {
+        let mut metadata = Metadata::new("m.gguf");
+        metadata.insert("general.architecture", Value::String("gemma3".into()));
+        metadata.insert("gemma3.embedding_length", Value::U32(64));
+        metadata.insert("gemma3.attention.head_count", Value::U32(8));
+        keys.iter().for_each(|(key, value)| drop(metadata.insert(format!("gemma3.{key}"), value.clone())));
+        let header = b"{}";
+        let file = [&(header.len() as u64).to_le_bytes()[..], header].concat();
+        let checkpoint = Checkpoint::from_safetensors(Bytes::from(file), "m.gguf").unwrap();
+        test(&Gguf::new(&metadata, &checkpoint).unwrap());
+    }
+
+    #[test]
+    fn windows_are_listed_or_follow_a_pattern() {
+        let (full, sliding) = (LayerType::Full, LayerType::Sliding);
+        check(&[], |file| assert_eq!(file.layer_types(3, 2).unwrap(), [sliding, full, sliding]));
+        let three = [("attention.sliding_window_pattern", Value::U32(3))];
+        check(&three, |file| assert_eq!(file.layer_types(3, 2).unwrap(), [sliding, sliding, full]));
+        let listed = Value::Array(Array::Bool(vec![false, true, true]));
+        let listed = [("attention.sliding_window_pattern", listed)];
+        check(&listed, |file| assert_eq!(file.layer_types(3, 2).unwrap(), [full, sliding, sliding]));
+    }
+
+    #[test]
+    fn rope_is_that_of_the_configuration() {
+        check(&[], |file| {
+            let rope = file.rope().unwrap();
+            assert_eq!((rope.kind(), rope.rope_theta, rope.partial_rotary_factor), ("default", Some(1e4), Some(1.0)));
+        });
+        let yarn = [
+            ("rope.scaling.type", Value::String("yarn".into())),
+            ("rope.scaling.factor", Value::F32(4.0)),
+            ("rope.scaling.original_context_length", Value::U32(128)),
+            ("rope.scaling.attn_factor", Value::F32(2.0)),
+            ("rope.dimension_count", Value::U32(4)),
+        ];
+        check(&yarn, |file| {
+            let rope = file.rope().unwrap();
+            assert_eq!((rope.kind(), rope.factor, rope.partial_rotary_factor), ("yarn", Some(4.0), Some(0.5)));
+            assert_eq!(rope.original_max_position_embeddings, Some(128.0));
+            assert!((rope.attention_factor.unwrap() - 2.0 * (1.0 + 0.1 * 4f64.ln())).abs() < 1e-6);
+        });
     }
 }

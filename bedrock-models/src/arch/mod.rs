@@ -33,11 +33,14 @@ pub(crate) struct Cache {
     pub(crate) len: usize,
     /// Those of them that belong to a prompt which an encoder has read.
     pub(crate) prompt: usize,
+    /// Their tokens, and those of the step under way: see [`Step::renew`].
+    tokens: Vec<u32>,
 }
 
 impl Cache {
     pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: (0..layers).map(|_| LayerCache::default()).collect(), len: 0, prompt: 0 }
+        let layers = (0..layers).map(|_| LayerCache::default()).collect();
+        Self { layers, len: 0, prompt: 0, tokens: Vec::new() }
     }
 }
 
@@ -61,17 +64,21 @@ pub(crate) struct Step<'a> {
     pub(crate) outputs: Outputs,
     /// Asked between layers; `true` abandons the step.
     pub(crate) cancelled: &'a dyn Fn() -> bool,
+    /// Sequences count as at least this long where their length matters.
+    at_least: usize,
 }
 
 impl<'a> Step<'a> {
     pub(crate) fn new(phase: Phase, outputs: Outputs, cancelled: &'a dyn Fn() -> bool) -> Self {
-        Self { tokens: Vec::new(), sequences: Vec::new(), caches: Vec::new(), phase, outputs, cancelled }
+        Self { tokens: Vec::new(), sequences: Vec::new(), caches: Vec::new(), phase, outputs, cancelled, at_least: 0 }
     }
 
     /// Adds the next `tokens` of a sequence.
     pub(crate) fn push(&mut self, tokens: &[u32], cache: &'a mut Cache) {
         self.sequences.push(Sequence { first_row: self.tokens.len(), tokens: tokens.len(), position: cache.len });
         self.tokens.extend_from_slice(tokens);
+        cache.tokens.truncate(cache.len);
+        cache.tokens.extend_from_slice(tokens);
         self.caches.push(cache);
     }
 
@@ -93,9 +100,28 @@ impl<'a> Step<'a> {
     pub(crate) fn angles(&self, rotary: &Rotary) -> Vec<Vec<f32>> {
         let of = |s: &Sequence| {
             let (position, len) = (s.position, s.position + s.tokens);
-            (position..len).map(move |position| rotary.angles(position, len))
+            (position..len).map(move |position| rotary.angles(position, len.max(self.at_least)))
         };
         self.sequences.iter().flat_map(of).collect()
+    }
+
+    /// Computes anew what is cached of sequences that grow past the length at which `longrope` changes its frequencies: all their
+    /// keys are to be rotated by the same ones. Once a sequence, as in HF's `Phi3ForCausalLM`.
+    pub(crate) fn renew(&mut self, rotary: &Rotary, network: &dyn CausalLm, compute: &Compute) {
+        let Some(limit) = rotary.change() else { return };
+        for (sequence, cache) in self.sequences.iter().zip(&mut self.caches) {
+            let (position, len) = (sequence.position, sequence.position + sequence.tokens);
+            if position == 0 || position > limit || len <= limit {
+                continue;
+            }
+            let tokens = cache.tokens.get(..position).expect("a cache knows its tokens");
+            let mut renewed = Cache::new(cache.layers.len());
+            let mut step = Step::new(Phase::Prompt, Outputs::Nothing, self.cancelled);
+            step.push(tokens, &mut renewed);
+            step.at_least = len;
+            network.forward(compute, &mut step);
+            cache.layers = renewed.layers;
+        }
     }
 
     /// Runs all rows through the layers of a decoder and notes that the caches are longer now. Returns the rows that want

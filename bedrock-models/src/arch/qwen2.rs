@@ -249,6 +249,7 @@ impl Qwen2 {
 
 impl CausalLm for Qwen2 {
     fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+        step.renew(&self.rotary, self, compute);
         let run = step.run(compute);
         let angles = step.angles(&self.rotary);
         let angles: Vec<&[f32]> = angles.iter().map(Vec::as_slice).collect();

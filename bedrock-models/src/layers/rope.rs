@@ -248,6 +248,14 @@ impl Rotary {
         }
     }
 
+    /// The length that is the last with the frequencies of short sequences; none if they do not jump.
+    pub(crate) fn change(&self) -> Option<usize> {
+        match &self.frequencies {
+            Frequencies::Long { original, .. } => Some(*original as usize),
+            Frequencies::Fixed(_) | Frequencies::Dynamic { .. } => None,
+        }
+    }
+
     /// Cosines, then sines, of a position in a sequence of `len` tokens: `rotary_dim` values.
     pub(crate) fn angles(&self, position: usize, len: usize) -> Vec<f32> {
         let rotate = |list: &mut dyn Iterator<Item = f32>| -> Vec<f32> {
