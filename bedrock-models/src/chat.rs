@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use bedrock_core::{
     BoxFuture, ChatModel, ContentBlock, ConverseRequest, EventStream, OutputFormatStructure, PerformanceConfigLatency,
-    ServiceTierType, SystemContentBlock, ToolDefinition,
+    ServiceTierType, SystemContentBlock, ToolConfiguration, ToolDefinition,
 };
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::engine::{Engine, Generation, GenerationRequest};
+use crate::engine::{Engine, Generation, GenerationRequest, Priority};
 use crate::error::Error;
 use crate::generate::{Constraint, SamplingParams};
 use crate::language_model::{LanguageModel, read_json};
@@ -34,7 +34,8 @@ const MOST_LOG_PROBS: usize = 20;
 /// likely token is taken. `additionalModelRequestFields` may have: `top_k`, `min_p`, `typical_p`,
 /// `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram_size`, `seed`, `logit_bias` (pairs of token
 /// id and bias), `logprobs` (true), `top_logprobs` (0–20), `ignore_eos` (true). Everything else there, and every parameter that a local
-/// model cannot honour (guardrail, priority), is a `ValidationException`.
+/// model cannot honour (guardrail), is a `ValidationException`. The service tiers `priority` and `flex` go
+/// before and after the others.
 ///
 /// The JSON schema of `outputConfig.textFormat` constrains the answer (see [`Constraint::JsonSchema`]); the prompt does not
 /// mention it, so say there what is wanted.
@@ -44,6 +45,10 @@ const MOST_LOG_PROBS: usize = 20;
 /// constrained to the tools' schemas, so they cannot be malformed (but for a number beyond all bounds, where a schema has none); where a
 /// schema of a tool that is not strict cannot be honoured, to any object. Every other call may be malformed, which is the stop reason then.
 /// With both tools and an output format, an answer is either calls or text in that format.
+///
+/// Prompts are remembered, with and without cache points: `cacheReadInputTokens` says how much of a prompt was not computed again.
+/// `cacheWriteInputTokens` is reported where a request has a cache point, whose lifetime is not kept: the
+/// least recently used prompts go when their memory is needed.
 ///
 /// With `logprobs`, `additionalModelResponseFields.logprobs` has one entry a token.
 #[derive(Debug, Clone)]
@@ -97,7 +102,14 @@ impl LocalChatModel {
             defaults = read_json(&file)?;
             defaults.validate()?;
         }
-        let engine = Engine::start(Arc::new(model), &options.engine)?;
+        let model = Arc::new(model);
+        let engine = match &options.draft {
+            None => Engine::start(model, &options.engine)?,
+            Some(path) => {
+                let draft = LoadOptions { draft: None, model_id: None, ..options.clone() };
+                Engine::start_with_draft(model, Arc::new(LanguageModel::load(path, &draft)?), &options.engine)?
+            }
+        };
         Ok(Self { engine, defaults: Arc::new(defaults) })
     }
 
@@ -181,6 +193,8 @@ impl LocalChatModel {
             shown_special: tools.as_ref().map(|tools| tools.marks(tokenizer)).unwrap_or_default(),
             constraint,
             log_probs: (fields.logprobs.unwrap_or(false) || fields.top_logprobs.is_some()).then_some(top),
+            priority: priority(request)?,
+            deadline: None,
         };
         Ok((generation, tools))
     }
@@ -247,10 +261,28 @@ fn refuse_unsupported(request: &ConverseRequest) -> Result<(), bedrock_core::Err
     {
         return refuse("performanceConfig.latency", "this model has no optimized mode");
     }
-    if request.service_tier.as_ref().is_some_and(|tier| tier.kind != ServiceTierType::Default) {
-        return refuse("serviceTier.type", "this model has only the default tier");
-    }
     Ok(())
+}
+
+/// The queue that a request names.
+fn priority(request: &ConverseRequest) -> Result<Priority, bedrock_core::Error> {
+    match request.service_tier.as_ref().map(|tier| &tier.kind) {
+        None | Some(ServiceTierType::Default) => Ok(Priority::Normal),
+        Some(ServiceTierType::Priority) => Ok(Priority::High),
+        Some(ServiceTierType::Flex) => Ok(Priority::Low),
+        Some(other) => Err(bedrock_core::Error::validation(format!(
+            "serviceTier.type: this model has no tier {:?}",
+            other.as_str()
+        ))),
+    }
+}
+
+/// Whether a request asks for its prompt to be cached.
+fn has_cache_point(request: &ConverseRequest) -> bool {
+    let in_tools = |config: &ToolConfiguration| config.tools.iter().any(|t| matches!(t, ToolDefinition::CachePoint(_)));
+    request.system.iter().any(|block| matches!(block, SystemContentBlock::CachePoint(_)))
+        || request.messages.iter().flat_map(|m| &m.content).any(|block| matches!(block, ContentBlock::CachePoint(_)))
+        || request.tool_config.as_ref().is_some_and(in_tools)
 }
 
 impl ChatModel for LocalChatModel {

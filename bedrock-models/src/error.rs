@@ -397,6 +397,10 @@ pub enum Error {
     #[error("the request was cancelled")]
     Cancelled,
 
+    /// The answer was not complete at its deadline, or not even begun.
+    #[error("the request took longer than its deadline allows")]
+    DeadlineExceeded,
+
     /// The model's thread has ended.
     #[error("the model is no longer served")]
     EngineStopped,
@@ -493,6 +497,7 @@ impl From<Error> for bedrock_core::Error {
             | Error::NoChatTemplate { .. } => Self::validation(error.to_string()),
             Error::UnknownModel { .. } => Self::resource_not_found(error.to_string()),
             Error::Busy => Self::throttling(error.to_string()),
+            Error::DeadlineExceeded => Self::model_timeout(error.to_string()),
             Error::EngineStopped => Self::service_unavailable(error.to_string()),
             _ => Self::backend(error),
         }

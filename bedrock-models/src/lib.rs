@@ -57,8 +57,10 @@ pub use chat::LocalChatModel;
 pub use classify::{Aggregation, CrossEncoder, Entity, SequenceClassifier, TokenClassifier, TokenLogits};
 pub use embed::{Embedder, Pooling};
 pub use encoder::ENCODERS;
-pub use engine::{Engine, Generation, GenerationEvent, GenerationRequest, GenerationUsage};
+pub use engine::{
+    Engine, EngineMetrics, Generation, GenerationEvent, GenerationRequest, GenerationUsage, Latencies, Priority,
+};
 pub use error::Error;
 pub use language_model::{LANGUAGE_MODELS, LanguageModel};
 pub use layers::RopeProblem;
-pub use options::{DeviceKind, EngineOptions, LoadOptions};
+pub use options::{DeviceKind, EngineOptions, LoadOptions, Speculation};

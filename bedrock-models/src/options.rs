@@ -1,7 +1,9 @@
 //! How a model is loaded and where it runs.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use burn::tensor::Device;
 
@@ -63,8 +65,32 @@ pub struct LoadOptions {
     /// [`quantize`](crate::quantize::quantize) for which. Less memory and faster answers at some loss; quantised files stay as
     /// they are.
     pub quantize: Option<Dtype>,
+    /// A smaller language model with the same vocabulary, which guesses for [`Speculation::Draft`]: a folder or a `.gguf` file.
+    pub draft: Option<PathBuf>,
     /// Limits of the engine that serves a language model.
     pub engine: EngineOptions,
+}
+
+/// How an engine guesses tokens ahead, to check several in one pass. Answers are as without: the same tokens where the most likely
+/// one is taken, and the same distribution where tokens are drawn (with [`Lookup`](Self::Lookup), the same tokens for the
+/// same seed). Only on the CPU, and only for models whose positions do not depend on the length of the sequence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Speculation {
+    /// It does not.
+    #[default]
+    Off,
+    /// What followed when prompt and answer last had their present end. Costs nothing but the rows that are checked in
+    /// vain; good where answers repeat or quote.
+    Lookup {
+        /// The most tokens to guess at once.
+        tokens: usize,
+    },
+    /// What [`LoadOptions::draft`] would say. Without one nothing is guessed.
+    Draft {
+        /// The most tokens to guess at once.
+        tokens: usize,
+    },
 }
 
 /// Limits of the engine that serves a language model. Each has a default, so that nothing grows without bound.
@@ -76,13 +102,33 @@ pub struct EngineOptions {
     pub queue: usize,
     /// Tokens of a prompt that are computed before running generations get their next token.
     pub prefill_chunk: usize,
-    /// Bytes that the keys and values of all running requests may take. A request that does not fit waits.
+    /// Bytes that the keys and values of all running requests and of remembered prompts may take. A request that does not
+    /// fit waits; one that never could is refused.
     pub cache_bytes: usize,
+    /// Whether prompts are remembered, so that the beginning that a later one has in common with them is not computed again. Only on
+    /// the CPU, and only for models whose positions do not depend on the length of the sequence.
+    pub prefix_cache: bool,
+    /// A request goes before all that come this much later and have the next higher
+    /// [`Priority`](crate::Priority): the longest that it is passed over for their sake.
+    pub aging: Duration,
+    /// Whether and how tokens are guessed ahead.
+    pub speculation: Speculation,
+    /// The longest that a request may take, waiting included. It ends with a `ModelTimeoutException`. None: no limit.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { batch: 32, queue: 256, prefill_chunk: 512, cache_bytes: 4 << 30 }
+        Self {
+            batch: 32,
+            queue: 256,
+            prefill_chunk: 512,
+            cache_bytes: 4 << 30,
+            prefix_cache: true,
+            aging: Duration::from_secs(5),
+            speculation: Speculation::Off,
+            timeout: None,
+        }
     }
 }
 

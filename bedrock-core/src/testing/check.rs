@@ -33,9 +33,14 @@ fn is_validation<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Validation { .. }))
 }
 
-/// What two answers to one request must share: all but the time they took.
+/// What two answers to one request must share: all but the time they took and what was in a cache by then.
 fn timeless(mut response: ConverseResponse) -> ConverseResponse {
     response.metrics.latency_ms = 0;
+    // How much of a prompt is in a cache depends on what was asked before.
+    let usage = &mut response.usage;
+    let cached = [usage.cache_read_input_tokens.take(), usage.cache_write_input_tokens.take()];
+    usage.input_tokens += cached.into_iter().flatten().sum::<u32>();
+    usage.cache_details.clear();
     response
 }
 

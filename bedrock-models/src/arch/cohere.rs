@@ -269,6 +269,10 @@ impl CausalLm for Cohere {
     fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+
+    fn is_causal_by_token(&self) -> bool {
+        !self.rotary.depends_on_length()
+    }
 }
 
 #[cfg(test)]

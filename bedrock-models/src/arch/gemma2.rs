@@ -355,6 +355,10 @@ impl CausalLm for Gemma2 {
     fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+
+    fn is_causal_by_token(&self) -> bool {
+        !self.rotary.depends_on_length()
+    }
 }
 
 #[cfg(test)]

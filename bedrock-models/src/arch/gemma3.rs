@@ -388,6 +388,10 @@ impl CausalLm for Gemma3 {
     fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+
+    fn is_causal_by_token(&self) -> bool {
+        !self.rotary.depends_on_length() && !self.local_rotary.depends_on_length()
+    }
 }
 
 #[cfg(test)]

@@ -282,6 +282,10 @@ impl CausalLm for Gpt2 {
     fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+
+    fn is_causal_by_token(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

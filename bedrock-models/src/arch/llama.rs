@@ -313,4 +313,8 @@ impl CausalLm for Llama {
     fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+
+    fn is_causal_by_token(&self) -> bool {
+        !self.rotary.depends_on_length()
+    }
 }

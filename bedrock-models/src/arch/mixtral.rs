@@ -247,6 +247,10 @@ impl CausalLm for Mixtral {
     fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+
+    fn is_causal_by_token(&self) -> bool {
+        !self.rotary.depends_on_length()
+    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,14 @@ impl Cache {
         let layers = (0..layers).map(|_| LayerCache::default()).collect();
         Self { layers, len: 0, prompt: 0, tokens: Vec::new() }
     }
+
+    /// Forgets all positions from `len` on, if there are as many.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.layers.iter_mut().for_each(|layer| layer.truncate(len));
+            self.len = len;
+        }
+    }
 }
 
 /// Which rows of a step get logits.
@@ -175,6 +183,13 @@ pub(crate) trait CausalLm: Send + Sync {
 
     /// Bytes of cache that 64 positions take.
     fn page_bytes(&self) -> usize;
+
+    /// Whether the keys and values of a position depend on nothing but the tokens up to it. Then sequences that begin alike may
+    /// share them, and several tokens of one sequence may be decoded in one step. Not so where positions are encoded by
+    /// the length of the sequence. An architecture has to say so, or nothing is shared.
+    fn is_causal_by_token(&self) -> bool {
+        false
+    }
 
     /// Whether an encoder reads the prompt. Then the first step of a sequence is its whole prompt, which gives one row of
     /// logits; no two sequences can share a part of it; and prompt and answer have pages of their own, so one more.

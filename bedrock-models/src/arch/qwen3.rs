@@ -276,6 +276,10 @@ impl CausalLm for Qwen3 {
     fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+
+    fn is_causal_by_token(&self) -> bool {
+        !self.rotary.depends_on_length()
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::has_cache_point;
 use crate::chat_template::letters;
 use crate::engine::{Generation, GenerationEvent, GenerationUsage};
 use crate::error::Error;
@@ -171,10 +172,24 @@ impl<'a> Answer<'a> {
             event.additional_model_response_fields = self.additional(sequence);
         }
         self.ready.push_back(event);
-        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
-        let tokens = TokenUsage::new(count(usage.prompt_tokens), count(usage.generated_tokens));
         let latency = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ready.push_back(StreamEvent::metadata(tokens, latency));
+        let mut event = StreamEvent::metadata(self.tokens(&usage), latency);
+        if let StreamEvent::Metadata(event) = &mut event {
+            event.service_tier.clone_from(&self.request.service_tier);
+        }
+        self.ready.push_back(event);
+    }
+
+    /// As the service counts: tokens from the cache, and those that a cache point asked to put there, are not input
+    /// tokens. Prompts are remembered without a cache point as well, but nobody has asked to be told.
+    fn tokens(&self, usage: &GenerationUsage) -> TokenUsage {
+        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let stored = if has_cache_point(self.request) { usage.stored_tokens } else { 0 };
+        let mut tokens = TokenUsage::new(count(usage.prompt_tokens), count(usage.generated_tokens));
+        tokens.input_tokens = count(usage.prompt_tokens.saturating_sub(usage.cached_tokens + stored));
+        tokens.cache_read_input_tokens = (usage.cached_tokens > 0).then_some(count(usage.cached_tokens));
+        tokens.cache_write_input_tokens = (stored > 0).then_some(count(stored));
+        tokens
     }
 
     /// Log-probabilities if they were asked for, and what the request's JSON pointers find.

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt};
 
+use super::queue::Place;
 use crate::error::Error;
 use crate::generate::{
     Constraint, Constraints, FinishReason, Masking, Sampler, SamplingParams, TextStream, TextStreamOptions,
     TokenLogProb,
 };
 use crate::language_model::LanguageModel;
+use crate::options::EngineOptions;
 
 /// A prompt in tokens and what to do with it.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +23,7 @@ pub struct GenerationRequest {
     pub prompt: Vec<u32>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// The most tokens to generate; none: as many as fit in the context.
+    /// The most tokens to generate; none: as many as fit in the context, and in the memory of the engine.
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it.
     pub stop_sequences: Vec<String>,
@@ -33,6 +35,33 @@ pub struct GenerationRequest {
     pub constraint: Option<Constraint>,
     /// Report log-probabilities of the chosen and of this many most likely tokens.
     pub log_probs: Option<usize>,
+    /// Who goes first where not all can.
+    pub priority: Priority,
+    /// When the answer is of no use any more: the generation ends with [`Error::DeadlineExceeded`], waiting or running.
+    pub deadline: Option<Instant>,
+}
+
+/// Who goes first where not all can. Running answers are never interrupted for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// After all others, the service's tier `flex`.
+    Low,
+    /// As usual.
+    #[default]
+    Normal,
+    /// Before all others, the service's tier `priority`.
+    High,
+}
+
+impl Priority {
+    /// Steps below the highest.
+    pub(super) fn steps_down(self) -> u128 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
 }
 
 /// One step of a generation.
@@ -64,6 +93,10 @@ pub enum GenerationEvent {
 pub struct GenerationUsage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Those of them that were not computed, because an earlier prompt began alike.
+    pub cached_tokens: usize,
+    /// Those of the others that are remembered from now on.
+    pub stored_tokens: usize,
     /// Tokens generated, the end token included.
     pub generated_tokens: usize,
     /// From the request to its first step.
@@ -99,6 +132,26 @@ impl Iterator for Generation {
     }
 }
 
+/// Unbounded as a channel, bounded by the tokens that the request may generate.
+pub(super) type Events = UnboundedSender<Result<GenerationEvent, Error>>;
+
+/// Whether a request is still to be answered.
+#[derive(Clone)]
+pub(super) struct Gone {
+    events: Events,
+    deadline: Option<Instant>,
+}
+
+impl Gone {
+    pub(super) fn at(&self, now: Instant) -> bool {
+        self.events.is_closed() || self.is_late(now)
+    }
+
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+}
+
 /// A checked request on its way to the engine.
 pub(super) struct Waiting {
     pub(super) prompt: Vec<u32>,
@@ -108,19 +161,25 @@ pub(super) struct Waiting {
     pub(super) log_probs: Option<usize>,
     /// Prompt and answer together.
     pub(super) max_positions: usize,
-    /// Unbounded as a channel, bounded by the tokens that the request may generate.
-    pub(super) events: UnboundedSender<Result<GenerationEvent, Error>>,
+    pub(super) priority: Priority,
+    pub(super) events: Events,
+    pub(super) gone: Gone,
     pub(super) since: Instant,
+    /// Set by the queue.
+    pub(super) place: Place,
 }
 
 impl Waiting {
+    /// `positions`: as many as the engine has memory for.
     pub(super) fn new(
         request: GenerationRequest,
         model: &LanguageModel,
         constraints: &Constraints,
+        options: &EngineOptions,
+        positions: usize,
     ) -> Result<(Self, Generation), Error> {
         model.check_tokens(&request.prompt)?;
-        let options = TextStreamOptions {
+        let text = TextStreamOptions {
             stop_sequences: request.stop_sequences,
             max_tokens: request.max_tokens,
             ignore_end: request.ignore_end,
@@ -134,20 +193,34 @@ impl Waiting {
                 expected: "false where a constraint says when the text is complete".into(),
             });
         }
-        let room = request.max_tokens.unwrap_or(usize::MAX);
-        let (events, receiver) = unbounded();
         let sampler = Sampler::new(request.sampling)?;
-        let text = TextStream::new(model.tokenizer()?, &options)?;
+        let text = TextStream::new(model.tokenizer()?, &text)?;
         let compile = |constraint| constraints.compile(constraint, model.tokenizer()?);
+        let since = Instant::now();
+        let latest = options.timeout.and_then(|timeout| since.checked_add(timeout));
+        let (events, receiver) = unbounded();
+        let most = model.max_tokens;
         let waiting = Self {
-            max_positions: request.prompt.len().saturating_add(room).min(model.max_tokens),
+            max_positions: match request.max_tokens {
+                Some(tokens) => request.prompt.len().saturating_add(tokens).min(most),
+                // No answer without a place for its first token.
+                None => most.min(positions.max(request.prompt.len())),
+            },
             prompt: request.prompt,
             sampler,
             masking: request.constraint.as_ref().map(compile).transpose()?,
             text,
             log_probs: request.log_probs,
+            priority: request.priority,
+            gone: Gone {
+                events: events.clone(),
+                deadline: request
+                    .deadline
+                    .map_or(latest, |deadline| Some(latest.map_or(deadline, |l| l.min(deadline)))),
+            },
             events,
-            since: Instant::now(),
+            since,
+            place: Place::default(),
         };
         Ok((waiting, Generation { events: receiver }))
     }

@@ -1,219 +1,403 @@
-//! One turn of the engine: a chunk of a prompt, then a token for every running generation.
+//! One turn of the engine: a chunk of the prompts, then a token for every running generation.
 
-use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 use std::time::Instant;
 
-use super::request::{GenerationEvent, GenerationUsage, Waiting};
+use burn::Tensor;
+
+use super::Shared;
+use super::memory::Memory;
+use super::metrics::EngineMetrics;
+use super::request::{Gone, Waiting};
+use super::running::{End, Running};
 use crate::arch::{Cache, Outputs, Step};
 use crate::error::Error;
-use crate::generate::{Context, token_log_prob};
+use crate::generate::Drawn;
 use crate::kernels::attention::PAGE;
 use crate::language_model::{LanguageModel, rows_of};
 use crate::layers::Phase;
-use crate::options::EngineOptions;
+use crate::options::{EngineOptions, Speculation};
 
-/// A generation under way.
-struct Running {
-    request: Waiting,
-    cache: Cache,
-    generated: Vec<u32>,
-    started: Instant,
-    first_token: Option<Instant>,
-    /// Bytes of cache set aside for it.
-    bytes: usize,
-}
-
-impl Running {
-    fn prompt_left(&self) -> usize {
-        self.request.prompt.len() - self.cache.len.min(self.request.prompt.len())
-    }
-
-    fn cancelled(&self) -> bool {
-        self.request.events.is_closed()
-    }
-
-    /// Chooses a token from `logits` and reports it; `false` ends the generation.
-    fn choose(&mut self, logits: &[f32]) -> Result<bool, Error> {
-        let request = &mut self.request;
-        let context = Context { prompt: &request.prompt, generated: &self.generated };
-        let id = match &mut request.masking {
-            Some(masking) => request.sampler.sample(masking.apply(logits)?, context)?,
-            None => request.sampler.sample(logits, context)?,
-        };
-        let log_prob = request.log_probs.map(|top| token_log_prob(logits, id, top)).transpose()?;
-        self.first_token.get_or_insert_with(Instant::now);
-        self.generated.push(id);
-        let delta = request.text.push(id)?;
-        // A send fails only when the caller has gone, which the next turn notices.
-        let _ = request.events.unbounded_send(Ok(GenerationEvent::Token { id, text: delta.text, log_prob }));
-        if delta.finish.is_some() {
-            self.finish(delta.finish, String::new());
-            return Ok(false);
-        }
-        // The token just chosen would be computed at position `cache.len`.
-        if self.cache.len >= self.request.max_positions {
-            let text = self.request.text.finish()?;
-            self.finish(None, text);
-            return Ok(false);
-        }
-        if let Some(masking) = &mut self.request.masking {
-            masking.advance(id);
-        }
-        Ok(true)
-    }
-
-    fn finish(&self, reason: Option<crate::generate::FinishReason>, text: String) {
-        let (now, since) = (Instant::now(), self.request.since);
-        let first = self.first_token.unwrap_or(now);
-        let usage = GenerationUsage {
-            prompt_tokens: self.request.prompt.len(),
-            generated_tokens: self.generated.len(),
-            queued: self.started - since,
-            prefill: first - self.started,
-            first_token: first - since,
-            decode: now - first,
-        };
-        let _ = self.request.events.unbounded_send(Ok(GenerationEvent::Finished { reason, text, usage }));
-    }
-
-    fn fail(self, error: Error) {
-        let _ = self.request.events.unbounded_send(Err(error));
-    }
-}
+/// Rows of a decoding step up to which it takes hardly longer than with one.
+const ROWS_WORTH_GUESSING: usize = 8;
 
 /// All generations of an engine.
-pub(super) struct Turns<'m> {
-    model: &'m LanguageModel,
-    options: &'m EngineOptions,
+pub(super) struct Turns<'e> {
+    model: &'e LanguageModel,
+    draft: Option<&'e LanguageModel>,
+    speculation: Speculation,
+    options: &'e EngineOptions,
+    shared: &'e Shared,
     running: Vec<Running>,
-    /// Requests for which there is no memory yet, in order.
-    waiting: VecDeque<Waiting>,
+    memory: Memory,
+    metrics: EngineMetrics,
 }
 
-impl<'m> Turns<'m> {
-    pub(super) fn new(model: &'m LanguageModel, options: &'m EngineOptions) -> Self {
-        Self { model, options, running: Vec::new(), waiting: VecDeque::new() }
+/// Rows of one sequence in a step.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Of the running generations.
+    index: usize,
+    start: usize,
+    tokens: usize,
+}
+
+impl<'e> Turns<'e> {
+    pub(super) fn new(
+        model: &'e LanguageModel,
+        draft: Option<&'e LanguageModel>,
+        options: &'e EngineOptions,
+        shared: &'e Shared,
+    ) -> Self {
+        let share = options.prefix_cache && is_causal_by_token(model) && draft.is_none_or(is_causal_by_token);
+        let speculation = if is_causal_by_token(model) { options.speculation } else { Speculation::Off };
+        let memory = Memory::new(options.cache_bytes / page_bytes(model, draft), share);
+        let (running, metrics) = (Vec::new(), EngineMetrics::default());
+        let turns = Self { model, draft, speculation, options, shared, running, memory, metrics };
+        turns.publish();
+        turns
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty()
+        self.running.is_empty()
     }
 
-    /// Whether another request may be taken from the queue.
-    pub(super) fn has_room(&self) -> bool {
-        self.waiting.is_empty() && self.running.len() < self.options.batch.max(1)
+    /// One chunk of the prompts, and one token for every generation whose prompt is done.
+    pub(super) fn turn(&mut self) {
+        self.drop_gone();
+        self.admit();
+        self.prefill();
+        self.retire();
+        self.decode();
+        self.retire();
     }
 
-    pub(super) fn admit(&mut self, request: Waiting) {
-        self.waiting.push_back(request);
-        self.start_waiting();
+    /// Ends what nobody waits for any more.
+    fn drop_gone(&mut self) {
+        let now = Instant::now();
+        for running in self.running.iter_mut().filter(|running| running.request.gone.at(now)) {
+            running.end = Some(end_of(&running.request, now));
+        }
+        for request in self.shared.queue.take_gone(now) {
+            let end = end_of(&request, now);
+            self.count(&end);
+            Running::new(request, self.caches(), 0).report(end);
+        }
+        self.retire();
+    }
+
+    fn caches(&self) -> Vec<Cache> {
+        let models = std::iter::once(self.model).chain(self.draft);
+        models.map(|model| Cache::new(model.network.layers())).collect()
     }
 
     /// Starts as many waiting requests as fit, in order: none overtakes one that waits for memory.
-    fn start_waiting(&mut self) {
+    fn admit(&mut self) {
         while self.running.len() < self.options.batch.max(1)
-            && let Some(request) = self.waiting.pop_front()
+            && let Some(request) = self.shared.queue.take()
         {
-            let pages = request.max_positions.div_ceil(PAGE) + usize::from(self.model.has_encoder());
-            let bytes = pages.saturating_mul(self.model.network.page_bytes());
-            let used: usize = self.running.iter().map(|running| running.bytes).sum();
-            if bytes > self.options.cache_bytes {
-                let (needed, limit) = (bytes, self.options.cache_bytes);
-                let _ = request.events.unbounded_send(Err(Error::CacheTooSmall { needed, limit }));
+            let mut caches = self.caches();
+            let needed = Memory::pages(request.max_positions) + usize::from(self.model.has_encoder());
+            if needed > self.memory.total() {
+                let needed = needed.saturating_mul(page_bytes(self.model, self.draft));
+                let end = End::Failed(Error::CacheTooSmall { needed, limit: self.options.cache_bytes });
+                self.count(&end);
+                Running::new(request, caches, 0).report(end);
                 continue;
             }
-            if bytes > self.options.cache_bytes.saturating_sub(used) {
-                self.waiting.push_front(request);
+            let hits = self.memory.attach(&request.prompt, &mut caches);
+            let cached = caches[0].len;
+            if !self.memory.reserve(needed - hits) {
+                self.shared.queue.restore(request);
+                break;
+            }
+            self.metrics.page_hits += hits as u64;
+            self.metrics.cached_tokens += cached as u64;
+            self.running.push(Running::new(request, caches, needed - hits));
+        }
+        self.publish();
+    }
+
+    /// What of which prompts is computed next: first come, first served, as many as fill a chunk.
+    fn parts(&mut self) -> Vec<Part> {
+        let mut order: Vec<usize> = (0..self.running.len()).filter(|i| self.running[*i].prompt_left() > 0).collect();
+        order.sort_by_key(|index| self.running[*index].request.place);
+        let mut room = self.options.prefill_chunk.max(1);
+        let mut parts: Vec<Part> = Vec::new();
+        for index in order {
+            if room == 0 {
+                break;
+            }
+            let start = self.take_over(index);
+            if self.is_computed_by(&parts, index, start) {
+                continue;
+            }
+            let start = self.take_over_part(index, start);
+            let left = self.running[index].prompt_left();
+            // Chunks end with blocks, where the next can start with what is remembered.
+            let whole = (start + room) / PAGE * PAGE;
+            if left > room && whole <= start && !parts.is_empty() {
+                // What room is left is not worth another part.
+                break;
+            }
+            let tokens = match left > room && whole > start {
+                // An encoder reads a prompt as a whole.
+                _ if self.model.has_encoder() => left,
+                true => whole - start,
+                false => left.min(room),
+            };
+            room = room.saturating_sub(tokens);
+            parts.push(Part { index, start, tokens });
+        }
+        parts.sort_by_key(|part| part.index);
+        parts
+    }
+
+    /// Takes whole blocks that come next from what is remembered: others may have computed them since the last chunk.
+    /// Returns where computing has to start.
+    fn take_over(&mut self, index: usize) -> usize {
+        let running = &mut self.running[index];
+        let before = running.computed();
+        let hits = self.memory.attach(&running.request.prompt, &mut running.caches);
+        self.memory.release(hits);
+        running.pages -= hits;
+        self.metrics.page_hits += hits as u64;
+        self.count_cached(index, before)
+    }
+
+    /// Takes the beginning of the next block, which the sequence then continues in a copy.
+    fn take_over_part(&mut self, index: usize, before: usize) -> usize {
+        let running = &mut self.running[index];
+        self.memory.attach_part(&running.request.prompt, &mut running.caches);
+        self.count_cached(index, before)
+    }
+
+    fn count_cached(&mut self, index: usize, before: usize) -> usize {
+        let running = &mut self.running[index];
+        let start = running.computed();
+        running.cached += start - before;
+        self.metrics.cached_tokens += (start - before) as u64;
+        start
+    }
+
+    /// Whether the block from `start` on is computed by another sequence in this very step: then it is there for the taking in
+    /// the next.
+    fn is_computed_by(&self, parts: &[Part], index: usize, start: usize) -> bool {
+        let (end, prompt) = (start + PAGE, &self.running[index].request.prompt);
+        let is_same = |part: &Part| {
+            let other = &self.running[part.index].request.prompt;
+            part.start <= start && end <= part.start + part.tokens && prompt[..end] == other[..end]
+        };
+        self.memory.shares() && start.is_multiple_of(PAGE) && end < prompt.len() && parts.iter().any(is_same)
+    }
+
+    /// The next chunk of the prompts.
+    fn prefill(&mut self) {
+        let parts = self.parts();
+        if parts.is_empty() {
+            return;
+        }
+        let ends = parts.iter().any(|part| self.running[part.index].prompt_left() == part.tokens);
+        let outputs = if ends { Outputs::Last } else { Outputs::Nothing };
+        self.metrics.steps += 1;
+        let logits = self.step(0, Phase::Prompt, outputs, &parts);
+        if self.draft.is_some() {
+            self.step(1, Phase::Prompt, Outputs::Nothing, &parts);
+        }
+        if parts.iter().any(|part| self.running[part.index].computed() != part.start + part.tokens) {
+            // Abandoned, because all of them are gone: the next turn drops them.
+            return;
+        }
+        self.metrics.prefill_steps += 1;
+        for part in &parts {
+            self.metrics.prefill_tokens += part.tokens as u64;
+            self.keep(part.index, PAGE);
+        }
+        let rows = logits.map_or_else(Vec::new, |logits| rows_of(logits, self.model.vocab_size));
+        for (part, row) in parts.iter().zip(rows) {
+            if self.running[part.index].prompt_left() == 0 {
+                self.choose(part.index, &row, None);
+            }
+        }
+    }
+
+    /// One token for each of the generations whose prompt is done, and more where they were guessed.
+    fn decode(&mut self) {
+        let ready: Vec<usize> = (0..self.running.len()).filter(|i| self.running[*i].prompt_left() == 0).collect();
+        if ready.is_empty() {
+            return;
+        }
+        match self.speculation {
+            Speculation::Off => {}
+            Speculation::Lookup { tokens } => {
+                // Many rows cost more than reading the weights once: with much company, guessing does not pay.
+                let most = tokens.min(ROWS_WORTH_GUESSING / ready.len());
+                ready.iter().for_each(|index| self.running[*index].look_up(most));
+            }
+            Speculation::Draft { tokens } => self.draft(&ready, tokens),
+        }
+        let part = |index: usize| {
+            let running = &self.running[index];
+            Part { index, start: running.computed(), tokens: 1 + running.guess.tokens.len() }
+        };
+        let parts: Vec<Part> = ready.iter().map(|index| part(*index)).collect();
+        self.metrics.steps += 1;
+        let Some(logits) = self.step(0, Phase::Decode, Outputs::All, &parts) else { return };
+        self.metrics.decode_steps += 1;
+        self.metrics.decode_sequences += parts.len() as u64;
+        self.metrics.largest_batch = self.metrics.largest_batch.max(parts.len());
+        let mut rows = rows_of(logits, self.model.vocab_size).into_iter();
+        for part in &parts {
+            let rows: Vec<Vec<f32>> = rows.by_ref().take(part.tokens).collect();
+            self.check(part.index, &rows);
+        }
+    }
+
+    /// Lets the draft model guess up to `most` tokens for each generation, one after another.
+    fn draft(&mut self, ready: &[usize], most: usize) {
+        let mut wanted: Vec<(usize, usize)> = ready.iter().map(|i| (*i, self.running[*i].to_guess(most))).collect();
+        loop {
+            wanted.retain(|(index, most)| self.running[*index].guess.tokens.len() < *most);
+            if wanted.is_empty() {
                 return;
             }
-            self.running.push(Running {
-                cache: Cache::new(self.model.network.layers()),
-                generated: Vec::new(),
-                started: Instant::now(),
-                first_token: None,
-                bytes,
-                request,
-            });
-        }
-    }
-
-    /// One chunk of a prompt, and one token for every generation whose prompt is done.
-    pub(super) fn turn(&mut self) {
-        self.running.retain(|running| !running.cancelled());
-        self.waiting.retain(|request| !request.events.is_closed());
-        self.start_waiting();
-        // Those whose prompt is done before this turn's chunk; the one that ends with it has its first token already.
-        let decoding: Vec<usize> = (0..self.running.len()).filter(|i| self.running[*i].prompt_left() == 0).collect();
-        let mut ended = Vec::new();
-        if let Some(index) = self.running.iter().position(|running| running.prompt_left() > 0)
-            && !self.prefill(index)
-        {
-            ended.push(index);
-        }
-        ended.extend(self.decode(&decoding));
-        ended.sort_unstable();
-        for index in ended.into_iter().rev() {
-            self.running.remove(index);
-        }
-    }
-
-    /// The next chunk of a prompt; `false` if the generation ended with it.
-    fn prefill(&mut self, index: usize) -> bool {
-        let Running { request, cache, .. } = &mut self.running[index];
-        let left = request.prompt.len() - cache.len;
-        // An encoder reads a prompt as a whole.
-        let most = if self.model.has_encoder() { left } else { self.options.prefill_chunk.max(1) };
-        let chunk = left.min(most);
-        let outputs = if chunk == left { Outputs::Last } else { Outputs::Nothing };
-        let cancelled = || request.events.is_closed();
-        let mut step = Step::new(Phase::Prompt, outputs, &cancelled);
-        step.push(&request.prompt[cache.len..cache.len + chunk], cache);
-        let logits = self.model.network.forward(&self.model.compute, &mut step);
-        match logits {
-            Some(logits) => {
-                let rows = rows_of(logits, self.model.vocab_size);
-                self.choose(index, &rows[0])
+            let part = |(index, _): &(usize, usize)| {
+                let Running { request, generated, guess, caches, .. } = &self.running[*index];
+                let known = request.prompt.len() + generated.len() + guess.tokens.len();
+                Part { index: *index, start: caches[1].len, tokens: known - caches[1].len }
+            };
+            let parts: Vec<Part> = wanted.iter().map(part).collect();
+            let Some(logits) = self.step(1, Phase::Decode, Outputs::Last, &parts) else { return };
+            for (part, row) in parts.iter().zip(rows_of(logits, self.model.vocab_size)) {
+                if self.running[part.index].draw(&row).is_err() {
+                    // A guess that cannot be made is none; what is wrong with the request shows when it is checked.
+                    wanted.retain(|(index, _)| *index != part.index);
+                }
             }
-            None => !self.running[index].cancelled(),
         }
     }
 
-    /// One token for each of the generations at `indices`; returns those that ended.
-    fn decode(&mut self, indices: &[usize]) -> Vec<usize> {
-        if indices.is_empty() {
-            return Vec::new();
+    /// Chooses tokens from the logits after the last token and after each guessed one, as long as the guesses are right.
+    fn check(&mut self, index: usize, rows: &[Vec<f32>]) {
+        let guess = std::mem::take(&mut self.running[index].guess);
+        let mut right = 0;
+        for (at, row) in rows.iter().enumerate() {
+            self.choose(index, row, guess.drawn(at));
+            let running = &self.running[index];
+            let is_right = guess.tokens.get(at).is_some_and(|guess| running.generated.last() == Some(guess));
+            right += usize::from(is_right);
+            if running.end.is_some() || !is_right {
+                break;
+            }
         }
-        let senders: Vec<_> = indices.iter().map(|i| self.running[*i].request.events.clone()).collect();
-        let cancelled = || senders.iter().all(|sender| sender.is_closed());
-        let mut step = Step::new(Phase::Decode, Outputs::Last, &cancelled);
+        self.metrics.guessed_tokens += guess.tokens.len() as u64;
+        self.metrics.accepted_tokens += right as u64;
+        self.running[index].learn(guess.tokens.len(), right);
+    }
+
+    /// Runs the next tokens of some sequences, in the order of their indices, through the model (0) or its draft (1).
+    fn step(&mut self, network: usize, phase: Phase, outputs: Outputs, parts: &[Part]) -> Option<Tensor<2>> {
+        let gone: Vec<Gone> = parts.iter().map(|part| self.running[part.index].request.gone.clone()).collect();
+        let cancelled = || {
+            let now = Instant::now();
+            gone.iter().all(|gone| gone.at(now))
+        };
+        let mut step = Step::new(phase, outputs, &cancelled);
+        let mut parts = parts.iter().peekable();
         for (index, running) in self.running.iter_mut().enumerate() {
-            if indices.contains(&index) {
-                let last = running.generated.last().copied().expect("a prompt ends with a first token");
-                step.push(&[last], &mut running.cache);
+            if let Some(part) = parts.next_if(|part| part.index == index) {
+                let Running { request, generated, guess, caches, .. } = running;
+                let tokens = request.prompt.iter().chain(&*generated).chain(&guess.tokens);
+                let tokens: Vec<u32> = tokens.skip(part.start).take(part.tokens).copied().collect();
+                step.push(&tokens, &mut caches[network]);
             }
         }
-        match self.model.network.forward(&self.model.compute, &mut step) {
-            Some(logits) => {
-                let rows = rows_of(logits, self.model.vocab_size);
-                indices.iter().zip(rows).filter(|(index, row)| !self.choose(**index, row)).map(|(i, _)| *i).collect()
-            }
-            None => indices.to_vec(),
-        }
+        let model = self.draft.filter(|_| network == 1).unwrap_or(self.model);
+        model.network.forward(&model.compute, &mut step)
     }
 
     /// Chooses the next token of a generation; a failure ends that generation alone.
-    fn choose(&mut self, index: usize, logits: &[f32]) -> bool {
-        match self.running[index].choose(logits) {
-            Ok(more) => more,
-            Err(error) => {
-                let _ = self.running[index].request.events.unbounded_send(Err(error));
-                false
-            }
+    fn choose(&mut self, index: usize, logits: &[f32], drawn: Option<Drawn<'_>>) {
+        let (running, metrics) = (&mut self.running[index], &mut self.metrics);
+        // A panic here would be of one request, so it is its failure, not that of all.
+        let chosen = catch_unwind(AssertUnwindSafe(|| running.choose(logits, drawn, metrics)));
+        running.end = chosen.unwrap_or(Err(Error::EngineFailed)).unwrap_or_else(|error| Some(End::Failed(error)));
+    }
+
+    /// Remembers what is computed of a prompt, in blocks of `unit` tokens.
+    fn keep(&mut self, index: usize, unit: usize) {
+        let running = &mut self.running[index];
+        let computed = running.caches.iter().map(|cache| cache.len).min().unwrap_or(0);
+        let end = computed.min(running.request.prompt.len()) / unit * unit;
+        running.stored += self.memory.keep(&running.request.prompt[..end], &mut running.caches, &mut running.pages);
+    }
+
+    /// Takes out the generations that are over, then tells their callers, so that whoever learns of an end finds the memory free and
+    /// the prompt remembered.
+    fn retire(&mut self) {
+        let ended: Vec<usize> = (0..self.running.len()).filter(|i| self.running[*i].end.is_some()).collect();
+        let mut reports = Vec::new();
+        for index in ended.into_iter().rev() {
+            self.keep(index, 1);
+            let mut running = self.running.remove(index);
+            self.memory.release(running.pages);
+            let end = running.end.take().expect("selected by it");
+            self.count(&end);
+            running.caches.clear();
+            reports.push((running, end));
+        }
+        self.publish();
+        reports.into_iter().rev().for_each(|(running, end)| running.report(end));
+    }
+
+    fn count(&mut self, end: &End) {
+        let metrics = &mut self.metrics;
+        match end {
+            End::Finished(..) => metrics.finished += 1,
+            End::Cancelled => metrics.cancelled += 1,
+            End::Failed(Error::DeadlineExceeded) => metrics.timed_out += 1,
+            End::Failed(_) => metrics.failed += 1,
         }
     }
 
-    /// Ends everything that was running with an error.
+    /// Ends everything that was running with an error, and forgets what the failure may have left half done.
     pub(super) fn fail_all(&mut self) {
-        self.running.drain(..).for_each(|running| running.fail(Error::EngineFailed));
+        self.memory.clear();
+        for index in 0..self.running.len() {
+            let caches = self.caches();
+            let running = &mut self.running[index];
+            (running.pages, running.caches) = (0, caches);
+            running.end = Some(End::Failed(Error::EngineFailed));
+        }
+        self.retire();
     }
+
+    fn publish(&self) {
+        let mut metrics = self.metrics.clone();
+        metrics.running = self.running.len();
+        metrics.pages = self.memory.total();
+        metrics.reserved_pages = self.memory.reserved();
+        metrics.remembered_pages = self.memory.remembered();
+        metrics.evicted_pages = self.memory.evicted();
+        *self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+    }
+}
+
+/// Whether pages may be shared, and several tokens of one sequence decoded in one step.
+pub(super) fn is_causal_by_token(model: &LanguageModel) -> bool {
+    model.compute.pool.is_some() && model.network.is_causal_by_token()
+}
+
+/// Bytes of a page of all layers of all models.
+pub(super) fn page_bytes(model: &LanguageModel, draft: Option<&LanguageModel>) -> usize {
+    let draft = draft.map_or(0, |draft| draft.network.page_bytes());
+    model.network.page_bytes().saturating_add(draft).max(1)
+}
+
+fn end_of(request: &Waiting, now: Instant) -> End {
+    if request.events.is_closed() || !request.gone.is_late(now) {
+        return End::Cancelled;
+    }
+    End::Failed(Error::DeadlineExceeded)
 }

@@ -24,6 +24,7 @@ mod filter;
 mod logprob;
 mod params;
 mod sample;
+mod speculate;
 mod stop;
 mod text;
 
@@ -32,5 +33,6 @@ pub(crate) use constraint::{Constraints, Masking, set_white_space};
 pub use logprob::{TokenLogProb, token_log_prob};
 pub use params::SamplingParams;
 pub use sample::{Candidate, Context, Sampler};
+pub use speculate::{Drawn, lookup};
 pub use stop::StopMatcher;
 pub use text::{FinishReason, TextDelta, TextStream, TextStreamOptions};

@@ -20,11 +20,11 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.prompt.len() + self.generated.len()
     }
 
-    fn get(&self, index: usize) -> u32 {
+    pub(super) fn get(&self, index: usize) -> u32 {
         match index.checked_sub(self.prompt.len()) {
             None => self.prompt[index],
             Some(index) => self.generated[index],
@@ -165,7 +165,7 @@ impl Sampler {
     }
 
     /// The next number of the random sequence, in `0..1`, with 53 random bits.
-    fn uniform(&mut self) -> f64 {
+    pub(super) fn uniform(&mut self) -> f64 {
         (self.random.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 }

@@ -4,7 +4,7 @@
 //! meets 16 keys at a time in a tile; values `[kv head][64][head_dim]`, so that the weighted sum is a tile as well. Scores of one page live on
 //! the stack; softmax runs online (Milakov and Gimelshein 2018). Query heads that share a key head are rows of one tile (GQA).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::elementwise::{exp_sum, soft_cap};
 use super::isa::{Isa, isa};
@@ -30,8 +30,12 @@ impl Heads {
     }
 }
 
-/// Keys and values of 64 positions of one layer.
-pub(crate) struct Page {
+/// Keys and values of 64 positions of one layer. A clone shares them, until one of the two is written to.
+#[derive(Clone)]
+pub(crate) struct Page(Arc<Stored>);
+
+#[derive(Clone)]
+struct Stored {
     keys: Box<[f32]>,
     values: Box<[f32]>,
 }
@@ -39,7 +43,24 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn new(heads: Heads) -> Self {
         let zeros = |n: usize| vec![0.0; n].into_boxed_slice();
-        Self { keys: zeros(heads.keys * heads.dim * PAGE), values: zeros(heads.keys * heads.padded() * PAGE) }
+        let (keys, values) = (heads.keys * heads.dim * PAGE, heads.keys * heads.padded() * PAGE);
+        Self(Arc::new(Stored { keys: zeros(keys), values: zeros(values) }))
+    }
+
+    /// Whether a clone of it exists.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Whether both are the same memory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The first number of the first head's key at a slot.
+    #[cfg(test)]
+    pub(crate) fn key(&self, slot: usize) -> f32 {
+        self.0.keys[slot]
     }
 
     /// Bytes of a page of such heads.
@@ -51,10 +72,11 @@ impl Page {
     pub(crate) fn write(&mut self, heads: Heads, slot: usize, key: &[f32], value: &[f32]) {
         let (dim, padded) = (heads.dim, heads.padded());
         assert!(slot < PAGE && key.len() == heads.keys * dim && value.len() == key.len());
+        let stored = Arc::make_mut(&mut self.0);
         for (head, (key, value)) in key.chunks_exact(dim).zip(value.chunks_exact(dim)).enumerate() {
-            let keys = &mut self.keys[head * dim * PAGE..][..dim * PAGE];
+            let keys = &mut stored.keys[head * dim * PAGE..][..dim * PAGE];
             key.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = *key);
-            self.values[(head * PAGE + slot) * padded..][..dim].copy_from_slice(value);
+            stored.values[(head * PAGE + slot) * padded..][..dim].copy_from_slice(value);
         }
     }
 }
@@ -285,7 +307,7 @@ impl Work {
         let end = visible[..count].iter().map(|v| v.1).max().unwrap_or(0);
         let mut block = [[0.0f32; COLUMNS]; ROWS];
         for page_start in (begin / PAGE * PAGE..end).step_by(PAGE) {
-            let page = &span.pages[page_start / PAGE];
+            let page = &span.pages[page_start / PAGE].0;
             let depth = (end - page_start).min(PAGE);
             let keys = &page.keys[key_head * dim * PAGE..][..dim * PAGE];
             if has_wide(isa) {

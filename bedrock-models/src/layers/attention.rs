@@ -28,6 +28,20 @@ pub(crate) enum LayerCache {
     Tensors(Tensor<2>, Tensor<2>),
 }
 
+impl LayerCache {
+    /// Forgets all positions from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Pages(pages) => pages.truncate(len.div_ceil(PAGE)),
+            Self::Tensors(keys, values) => {
+                *keys = keys.clone().narrow(0, 0, len);
+                *values = values.clone().narrow(0, 0, len);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The rows of one sequence in a step: `tokens` rows from `first_row`, at positions from `position` on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sequence {

@@ -256,6 +256,11 @@ impl Rotary {
         }
     }
 
+    /// Whether a position's angles depend on the length of its sequence, too.
+    pub(crate) fn depends_on_length(&self) -> bool {
+        !matches!(self.frequencies, Frequencies::Fixed(_))
+    }
+
     /// Cosines, then sines, of a position in a sequence of `len` tokens: `rotary_dim` values.
     pub(crate) fn angles(&self, position: usize, len: usize) -> Vec<f32> {
         let rotate = |list: &mut dyn Iterator<Item = f32>| -> Vec<f32> {

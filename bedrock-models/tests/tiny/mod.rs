@@ -22,6 +22,7 @@ const DIM: usize = 16;
 pub(crate) const CONTEXT: usize = 256;
 
 /// Ids of the special tokens.
+#[allow(dead_code)] // not every test that includes this module needs it
 pub(crate) const END: u32 = 257;
 
 /// The same stream of numbers in every run (xorshift), in -1..1.

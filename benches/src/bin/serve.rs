@@ -8,11 +8,15 @@
 //! Prompts are pseudo-random tokens, so nothing is shared between requests but what `--shared-prefix` says. The last line
 //! of standard output is a JSON object.
 //!
-//! - `prefill_tok_s`: prompt tokens a second, over the time in which some prompt was being computed.
+//! - `prefill_tok_s`: prompt tokens a second that were computed, over the time in which some prompt was being computed.
 //! - `decode_tok_s_total`: tokens a second of all requests together, over the time in which no prompt was; the limit is
 //!   the speed at which the weights can be read from memory, times the number of requests.
 //! - `decode_tok_s_per_request`: tokens a second that one request sees from its first token on; the mean.
-//! - `ttft_ms_p50`, `ttft_ms_p95`: from sending a request to its first token, waiting included.
+//! - `ttft_ms_p50`, `ttft_ms_p95`: from sending a request to its first token, waiting included; `ttft_ms_first`: that of the
+//!   first request, which finds nothing in the prefix cache.
+//! - `cached_tokens`: prompt tokens that were not computed, because another request had computed them.
+//! - `longest_gap_steps`: most steps of the engine between two tokens of one answer.
+//! - `guessed_tokens`, `accepted_tokens`: with `--lookup` or `--draft`, tokens guessed ahead and those that were right.
 
 use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
@@ -22,7 +26,9 @@ use std::time::Instant;
 
 use bedrock_examples::{Failure, ModelArguments, failure, find_model, peak_rss_mib, print_json, run};
 use bedrock_models::generate::SamplingParams;
-use bedrock_models::{Engine, EngineOptions, GenerationEvent, GenerationRequest, LanguageModel, LoadOptions};
+use bedrock_models::{
+    Engine, EngineOptions, GenerationEvent, GenerationRequest, LanguageModel, LoadOptions, Speculation,
+};
 use clap::Parser;
 use serde_json::json;
 
@@ -47,6 +53,15 @@ struct Arguments {
     /// First tokens that all prompts have in common
     #[arg(long, value_name = "N", default_value_t = 0)]
     shared_prefix: usize,
+    /// Guess up to N tokens ahead from prompt and answer
+    #[arg(long, value_name = "N", conflicts_with = "draft")]
+    lookup: Option<usize>,
+    /// Guess ahead with this smaller model of the same vocabulary
+    #[arg(long, value_name = "M")]
+    draft: Option<String>,
+    /// The most tokens that the smaller model guesses at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    draft_tokens: usize,
     /// Accepted for symmetry: there is always a JSON object
     #[arg(long, hide = true)]
     json: bool,
@@ -67,15 +82,27 @@ fn serve(arguments: Arguments) -> Result<(), Failure> {
         engine: EngineOptions {
             batch: arguments.concurrency,
             queue: arguments.concurrency,
+            speculation: match (arguments.lookup, &arguments.draft) {
+                (Some(tokens), _) => Speculation::Lookup { tokens },
+                (None, Some(_)) => Speculation::Draft { tokens: arguments.draft_tokens },
+                (None, None) => Speculation::Off,
+            },
             ..EngineOptions::default()
         },
         ..arguments.models.options()
     };
     let model = Arc::new(LanguageModel::load(find_model(&arguments.model)?, &options)?);
     let prompts = prompts(&model, &arguments, requests)?;
-    let engine = Engine::start(model, &options.engine)?;
-    // Memory that is touched once is not part of what is measured.
-    run_one(&engine, &prompts[0][..prompts[0].len().min(16)], 2)?;
+    let engine = match &arguments.draft {
+        None => Engine::start(model, &options.engine)?,
+        Some(draft) => {
+            let draft = LanguageModel::load(find_model(draft)?, &options)?;
+            Engine::start_with_draft(model, Arc::new(draft), &options.engine)?
+        }
+    };
+    // Memory that is touched once is not part of what is measured. Backwards, so that no prompt begins like it.
+    run_one(&engine, &prompts[0].iter().rev().take(16).copied().collect::<Vec<_>>(), 2)?;
+    let before = engine.metrics();
 
     let next = AtomicUsize::new(0);
     let start = Barrier::new(arguments.concurrency);
@@ -94,22 +121,31 @@ fn serve(arguments: Arguments) -> Result<(), Failure> {
     })?;
     let runs = runs.concat();
 
-    let prompt_tokens: usize = prompts.iter().map(Vec::len).sum();
+    let after = engine.metrics();
+    let prefill_tokens = after.prefill_tokens - before.prefill_tokens;
     let prefill = union(runs.iter().map(|run| (run.sent, run.tokens[0])));
     let (decoded, decode_s) = pure_decode(&runs, &prefill);
     let per_request: Vec<f64> = runs.iter().filter_map(Run::decode_rate).collect();
     let mut ttft: Vec<f64> = runs.iter().map(|run| (run.tokens[0] - run.sent).as_secs_f64() * 1e3).collect();
+    let first = runs.iter().min_by_key(|run| run.tokens[0]).map(|run| (run.tokens[0] - run.sent).as_secs_f64() * 1e3);
     ttft.sort_by(f64::total_cmp);
     Ok(print_json(&json!({
         "requests": requests,
         "concurrency": arguments.concurrency,
         "prompt_tokens": arguments.prompt_tokens,
         "decode_tokens": arguments.decode_tokens,
-        "prefill_tok_s": rate(prompt_tokens, seconds(&prefill)),
+        "prefill_tok_s": rate(prefill_tokens as usize, seconds(&prefill)),
         "decode_tok_s_total": rate(decoded, decode_s),
         "decode_tok_s_per_request": per_request.iter().sum::<f64>() / per_request.len().max(1) as f64,
         "ttft_ms_p50": percentile(&ttft, 50),
         "ttft_ms_p95": percentile(&ttft, 95),
+        "ttft_ms_first": first,
+        "shared_prefix": arguments.shared_prefix,
+        "cached_tokens": after.cached_tokens - before.cached_tokens,
+        "longest_gap_steps": after.longest_gap,
+        "largest_batch": after.largest_batch,
+        "guessed_tokens": after.guessed_tokens - before.guessed_tokens,
+        "accepted_tokens": after.accepted_tokens - before.accepted_tokens,
         "peak_rss_mib": peak_rss_mib(),
     }))?)
 }

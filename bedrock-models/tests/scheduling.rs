@@ -1,0 +1,331 @@
+//! Laws of the scheduler: remembered prompts change nothing but speed, memory is never lost, nobody starves or waits past a deadline.
+
+mod tiny;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bedrock_core::{ChatModel, ContentBlock, ConverseRequest, ServiceTier, ServiceTierType, TokenUsage};
+use bedrock_models::generate::SamplingParams;
+use bedrock_models::weights::Dtype;
+use bedrock_models::{
+    Engine, EngineOptions, Error, Generation, GenerationEvent, GenerationRequest, GenerationUsage, LanguageModel,
+    LoadOptions, LocalChatModel, Priority,
+};
+
+/// Bytes of a page of the tiny model: 2 layers of 2 key heads of 16 features.
+const PAGE_BYTES: usize = 2 * 2 * 2 * 16 * 64 * 4;
+
+fn engine(options: EngineOptions) -> Engine {
+    engine_of(options, None)
+}
+
+fn engine_of(options: EngineOptions, quantize: Option<Dtype>) -> Engine {
+    let folder = tempfile::tempdir().unwrap();
+    tiny::write(folder.path());
+    let load = LoadOptions { threads: 2, quantize, engine: options, ..LoadOptions::default() };
+    Engine::start(Arc::new(LanguageModel::load(folder.path(), &load).unwrap()), &load.engine).unwrap()
+}
+
+/// A prompt of which the first `shared` tokens are the same for every `seed`.
+fn prompt(seed: usize, shared: usize, length: usize) -> Vec<u32> {
+    (0..length).map(|i| ((i * 7919 + if i < shared { 0 } else { seed * 104_729 + 1 }) % 256) as u32).collect()
+}
+
+fn request(seed: usize, shared: usize, length: usize) -> GenerationRequest {
+    GenerationRequest {
+        prompt: prompt(seed, shared, length),
+        sampling: SamplingParams { temperature: 0.9, seed: Some(seed as u64), ..SamplingParams::default() },
+        max_tokens: Some(12),
+        ignore_end: true,
+        log_probs: Some(1),
+        ..GenerationRequest::default()
+    }
+}
+
+type Answer = (Vec<(u32, u32)>, GenerationUsage);
+
+/// Tokens and log-probabilities of a generation, to the bit.
+fn collect(generation: Generation) -> Result<Answer, Error> {
+    let (mut tokens, mut end) = (Vec::new(), None);
+    for event in generation {
+        match event? {
+            GenerationEvent::Token { id, log_prob, .. } => tokens.push((id, log_prob.unwrap().log_prob.to_bits())),
+            GenerationEvent::Finished { usage, .. } => end = Some(usage),
+            _ => {}
+        }
+    }
+    Ok((tokens, end.expect("a stream ends with its usage")))
+}
+
+fn run(engine: &Engine, request: GenerationRequest) -> Answer {
+    collect(engine.generate(request).unwrap()).unwrap()
+}
+
+/// Waits until the engine has noticed that it has nothing to do.
+fn settle(engine: &Engine) -> bedrock_models::EngineMetrics {
+    let since = Instant::now();
+    loop {
+        let metrics = engine.metrics();
+        if metrics.running == 0 && metrics.queued == 0 {
+            return metrics;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "{metrics:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_answer_is_the_same_with_a_remembered_prompt_and_without() {
+    for quantize in [None, Some(Dtype::Q8_0)] {
+        let plain = engine_of(EngineOptions { prefix_cache: false, ..EngineOptions::default() }, quantize);
+        let remembers = engine_of(EngineOptions { prefill_chunk: 50, ..EngineOptions::default() }, quantize);
+        let mut hits = Vec::new();
+        for (seed, shared, length) in [
+            (1, 0, 150),
+            (1, 0, 150),
+            (2, 100, 150),
+            (3, 128, 129),
+            (4, 30, 200),
+            (4, 30, 200),
+            (5, 64, 65),
+            (6, 64, 64),
+        ] {
+            let request = request(seed, shared, length);
+            let (expected, usage) = run(&plain, request.clone());
+            assert_eq!((usage.cached_tokens, usage.stored_tokens), (0, 0));
+            let (tokens, usage) = run(&remembers, request);
+            assert_eq!(tokens, expected, "{seed} {shared} {length}");
+            hits.push(usage.cached_tokens);
+        }
+        // All but the last token of a prompt that was there; of others the common beginning, not only whole blocks.
+        assert_eq!(hits, [0, 149, 0, 100, 30, 199, 64, 63], "{quantize:?}");
+        assert_eq!(plain.metrics().remembered_pages, 0);
+    }
+}
+
+#[test]
+fn prompts_that_come_together_compute_what_they_share_once() {
+    let alone = engine(EngineOptions { prefix_cache: false, batch: 1, ..EngineOptions::default() });
+    let together = engine(EngineOptions { prefill_chunk: 128, ..EngineOptions::default() });
+    let requests: Vec<_> = (0..8).map(|seed| request(seed, 200, 220)).collect();
+    let streams: Vec<_> = requests.iter().map(|request| together.generate(request.clone()).unwrap()).collect();
+    for (stream, request) in streams.into_iter().zip(requests) {
+        assert_eq!(collect(stream).unwrap().0, run(&alone, request).0);
+    }
+    let metrics = settle(&together);
+    assert_eq!(metrics.prefill_tokens + metrics.cached_tokens, 8 * 220);
+    // Three whole blocks of each but the first; of the fourth, what was remembered when its time came.
+    assert!(metrics.cached_tokens >= 7 * 192, "{metrics:?}");
+    assert_eq!(metrics.page_hits, 7 * 3);
+}
+
+#[test]
+fn evicting_changes_nothing_but_speed() {
+    let plain = engine(EngineOptions { prefix_cache: false, ..EngineOptions::default() });
+    // A request of 150 tokens and 12 to generate takes three pages.
+    let small = engine(EngineOptions { cache_bytes: 4 * PAGE_BYTES, ..EngineOptions::default() });
+    for round in 0..3 {
+        for seed in 0..5 {
+            let request = request(seed, 70 * (seed % 2), 150);
+            assert_eq!(run(&small, request.clone()).0, run(&plain, request).0, "{round} {seed}");
+        }
+    }
+    let metrics = settle(&small);
+    assert_eq!((metrics.pages, metrics.reserved_pages), (4, 0));
+    assert!(metrics.evicted_pages > 0 && metrics.remembered_pages <= 4 && metrics.page_hits > 0, "{metrics:?}");
+}
+
+#[test]
+fn two_hundred_requests_with_random_cancels_lose_no_page() {
+    let mut state = 88172645463325252u64;
+    let mut random = |most: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % most) as usize
+    };
+    let pages = 12;
+    let options = EngineOptions {
+        cache_bytes: pages * PAGE_BYTES + 5,
+        prefill_chunk: 70,
+        batch: 6,
+        queue: 1000,
+        ..EngineOptions::default()
+    };
+    let engine = engine(options);
+    let mut streams: Vec<(Generation, usize)> = Vec::new();
+    for i in 0..200 {
+        let priority = [Priority::Low, Priority::Normal, Priority::High][random(3)];
+        let length = 1 + random(230);
+        let mut request = request(random(12), random(200), length);
+        request.priority = priority;
+        request.max_tokens = (random(4) > 0).then(|| 1 + random(30));
+        // Some have no candidate for their first token.
+        if random(20) == 0 {
+            request.sampling.logit_bias = (0..tiny::VOCABULARY as u32).map(|id| (id, f32::NEG_INFINITY)).collect();
+        }
+        request.deadline = (random(10) == 0).then(|| Instant::now() + Duration::from_millis(random(20) as u64));
+        streams.push((engine.generate(request).unwrap(), if random(2) == 0 { random(20) } else { usize::MAX }));
+        // Reads what is wanted of some stream, and drops it.
+        if i % 3 == 0 {
+            let (stream, read) = streams.swap_remove(random(streams.len() as u64));
+            stream.take(read).for_each(drop);
+        }
+    }
+    for (stream, read) in streams {
+        stream.take(read).for_each(drop);
+    }
+    let metrics = settle(&engine);
+    assert_eq!((metrics.pages, metrics.reserved_pages), (pages, 0));
+    assert_eq!(metrics.free_pages() + metrics.remembered_pages, pages);
+    assert_eq!(metrics.finished + metrics.cancelled + metrics.timed_out + metrics.failed, 200, "{metrics:?}");
+    assert!(metrics.finished > 0 && metrics.cancelled > 0 && metrics.failed > 0 && metrics.longest_gap <= 2);
+    // Three requests that need all pages together: they fit only if every page can be had, and is freed again.
+    let large = |seed| GenerationRequest { max_tokens: None, ..request(seed, 0, 9) };
+    let streams: Vec<_> = (20..23).map(|seed| engine.generate(large(seed)).unwrap()).collect();
+    streams.into_iter().for_each(|stream| assert_eq!(collect(stream).unwrap().0.len(), tiny::CONTEXT - 9 + 1));
+    assert_eq!(settle(&engine).reserved_pages, 0);
+}
+
+#[test]
+fn a_dropped_stream_frees_its_pages() {
+    let engine = engine(EngineOptions { cache_bytes: 4 * PAGE_BYTES, ..EngineOptions::default() });
+    for seed in 0..10 {
+        // Takes all memory, so the next one starts only when it is free again.
+        let mut stream = engine.generate(GenerationRequest { max_tokens: None, ..request(seed, 0, 100) }).unwrap();
+        assert!(matches!(stream.next(), Some(Ok(GenerationEvent::Token { .. }))));
+        assert_eq!(engine.metrics().reserved_pages + engine.metrics().remembered_pages, 4);
+        drop(stream);
+    }
+    let metrics = settle(&engine);
+    assert_eq!((metrics.cancelled, metrics.reserved_pages), (10, 0));
+}
+
+#[test]
+fn a_running_answer_waits_for_one_chunk_at_most() {
+    let engine = engine(EngineOptions { prefill_chunk: 16, ..EngineOptions::default() });
+    let short = |seed| GenerationRequest { max_tokens: Some(100), ..request(seed, 0, 20) };
+    let running: Vec<_> = (0..3).map(|seed| engine.generate(short(seed)).unwrap()).collect();
+    let long: Vec<_> = (3..9).map(|i| engine.generate(request(i, 0, 240)).unwrap()).collect();
+    running.into_iter().chain(long).for_each(|stream| drop(collect(stream).unwrap()));
+    let metrics = settle(&engine);
+    assert_eq!(metrics.longest_gap, 2);
+    assert!(metrics.largest_batch > 3, "{metrics:?}");
+    assert_eq!(metrics.generated_tokens, 3 * 100 + 6 * 12);
+    assert_eq!(metrics.first_token.count(), 9);
+    assert_eq!(metrics.next_token.count(), metrics.generated_tokens - 9);
+}
+
+#[test]
+fn short_prompts_share_a_chunk() {
+    let engine = engine(EngineOptions { batch: 16, ..EngineOptions::default() });
+    // Keeps the engine busy while the others come.
+    let mut busy = engine.generate(GenerationRequest { max_tokens: None, ..request(99, 0, 9) }).unwrap();
+    busy.next().unwrap().unwrap();
+    let steps = engine.metrics().prefill_steps;
+    let streams: Vec<_> = (0..12).map(|seed| engine.generate(request(seed, 0, 10)).unwrap()).collect();
+    streams.into_iter().for_each(|stream| drop(collect(stream).unwrap()));
+    assert!(engine.metrics().prefill_steps - steps < 12);
+}
+
+/// The order in which three requests are taken up that come while another has the engine to itself.
+fn order(aging: Duration) -> Vec<Priority> {
+    let engine = engine(EngineOptions { batch: 1, aging, ..EngineOptions::default() });
+    let mut busy = engine.generate(GenerationRequest { max_tokens: None, ..request(9, 0, 9) }).unwrap();
+    busy.next().unwrap().unwrap();
+    let mut waited: Vec<_> = [Priority::Low, Priority::Normal, Priority::High]
+        .map(|priority| (priority, engine.generate(GenerationRequest { priority, ..request(1, 0, 9) }).unwrap()))
+        .into_iter()
+        .map(|(priority, stream)| (collect(stream).unwrap().1.queued, priority))
+        .collect();
+    waited.sort();
+    waited.into_iter().map(|(_, priority)| priority).collect()
+}
+
+#[test]
+fn more_important_requests_go_first_but_not_for_ever() {
+    assert_eq!(order(Duration::from_secs(3600)), [Priority::High, Priority::Normal, Priority::Low]);
+    // Nobody is passed over by what comes later than this.
+    assert_eq!(order(Duration::ZERO), [Priority::Low, Priority::Normal, Priority::High]);
+}
+
+#[test]
+fn deadlines_end_waiting_and_running_requests() {
+    let late = |result: Result<Answer, Error>| matches!(result, Err(Error::DeadlineExceeded));
+    let engine = engine(EngineOptions { batch: 1, ..EngineOptions::default() });
+    let long = || GenerationRequest { max_tokens: None, ..request(1, 0, 9) };
+    let mut busy = engine.generate(long()).unwrap();
+    busy.next().unwrap().unwrap();
+    let waiting = engine.generate(GenerationRequest { deadline: Some(Instant::now()), ..long() }).unwrap();
+    assert!(late(collect(waiting)));
+    assert!(collect(busy).is_ok(), "others go on");
+    let deadline = Some(Instant::now() + Duration::from_millis(1));
+    assert!(late(collect(engine.generate(GenerationRequest { deadline, ..long() }).unwrap())));
+    assert_eq!(settle(&engine).timed_out, 2);
+
+    let hasty = self::engine(EngineOptions { timeout: Some(Duration::from_millis(1)), ..EngineOptions::default() });
+    assert!(late(collect(hasty.generate(long()).unwrap())));
+    let core: bedrock_core::Error = Error::DeadlineExceeded.into();
+    assert_eq!((core.exception_name(), core.http_status()), ("ModelTimeoutException", 408));
+}
+
+#[test]
+fn a_request_that_fails_fails_alone() {
+    let engine = engine(EngineOptions::default());
+    let expected = run(&engine, request(1, 0, 40)).0;
+    let nothing = (0..tiny::VOCABULARY as u32).map(|id| (id, f32::NEG_INFINITY)).collect();
+    let mut broken = request(2, 0, 40);
+    broken.sampling.logit_bias = nothing;
+    // The bias of a token that does not exist is noticed with the first token, beside others.
+    let mut unknown = request(3, 0, 40);
+    unknown.sampling.logit_bias = vec![(70_000, 1.0)];
+    let requests = [request(1, 0, 40), broken, unknown, request(1, 0, 40)];
+    let streams = requests.map(|request| engine.generate(request).unwrap());
+    let [first, broken, unknown, last] = streams.map(collect);
+    assert_eq!((first.unwrap().0, last.unwrap().0), (expected.clone(), expected));
+    assert!(matches!(broken, Err(Error::NoCandidates { .. })));
+    assert!(matches!(unknown, Err(Error::TokenOutOfRange { .. })));
+}
+
+#[test]
+fn a_full_queue_counts_what_it_refuses() {
+    let engine = engine(EngineOptions { batch: 1, queue: 2, ..EngineOptions::default() });
+    let mut busy = engine.generate(GenerationRequest { max_tokens: None, ..request(1, 0, 9) }).unwrap();
+    busy.next().unwrap().unwrap();
+    let results: Vec<_> = (0..10).map(|seed| engine.generate(request(seed, 0, 9))).collect();
+    let refused = results.iter().filter(|result| matches!(result, Err(Error::Busy))).count();
+    assert!(refused > 0);
+    assert_eq!(engine.metrics().rejected, refused as u64);
+    results.into_iter().flatten().for_each(|stream| assert_eq!(collect(stream).unwrap().0.len(), 12));
+}
+
+#[test]
+fn usage_names_what_came_from_the_cache_and_what_went_there() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny::write(folder.path());
+    let model = LocalChatModel::load(folder.path(), &LoadOptions::default()).unwrap();
+    let ask = |text: &str, cache_point: bool, tier: Option<ServiceTierType>| -> TokenUsage {
+        let mut request = ConverseRequest::new("tiny").user("x".repeat(100) + text).max_tokens(3);
+        if cache_point {
+            request.messages[0].content.push(ContentBlock::CachePoint(Default::default()));
+        }
+        request.service_tier = tier.clone().map(|kind| ServiceTier { kind });
+        let response = model.converse_blocking(&request).unwrap();
+        assert_eq!(response.service_tier.map(|tier| tier.kind), tier);
+        let usage = response.usage;
+        let cached = usage.cache_read_input_tokens.unwrap_or(0) + usage.cache_write_input_tokens.unwrap_or(0);
+        assert_eq!(usage.input_tokens + cached, futures::executor::block_on(model.count_tokens(&request)).unwrap());
+        assert_eq!(usage.input_tokens + cached + usage.output_tokens, usage.total_tokens);
+        usage
+    };
+    let first = ask("one", false, Some(ServiceTierType::Priority));
+    assert_eq!((first.cache_read_input_tokens, first.cache_write_input_tokens), (None, None));
+    let second = ask("two", false, Some(ServiceTierType::Flex));
+    assert!(second.cache_read_input_tokens >= Some(100), "{second:?}");
+    let third = ask(&"y".repeat(64), true, None);
+    assert!(third.cache_read_input_tokens >= Some(100) && third.cache_write_input_tokens >= Some(64), "{third:?}");
+    let reserved = ServiceTier { kind: ServiceTierType::Reserved };
+    let request = ConverseRequest { service_tier: Some(reserved), ..ConverseRequest::new("tiny").user("Hello") };
+    assert!(matches!(model.converse_blocking(&request), Err(bedrock_core::Error::Validation { .. })));
+}
