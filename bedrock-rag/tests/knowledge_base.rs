@@ -219,7 +219,7 @@ fn sync_skips_replaces_and_deletes() {
     changed.remove(1);
     changed[0] = Source::text("leave.md", "Employees get forty days of holiday a year.").attribute("dept", "people");
     changed[1] = handbook().remove(2).attribute("year", 2025);
-    changed.push(Source::bytes("broken.pdf", *b"%PDF-1.7"));
+    changed.push(Source::bytes("picture.png", *b"\x89PNG\r\n\x1a\n"));
     changed.push(Source::text("security.md", "again"));
     let options = IngestOptions { delete_missing: true, ..IngestOptions::default() };
     let report = knowledge_base.ingest_blocking(changed, &options).unwrap();
@@ -229,7 +229,7 @@ fn sync_skips_replaces_and_deletes() {
     assert_eq!(statistics.number_of_metadata_documents_modified, 1);
     assert_eq!(statistics.number_of_documents_failed, 2);
     assert_eq!(statistics.number_of_documents_deleted, 1);
-    assert!(matches!(report.failures[0], (ref uri, Error::UnsupportedFormat { .. }) if uri == "broken.pdf"));
+    assert!(matches!(report.failures[0], (ref uri, Error::UnsupportedFormat { .. }) if uri == "picture.png"));
     assert_eq!(serde_json::to_value(statistics).unwrap()["numberOfModifiedDocumentsIndexed"], 1, "the service's names");
     knowledge_base.verify().unwrap();
     let uris: Vec<String> = knowledge_base.documents().into_iter().map(|document| document.uri).collect();

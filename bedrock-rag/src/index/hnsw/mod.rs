@@ -395,7 +395,9 @@ mod tests {
             let some: Allowed<'_> = &|id| id % 2 == 0;
             let filtered = recall(&graph, &flat, &queries, dimensions, Some(some));
             assert!(filtered > 0.97, "recall with a filter {filtered}");
-            let bound = if precision == Precision::Sixteen { 1e-5 } else { 5e-3 };
+            // Half a unit of the largest value / 32,512 for each of 32 values: about 7e-6 in the middle, twice that where both vectors err
+            // alike because they are one, and rarely three times that.
+            let bound = if precision == Precision::Sixteen { 4e-5 } else { 5e-3 };
             for query in queries.chunks_exact(dimensions) {
                 let found = graph.search_exact(query, 10, Some(some)).unwrap();
                 let truth = flat.search(query, 10, Some(some)).unwrap();
