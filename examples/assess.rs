@@ -5,7 +5,7 @@
 //!     cargo run --release --example assess -- --guardrail examples/data/guardrail.json
 //! ```
 //!
-//! Each line of standard input is `{id, text}`; each line of standard output has the verdict on one. A line that is no such object
+//! Each line of standard input is `{id, text, grounding_source?, query?}`; each line of standard output has the verdict on one. A line that is no such object
 //! gives `{id, line, error}`, and the status is 1 when all others are done.
 
 use std::io::{BufRead as _, Read as _};
@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bedrock_core::{ApplyGuardrailRequest, Guardrail as _, GuardrailContentSource};
+use bedrock_core::{
+    ApplyGuardrailRequest, Guardrail as _, GuardrailContentBlock, GuardrailContentQualifier, GuardrailContentSource,
+};
 use bedrock_examples::{Failure, failure, print_json, run};
 use bedrock_guard::{FindingKind, Guardrail, TextFinding};
 use clap::{Parser, ValueEnum};
@@ -95,7 +97,14 @@ fn assess(
     scores: bool,
 ) -> Result<Value, Failure> {
     let text = item["text"].as_str().ok_or_else(|| failure("no string \"text\""))?;
-    let request = ApplyGuardrailRequest::new(source.clone(), [text]);
+    let mut request = ApplyGuardrailRequest::new(source.clone(), [text]);
+    for (field, qualifier) in
+        [("grounding_source", GuardrailContentQualifier::GroundingSource), ("query", GuardrailContentQualifier::Query)]
+    {
+        if let Some(text) = item[field].as_str() {
+            request.content.push(GuardrailContentBlock::text(text, [qualifier]));
+        }
+    }
     let started = Instant::now();
     let verdict = guardrail.apply_blocking(&request)?;
     let latency = started.elapsed();
@@ -114,8 +123,9 @@ fn assess(
         "latency_us": latency.as_micros() as u64,
     });
     if scores {
-        // Content filters, topics and grounding are not in this version, and a guardrail that has them is refused.
-        out["scores"] = json!({});
+        // Topics are not in this version, and a guardrail that has them is refused.
+        let scores = guardrail.scores(&request)?.into_iter().map(|score| (score.label, json!(score.score)));
+        out["scores"] = Value::Object(scores.collect());
     }
     Ok(out)
 }

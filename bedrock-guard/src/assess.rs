@@ -3,13 +3,16 @@
 use std::ops::Range;
 
 use bedrock_core::{
-    CreateGuardrailRequest, Error, GuardrailAssessment, GuardrailConfigAction, GuardrailContentSource,
-    GuardrailCustomWord, GuardrailManagedWord, GuardrailManagedWordsType, GuardrailPiiEntityFilter,
-    GuardrailPiiEntityType, GuardrailPolicyAction, GuardrailRegexFilter, GuardrailSensitiveInformationPolicyAssessment,
-    GuardrailUsage, GuardrailWordPolicyAssessment,
+    CreateGuardrailRequest, Error, GuardrailAssessment, GuardrailConfigAction, GuardrailContentFilter,
+    GuardrailContentPolicyAssessment, GuardrailContentSource, GuardrailContextualGroundingFilter,
+    GuardrailContextualGroundingPolicyAssessment, GuardrailCustomWord, GuardrailManagedWord, GuardrailManagedWordsType,
+    GuardrailPiiEntityFilter, GuardrailPiiEntityType, GuardrailPolicyAction, GuardrailRegexFilter,
+    GuardrailSensitiveInformationPolicyAssessment, GuardrailStrength, GuardrailUsage, GuardrailWordPolicyAssessment,
 };
 
 use crate::detect::{Detector, resolve};
+use crate::policy::content::{self, ContentRecognizer};
+use crate::policy::grounding::{self, Material};
 use crate::policy::pii::{self, KINDS};
 use crate::policy::regex::RegexRecognizer;
 use crate::policy::word::{WordRecognizer, profanity};
@@ -18,6 +21,8 @@ use crate::scan::{Candidate, Label, Recognizer, Window};
 /// What is done about a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Nothing, not even a report: a learned filter is less sure than its strength asks for.
+    Ignore,
     Report,
     Mask,
     Block,
@@ -36,7 +41,7 @@ impl Action {
         match self {
             Self::Block => GuardrailPolicyAction::Blocked,
             Self::Mask => GuardrailPolicyAction::Anonymized,
-            Self::Report => GuardrailPolicyAction::None,
+            Self::Report | Self::Ignore => GuardrailPolicyAction::None,
         }
     }
 }
@@ -64,6 +69,10 @@ pub(crate) struct Side {
     regex_names: Vec<(String, String)>,
     words: Vec<Option<Action>>,
     profanity: Option<Action>,
+    /// Strength and action of each content filter that is switched on.
+    content: [Option<(GuardrailStrength, Action)>; content::CATEGORIES],
+    /// Threshold and action of each grounding check; answers alone are checked.
+    grounding: [Option<(f64, Action)>; 2],
 }
 
 /// The action of one entry on one side; `None` if the entry is switched off there.
@@ -141,6 +150,35 @@ impl Side {
                 recognizers.push(Box::new(words));
             }
         }
+        let mut filters: [Option<(GuardrailStrength, Action)>; content::CATEGORIES] = Default::default();
+        for filter in config.content_policy_config.iter().flat_map(|policy| &policy.filters_config) {
+            let strength = match source {
+                GuardrailContentSource::Input => &filter.input_strength,
+                _ => &filter.output_strength,
+            };
+            let enabled = (filter.input_enabled, filter.output_enabled);
+            let actions = (&filter.input_action, &filter.output_action);
+            let action = side_action(&source, enabled, actions, &GuardrailConfigAction::Block);
+            if let (Some(category), Some(action)) = (content::category(&filter.kind), action)
+                && *strength != GuardrailStrength::None
+            {
+                filters[category] = Some((strength.clone(), action));
+            }
+        }
+        if filters.iter().any(Option::is_some) {
+            let wanted = std::array::from_fn(|category| filters[category].is_some());
+            recognizers.push(Box::new(ContentRecognizer { wanted }));
+        }
+        let mut checks = [None; 2];
+        for filter in config.contextual_grounding_policy_config.iter().flat_map(|policy| &policy.filters_config) {
+            if let Some(index) = grounding::TYPES.iter().position(|kind| *kind == filter.kind)
+                && source == GuardrailContentSource::Output
+                && filter.enabled.unwrap_or(true)
+            {
+                let action = Action::of(filter.action.as_ref().unwrap_or(&GuardrailConfigAction::Block));
+                checks[index] = Some((filter.threshold, action));
+            }
+        }
         if !recognizers.is_empty() {
             let names = KINDS
                 .iter()
@@ -159,6 +197,8 @@ impl Side {
             regex_names,
             words,
             profanity: profane,
+            content: filters,
+            grounding: checks,
         })
     }
 
@@ -168,16 +208,47 @@ impl Side {
 
     /// Whether there is anything to look for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.detector.len() == 0
+        self.detector.len() == 0 && !self.checks_grounding()
     }
 
-    fn action(&self, label: Label) -> Option<Action> {
+    /// Whether whole answers are held against a source or a query.
+    pub(crate) fn checks_grounding(&self) -> bool {
+        self.grounding.iter().any(Option::is_some)
+    }
+
+    /// Findings of the grounding checks, also of those that are passed.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] if a text is longer than may be checked.
+    pub(crate) fn ground(&self, material: &Material, text: &str) -> Result<Vec<Finding>, Error> {
+        if !self.checks_grounding() || text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scores = material.scores(text)?;
+        let mut findings = Vec::new();
+        for (index, (check, score)) in self.grounding.iter().zip(scores).enumerate() {
+            if let (Some((threshold, action)), Some(score)) = (check, score) {
+                let action = if f64::from(score) < *threshold { *action } else { Action::Ignore };
+                let label = Label::Grounding(index as u8);
+                findings.push(Finding { span: 0..text.len(), label, score, action, matched: String::new() });
+            }
+        }
+        Ok(findings)
+    }
+
+    fn action(&self, label: Label, score: f32) -> Option<Action> {
         match label {
             Label::Mask => None,
             Label::Pii(kind) => self.kinds.iter().find(|(known, _)| *known == kind).map(|(_, action)| *action),
             Label::Regex(index) => self.regexes.get(usize::from(index)).copied().flatten(),
             Label::Word(index) => self.words.get(usize::from(index)).copied().flatten(),
             Label::Profanity => self.profanity,
+            Label::Grounding(_) => None,
+            Label::Content(category) => {
+                let (strength, action) = self.content.get(usize::from(category))?.as_ref()?;
+                let sure = content::confidence(usize::from(category), score) >= content::least_confidence(strength);
+                Some(if sure { *action } else { Action::Ignore })
+            }
         }
     }
 
@@ -186,7 +257,7 @@ impl Side {
         resolve(candidates)
             .into_iter()
             .filter_map(|Candidate { span, label, score }| {
-                let action = self.action(label)?;
+                let action = self.action(label, score)?;
                 let matched = text[span.clone()].to_owned();
                 Some(Finding { span, label, score: score.min(1.0), action, matched })
             })
@@ -205,7 +276,7 @@ impl Side {
             Label::Regex(index) => {
                 format!("{{{}}}", self.regex_names.get(usize::from(index)).map_or("", |(name, _)| name.as_str()))
             }
-            Label::Mask | Label::Word(_) | Label::Profanity => String::new(),
+            Label::Mask | Label::Word(_) | Label::Profanity | Label::Content(_) | Label::Grounding(_) => String::new(),
         }
     }
 
@@ -250,6 +321,8 @@ impl Side {
     ) -> GuardrailAssessment {
         let mut words = GuardrailWordPolicyAssessment::default();
         let mut sensitive = GuardrailSensitiveInformationPolicyAssessment::default();
+        let mut checks = Vec::new();
+        let mut worst: [Option<(f32, Action)>; content::CATEGORIES] = [None; content::CATEGORIES];
         for finding in findings {
             let matched = finding.matched.clone();
             let action = match finding.action {
@@ -259,6 +332,23 @@ impl Side {
             let detected = Some(true);
             match finding.label {
                 Label::Mask => {}
+                Label::Grounding(index) => {
+                    let index = usize::from(index);
+                    let Some((threshold, _)) = self.grounding[index] else { continue };
+                    checks.push(GuardrailContextualGroundingFilter {
+                        kind: grounding::TYPES[index].clone(),
+                        threshold,
+                        score: (f64::from(finding.score) * 1e4).round() / 1e4,
+                        action,
+                        detected: Some(finding.action != Action::Ignore),
+                    });
+                }
+                Label::Content(category) => {
+                    let worst = &mut worst[usize::from(category)];
+                    if worst.is_none_or(|(score, _)| finding.score > score) {
+                        *worst = Some((finding.score, finding.action));
+                    }
+                }
                 Label::Pii(kind) => sensitive.pii_entities.push(GuardrailPiiEntityFilter {
                     matched,
                     kind: KINDS[usize::from(kind)].clone(),
@@ -301,13 +391,41 @@ impl Side {
                 }
             }
         }
+        let content = self.content_assessment(worst, full);
         let words_found = !words.custom_words.is_empty() || !words.managed_word_lists.is_empty();
         let sensitive_found = !sensitive.pii_entities.is_empty() || !sensitive.regexes.is_empty();
         GuardrailAssessment {
+            content_policy: (!content.filters.is_empty()).then_some(content),
+            contextual_grounding_policy: (!checks.is_empty())
+                .then_some(GuardrailContextualGroundingPolicyAssessment { filters: checks }),
             word_policy: words_found.then_some(words),
             sensitive_information_policy: sensitive_found.then_some(sensitive),
             ..GuardrailAssessment::default()
         }
+    }
+
+    /// One entry for each filter that acts, or with `full` for each that is switched on.
+    fn content_assessment(
+        &self,
+        worst: [Option<(f32, Action)>; content::CATEGORIES],
+        full: bool,
+    ) -> GuardrailContentPolicyAssessment {
+        let mut filters = Vec::new();
+        for (category, filter) in self.content.iter().enumerate() {
+            let Some((strength, _)) = filter else { continue };
+            let (score, action) = worst[category].unwrap_or((0.0, Action::Ignore));
+            let detected = action != Action::Ignore;
+            if detected || full {
+                filters.push(GuardrailContentFilter {
+                    kind: content::TYPES[category].clone(),
+                    confidence: content::confidence_name(content::confidence(category, score)),
+                    filter_strength: Some(strength.clone()),
+                    action: action.label(),
+                    detected: Some(detected),
+                });
+            }
+        }
+        GuardrailContentPolicyAssessment { filters }
     }
 
     /// Text units (of up to 1,000 characters) that judging so many characters counts, by policy.
@@ -315,6 +433,8 @@ impl Side {
         let units = u32::try_from(characters.div_ceil(1000)).unwrap_or(u32::MAX);
         let if_any = |any: bool| if any { units } else { 0 };
         GuardrailUsage {
+            content_policy_units: if_any(self.content.iter().any(Option::is_some)),
+            contextual_grounding_policy_units: if_any(self.checks_grounding()),
             word_policy_units: if_any(self.profanity.is_some() || self.words.iter().any(Option::is_some)),
             sensitive_information_policy_units: if_any(!self.kinds.is_empty()),
             sensitive_information_policy_free_units: if_any(self.regexes.iter().any(Option::is_some)),

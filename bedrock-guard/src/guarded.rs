@@ -20,6 +20,7 @@ use crate::assess::{Action, Finding, Side};
 use crate::guardrail::{Guardrail, coverage, is_guarded};
 use crate::hold::{Hold, Released};
 use crate::json;
+use crate::policy::grounding::Material;
 use crate::relay::Relay;
 
 /// Default of [`Guarded::hold_limit`].
@@ -56,7 +57,13 @@ pub enum OnFailure {
 /// In mode `sync`, the default, text is held back until nothing that may still come can make it part of a match. What is given out is,
 /// joined, exactly what masking the whole text gives; prose waits for a word or two. No more than
 /// [`hold_limit`](Self::hold_limit) bytes wait: a match that could be longer is a failure to judge. The
-/// input of a tool call waits until it is whole.
+/// input of a tool call waits until it is whole, and so does a text that is held against a source. A learned content filter judges
+/// pieces of up to 600 bytes, and so much waits while one is switched on.
+///
+/// # Grounding
+/// What an answer is held against is the guarded content of the request that has the qualifiers `grounding_source` and `query`; a request
+/// without has nothing to check. Each text block of the answer is checked by itself; one longer than the service's 5,000
+/// characters is a failure to judge.
 ///
 /// In mode `async` text is given out at once and judged behind; masks are not possible (findings that would be masked are reported
 /// with action `NONE`), and what blocks ends the stream only after it was shown. As in the service.
@@ -142,6 +149,7 @@ struct Input {
     blocked: bool,
     masked: bool,
     assessment: GuardrailAssessment,
+    material: Material,
 }
 
 /// What one request asks of the guardrail.
@@ -159,6 +167,8 @@ struct Judge<'s> {
     guarded: usize,
     total: usize,
     images: u32,
+    /// What an answer is held against.
+    material: Material,
 }
 
 impl Judge<'_> {
@@ -259,7 +269,8 @@ impl<M: ChatModel> Guarded<M> {
         let restricted = request.messages.iter().any(|message| message.content.iter().any(is_tagged))
             || request.system.iter().any(|block| matches!(block, SystemContentBlock::GuardContent(_)));
         let side = self.guardrail.side(&GuardrailContentSource::Input);
-        let mut judge = Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0 };
+        let mut judge =
+            Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0, material: Material::default() };
         let unread = |path: String, document: &DocumentBlock, why: Result<(), String>| match (why, self.on_failure) {
             (Ok(()), _) | (Err(_), OnFailure::Open) => Ok(()),
             (Err(_), OnFailure::Closed) if side.is_empty() => Ok(()),
@@ -318,7 +329,8 @@ impl<M: ChatModel> Guarded<M> {
             }
         }
         let assessment = judge.assessment(&self.guardrail, mode, started, true);
-        Ok(Input { request, blocked: judge.blocked(), masked: judge.masked(), assessment })
+        let (blocked, masked) = (judge.blocked(), judge.masked());
+        Ok(Input { request, blocked, masked, assessment, material: judge.material })
     }
 
     /// Begins an answer. `blocked` is set if the answer was blocked.
@@ -331,7 +343,7 @@ impl<M: ChatModel> Guarded<M> {
         let mode = self.mode(request)?;
         request.validate()?;
         let input = self.judge_input(request, mode)?;
-        let mut output = Output::new(self, mode, started);
+        let mut output = Output::new(self, mode, started, input.material);
         let id = self.guardrail.id().to_owned();
         let intervened = input.blocked || input.masked;
         output.trace.input_assessment.insert(id, input.assessment);
@@ -381,6 +393,7 @@ enum Plain {
 
 /// Judges guarded content and answers with what the model gets in its place.
 fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBlock) -> Option<Plain> {
+    judge.material.add(content);
     match content {
         GuardrailContentBlock::Text(block) => {
             if is_guarded(block) {
@@ -469,7 +482,7 @@ struct Output<'g> {
 }
 
 impl<'g> Output<'g> {
-    fn new<M>(guarded: &'g Guarded<M>, mode: Mode, started: Instant) -> Self {
+    fn new<M>(guarded: &'g Guarded<M>, mode: Mode, started: Instant, material: Material) -> Self {
         let side = guarded.guardrail.side(&GuardrailContentSource::Output);
         Self {
             guardrail: &guarded.guardrail,
@@ -477,7 +490,7 @@ impl<'g> Output<'g> {
             hold_limit: guarded.hold_limit,
             mode,
             started,
-            judge: Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0 },
+            judge: Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0, material },
             open: BTreeMap::new(),
             begun: 0,
             unended: None,
@@ -557,6 +570,28 @@ impl<'g> Output<'g> {
         Hold::new(self.judge.side, self.hold_limit)
     }
 
+    /// A hold for the text of the answer: an answer that is held against a source waits until it is whole.
+    fn text_hold(&self) -> Hold<'g> {
+        let Material { source, query } = &self.judge.material;
+        if self.judge.side.checks_grounding() && !(source.is_empty() && query.is_empty()) {
+            Hold::whole(self.judge.side, self.hold_limit)
+        } else {
+            self.hold()
+        }
+    }
+
+    /// Holds a whole text against its source.
+    fn ground(&mut self, hold: &Hold<'_>) {
+        let Some(text) = hold.text() else { return };
+        match self.judge.side.ground(&self.judge.material, text) {
+            Ok(findings) => {
+                self.judge.findings.extend(findings);
+                self.blocked |= self.judge.blocked();
+            }
+            Err(_) => self.fail("the answer or its source is too long to be checked"),
+        }
+    }
+
     fn count(&mut self, text: &str) {
         let characters = text.chars().count();
         self.judge.guarded += characters;
@@ -570,7 +605,7 @@ impl<'g> Output<'g> {
         match delta {
             ContentBlockDelta::Text(text) => {
                 self.count(&text);
-                let fresh = self.hold();
+                let fresh = self.text_hold();
                 let Open::Text(hold) = self.open.entry(index).or_insert(Open::Text(fresh)) else {
                     return self.protocol_violation();
                 };
@@ -685,6 +720,7 @@ impl<'g> Output<'g> {
         match self.open.remove(&index) {
             None => {}
             Some(Open::Text(mut hold)) => {
+                self.ground(&hold);
                 if let Some(text) = self.settle(hold.finish(), String::new()) {
                     out.push(StreamEvent::text(index, text));
                 }

@@ -20,6 +20,8 @@ pub(crate) struct Hold<'s> {
     pending: Vec<Candidate>,
     /// Bytes that may wait.
     limit: usize,
+    /// Nothing is given out before the end.
+    whole: bool,
 }
 
 /// What a step gave.
@@ -51,7 +53,18 @@ impl<'s> Hold<'s> {
             frontiers: vec![0; side.detector().len()],
             pending: Vec::new(),
             limit,
+            whole: false,
         }
+    }
+
+    /// Nothing is given out before the text is whole.
+    pub(crate) fn whole(side: &'s Side, limit: usize) -> Self {
+        Self { whole: true, ..Self::new(side, limit) }
+    }
+
+    /// All the text so far, if it is given out as a whole.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.whole.then_some(self.window.as_str())
     }
 
     /// More text.
@@ -61,7 +74,7 @@ impl<'s> Hold<'s> {
         let held = self.window.len() - self.released;
         // Each scan looks at all that waits. To scan only once a sixteenth of that is new keeps the cost of long holds linear
         // and changes when text is given out, not which.
-        if self.fresh * 16 < held {
+        if self.whole || self.fresh * 16 < held {
             return Released { overflow: held > self.limit, ..Released::default() };
         }
         self.step(false)
@@ -76,6 +89,7 @@ impl<'s> Hold<'s> {
     pub(crate) fn cut(&mut self) -> Released {
         let released = self.step(true);
         self.frontiers.fill(self.window.len());
+        self.whole = false;
         released
     }
 
@@ -86,9 +100,14 @@ impl<'s> Hold<'s> {
         if complete {
             safe = self.window.len();
         }
-        // Nothing is given out up to the middle of something that was found.
-        while let Some(start) =
-            self.pending.iter().filter(|c| c.span.start < safe && c.span.end > safe).map(|c| c.span.start).min()
+        // Nothing is given out up to the middle of something that was found. What can't become a mask or be displaced is decided
+        // where it begins.
+        while let Some(start) = self
+            .pending
+            .iter()
+            .filter(|c| !c.label.is_learned() && c.span.start < safe && c.span.end > safe)
+            .map(|c| c.span.start)
+            .min()
         {
             safe = start;
         }
@@ -171,6 +190,34 @@ mod tests {
             "wordPolicyConfig": {"wordsConfig": [{"text": "project x"}], "managedWordListsConfig": [{"type": "PROFANITY"}]},
         }))
     });
+
+    static FILTERING: LazyLock<Side> = LazyLock::new(|| {
+        let filter = |kind: &str| json!({"type": kind, "inputStrength": "NONE", "outputStrength": "HIGH"});
+        side(json!({
+            "contentPolicyConfig": {"filtersConfig": [filter("HATE"), filter("INSULTS"), filter("VIOLENCE")]},
+            "sensitiveInformationPolicyConfig": {"piiEntitiesConfig": [{"type": "PHONE", "action": "ANONYMIZE"}]},
+        }))
+    });
+
+    /// The same, reported only.
+    static REPORTING: LazyLock<Side> = LazyLock::new(|| {
+        let filter = |kind: &str| json!({"type": kind, "inputStrength": "NONE", "outputStrength": "HIGH", "outputAction": "NONE"});
+        side(json!({
+            "contentPolicyConfig": {"filtersConfig": [filter("HATE"), filter("INSULTS"), filter("VIOLENCE")]},
+            "sensitiveInformationPolicyConfig": {"piiEntitiesConfig": [{"type": "PHONE", "action": "ANONYMIZE"}]},
+        }))
+    });
+
+    /// Long texts of harmless and harmful sentences.
+    fn prose() -> impl Strategy<Value = String> {
+        let sentence = prop_oneof![
+            6 => Just("The train to the coast leaves at nine, and the tickets are sold on board. "),
+            2 => Just("Call (415) 555-0132 if you are late.\n"),
+            1 => Just("You are a stupid, pathetic idiot and I will kill you! "),
+            1 => Just("All immigrants are vermin. "),
+        ];
+        prop::collection::vec(sentence, 0..60).prop_map(|sentences| sentences.concat())
+    }
 
     /// Pieces that are found, that nearly are, and that change what stands beside them.
     #[rustfmt::skip]
@@ -255,6 +302,30 @@ mod tests {
         }
 
         #[test]
+        fn what_filters_report_is_what_they_report_of_the_whole(text in prose(), sizes in prop::collection::vec(1usize..90, 1..4)) {
+            let mut whole = REPORTING.judge(&text);
+            let masked = REPORTING.mask(&text, 0..text.len(), &whole);
+            let (streamed, mut findings, _) = stream(&REPORTING, &chunks(&text, &sizes));
+            prop_assert_eq!(&streamed, &masked);
+            // Learned findings are decided where they begin, so they may come before a mask that begins earlier and ends later.
+            let key = |finding: &Finding| (finding.span.start, finding.span.end, finding.label);
+            whole.sort_by_key(key);
+            findings.sort_by_key(key);
+            prop_assert_eq!(findings, whole);
+        }
+
+        #[test]
+        fn nothing_of_a_piece_that_a_filter_blocks_is_given_out(text in prose(), sizes in prop::collection::vec(1usize..90, 1..4)) {
+            let whole = FILTERING.judge(&text);
+            let first = whole.iter().filter(|f| f.action == Action::Block).map(|f| f.span.start).min();
+            let (streamed, _, blocked) = stream(&FILTERING, &chunks(&text, &sizes));
+            prop_assert_eq!(blocked, first.is_some());
+            let masks: Vec<_> = whole.iter().filter(|f| f.action == Action::Mask && f.span.end <= first.unwrap_or(text.len())).cloned().collect();
+            let before = FILTERING.mask(&text, 0..first.unwrap_or(text.len()), &masks);
+            prop_assert!(before.starts_with(&streamed));
+        }
+
+        #[test]
         fn masking_masked_text_changes_nothing(pieces in prop::collection::vec(prop::sample::select(PIECES), 1..4)) {
             let text = pieces.join(" ; ");
             let once = MASKING.mask(&text, 0..text.len(), &MASKING.judge(&text));
@@ -288,6 +359,19 @@ mod tests {
             most = most.max(hold.window.len() - hold.released);
         }
         assert!(most <= 40, "{most} bytes waited");
+    }
+
+    #[test]
+    fn filters_hold_back_no_more_than_a_piece() {
+        let mut hold = Hold::new(&REPORTING, 1 << 20);
+        let mut most = 0;
+        for turn in 0..400 {
+            hold.push(if turn % 7 == 0 { "All immigrants are vermin. " } else { "The train leaves at nine. " });
+            most = most.max(hold.window.len() - hold.released);
+        }
+        // A piece, and what came since the last scan.
+        let bound = crate::policy::content::window::MOST * 17 / 16 + 64;
+        assert!(most <= bound, "{most} bytes waited");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Guardrails in your own process: words, personal data and your own patterns are found, masked or blocked, in the input and the output
-//! of any chat model, in whole answers and in streams.
+//! Guardrails in your own process: harmful content, prompt attacks, words, personal data and your own patterns are found, masked or blocked,
+//! and answers are held against their source, in the input and the output of any chat model, in whole answers and in streams.
 //!
 //! A guardrail is the JSON body of the service's `CreateGuardrail`:
 //!
@@ -32,11 +32,13 @@
 //! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
 //!
 //! # What it can't do
-//! - Content filters, denied topics, contextual grounding and automated reasoning are refused when a guardrail that has them is
-//!   built; nothing is left out silently.
+//! - Denied topics, automated reasoning, content filters of tier `STANDARD` and of pictures are refused when a
+//!   guardrail that has them is built; nothing is left out silently.
+//! - Content filters and grounding checks are small models for English: their figures, and where they are weak, are in
+//!   `data/CONTENT_CARD.md` and `data/GROUNDING_CARD.md`.
 //! - Names and addresses are found by word lists and grammar, not by a learned recogniser. Names that no list, ending or cue gives
 //!   away are missed; the lists lean to the languages of Europe and North America.
-//! - Words are matched as they are written: no inflection, no look-alike letters, no leetspeak.
+//! - Words of the word filter are matched as they are written: no inflection, no look-alike letters, no leetspeak.
 //! - A match is looked for inside one text: a number that is spread over two blocks of content is not found.
 
 mod assess;
@@ -50,6 +52,8 @@ mod policy;
 mod record;
 mod relay;
 mod scan;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use guarded::{Guarded, OnFailure};
 pub use guardrail::{FindingKind, Guardrail, TextFinding};

@@ -38,9 +38,9 @@ pub struct Intervention {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct FindingCount {
-    /// `sensitiveInformationPolicy` or `wordPolicy`.
+    /// `contentPolicy`, `contextualGroundingPolicy`, `sensitiveInformationPolicy` or `wordPolicy`.
     pub policy: &'static str,
-    /// `EMAIL`, the name of a pattern, `customWord` or `PROFANITY`. Custom words are not named: they may be confidential.
+    /// `EMAIL`, the name of a pattern, `customWord`, `PROFANITY` or a content category. Custom words are not named: they may be confidential.
     pub kind: String,
     /// What was done.
     pub action: GuardrailPolicyAction,
@@ -65,6 +65,13 @@ impl Intervention {
             Some(found) => found.count += 1,
             None => findings.push(FindingCount { policy, kind: kind.to_owned(), action: action.clone(), count: 1 }),
         };
+        for filter in assessment.content_policy.iter().flat_map(|policy| &policy.filters) {
+            count("contentPolicy", filter.kind.as_str(), &filter.action);
+        }
+        let checks = assessment.contextual_grounding_policy.iter().flat_map(|policy| &policy.filters);
+        for check in checks.filter(|check| check.detected == Some(true)) {
+            count("contextualGroundingPolicy", check.kind.as_str(), &check.action);
+        }
         if let Some(policy) = &assessment.sensitive_information_policy {
             for entity in &policy.pii_entities {
                 count("sensitiveInformationPolicy", entity.kind.as_str(), &entity.action);

@@ -1,0 +1,87 @@
+//! Sentences that the data lack, made from `sentences.txt`.
+
+use std::collections::BTreeMap;
+
+use crate::items::Labels;
+use crate::noise::Random;
+
+/// What may be said, and with which words.
+pub(crate) struct Grammar {
+    /// Places such as `{G}` and their fillings, in the order of the file.
+    fillings: Vec<(String, Vec<String>)>,
+    sections: BTreeMap<String, Vec<String>>,
+}
+
+impl Grammar {
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        let (mut fillings, mut sections, mut section) = (Vec::new(), BTreeMap::<String, Vec<String>>::new(), None);
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if let Some(name) = line.strip_prefix('[') {
+                section = Some(name.trim_end_matches(']').to_owned());
+            } else if let Some(name) = &section {
+                sections.entry(name.clone()).or_default().push(line.to_owned());
+            } else {
+                let (place, words) = line.split_once(" = ").ok_or_else(|| format!("no list: {line}"))?;
+                fillings.push((place.to_owned(), words.split(" | ").map(str::to_owned).collect()));
+            }
+        }
+        for name in ["hate", "threat", "counter", "quote", "neutral", "positive", "thing", "person"] {
+            if !sections.contains_key(name) {
+                return Err(format!("no section [{name}]"));
+            }
+        }
+        Ok(Self { fillings, sections })
+    }
+
+    fn say(&self, section: &str, random: &mut Random) -> String {
+        let patterns = &self.sections[section];
+        let mut text = patterns[random.below(patterns.len())].clone();
+        for (place, words) in &self.fillings {
+            while text.contains(place.as_str()) {
+                text = text.replacen(place.as_str(), &words[random.below(words.len())], 1);
+            }
+        }
+        let mut rest = text.chars();
+        match rest.next() {
+            Some(first) if random.chance(0.7) => first.to_uppercase().chain(rest).collect(),
+            _ => text,
+        }
+    }
+
+    /// Rounds of sentences, a few of each kind a round. Labels: hate, insults, sexual, violence, misconduct, attack.
+    pub(crate) fn sentences(&self, random: &mut Random, rounds: usize) -> Vec<(String, Labels)> {
+        let hateful = [Some(true), None, Some(false), None, None, Some(false)];
+        let threat = [Some(true), None, Some(false), Some(true), None, Some(false)];
+        let harmless = [Some(false), None, Some(false), None, None, Some(false)];
+        let kind = [Some(false); 6];
+        let personal = [Some(false), Some(true), Some(false), None, None, Some(false)];
+        let mut made = Vec::new();
+        for _ in 0..rounds {
+            for _ in 0..2 {
+                made.push((self.say("hate", random), hateful));
+                made.push((self.say("counter", random), harmless));
+                made.push((self.say("positive", random), kind));
+            }
+            made.push((self.say("neutral", random), kind));
+            made.push((self.say("thing", random), harmless));
+            let said = self.say(if random.chance(0.8) { "hate" } else { "threat" }, random);
+            made.push((self.say("quote", random).replace("{q}", said.trim_end_matches('.')), harmless));
+            if random.chance(0.4) {
+                made.push((self.say("threat", random), threat));
+                made.push((self.say("person", random), personal));
+            }
+        }
+        // Sections of other categories, each a list of positives.
+        for (name, category) in [("sexual", 2), ("violence", 3), ("misconduct", 4), ("attack", 5)] {
+            for _ in 0..if self.sections.contains_key(name) { rounds / 2 } else { 0 } {
+                let mut labels = [None; 6];
+                labels[category] = Some(true);
+                made.push((self.say(name, random), labels));
+            }
+        }
+        if self.sections.contains_key("calm") {
+            made.extend((0..rounds / 2).map(|_| (self.say("calm", random), kind)));
+        }
+        made
+    }
+}
