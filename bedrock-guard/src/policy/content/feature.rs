@@ -97,7 +97,7 @@ pub(crate) fn features(normal: &str, mut sink: impl FnMut(Kind, u32)) {
         }
         run.rotate_right(1);
         run[0] = name;
-        let mut key = 0xc1a5_5e5u64;
+        let mut key = 0x0c1a_55e5u64;
         for name in run {
             key = (key.rotate_left(23) ^ name).wrapping_mul(MIX);
             once(Kind::Classes, bucket(key));
