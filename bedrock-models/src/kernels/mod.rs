@@ -2,7 +2,8 @@
 //! attention over a paged cache, and the element-wise functions between them.
 //!
 //! This is the only module of the workspace with `unsafe` code. Every kernel has a plain version in safe Rust
-//! which defines what it computes; the AVX2 version is chosen at run time and tested against the plain one.
+//! which defines what it computes; the version for AVX2, AVX-VNNI or AVX-512 is chosen at run time, and tests hold each that the
+//! processor can run against the plain one.
 //!
 //! # Laws
 //! - A row of a result depends on that row of the input alone, bit for bit: not on how many other rows were in
