@@ -252,7 +252,7 @@ fn is_integer(activations: Activations, product: &Product<'_>) -> bool {
     activations == Activations::Quantized && matches!(product.weights.storage(), Storage::Interleaved(_))
 }
 
-/// Whether [`stream`] is the faster way for many rows as well: where the processor multiplies bytes faster than floats.
+/// Whether prompts go through [`stream`] as well: where the processor sums products of bytes in one instruction.
 pub(crate) fn streams_prompts(activations: Activations, products: &[Product<'_>]) -> bool {
     isa().integer_tiles() && products.iter().all(|product| is_integer(activations, product))
 }
