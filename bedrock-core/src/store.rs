@@ -108,12 +108,47 @@ impl VectorSearch {
     }
 }
 
+/// Words to look for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TextSearch {
+    /// The words. A record need not have all of them.
+    pub text: String,
+    /// At most this many records, 1–1,000.
+    pub k: usize,
+    /// Only records whose metadata pass, as in [`VectorSearch::filter`].
+    pub filter: Option<RetrievalFilter>,
+}
+
+impl TextSearch {
+    /// The `k` records that fit best.
+    pub fn new(text: impl Into<String>, k: usize) -> Self {
+        Self { text: text.into(), k, filter: None }
+    }
+
+    /// Only records whose metadata pass.
+    pub fn filter(mut self, filter: RetrievalFilter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// What every store checks before it searches.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for `k` outside 1–1,000 and for a filter that breaks the rules of the service.
+    pub fn validate(&self) -> Result<(), Error> {
+        if !(1..=1000).contains(&self.k) {
+            return Err(Error::validation(format!("k is {}; it must be from 1 to 1000", self.k)));
+        }
+        self.filter.as_ref().map_or(Ok(()), RetrievalFilter::validate)
+    }
+}
+
 /// A record that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredRecord {
     /// The record; without its vector, unless that was asked for.
     pub record: VectorRecord,
-    /// Cosine of the angle to the query, −1 to 1; higher is nearer.
+    /// Higher is better. By vector: cosine of the angle to the query, −1 to 1. By words: above 0, on the store's own scale.
     pub score: f32,
 }
 
@@ -157,6 +192,22 @@ pub trait VectorStore: Send + Sync {
     /// [`Error::Backend`] or [`Error::DependencyFailed`] if the store fails.
     fn count(&self) -> BoxFuture<'_, Result<u64, Error>>;
 
+    /// Whether [`VectorStore::search_text`] works.
+    fn searches_text(&self) -> bool {
+        false
+    }
+
+    /// The records whose words fit best; those that have none of them are not found. Best first, equal ones in the order of
+    /// their names.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] if the store does not search words ([`VectorStore::searches_text`]), which is so unless it says
+    /// otherwise; else as [`VectorStore::search`].
+    fn search_text<'a>(&'a self, request: &'a TextSearch) -> BoxFuture<'a, Result<Vec<ScoredRecord>, Error>> {
+        let _ = request;
+        Box::pin(async { Err(Error::validation("this store finds records by their vectors alone, not by words")) })
+    }
+
     /// [`VectorStore::upsert`] for callers without an async runtime: blocks the thread until all is written.
     ///
     /// # Errors
@@ -179,6 +230,14 @@ pub trait VectorStore: Send + Sync {
     /// As [`VectorStore::search`].
     fn search_blocking(&self, request: &VectorSearch) -> Result<Vec<ScoredRecord>, Error> {
         block_on(self.search(request))
+    }
+
+    /// [`VectorStore::search_text`] for callers without an async runtime: blocks the thread until the results are there.
+    ///
+    /// # Errors
+    /// As [`VectorStore::search_text`].
+    fn search_text_blocking(&self, request: &TextSearch) -> Result<Vec<ScoredRecord>, Error> {
+        block_on(self.search_text(request))
     }
 
     /// [`VectorStore::count`] for callers without an async runtime: blocks the thread until the count is there.
@@ -207,6 +266,12 @@ macro_rules! forward {
             }
             fn count(&self) -> BoxFuture<'_, Result<u64, Error>> {
                 (**self).count()
+            }
+            fn searches_text(&self) -> bool {
+                (**self).searches_text()
+            }
+            fn search_text<'a>(&'a self, request: &'a TextSearch) -> BoxFuture<'a, Result<Vec<ScoredRecord>, Error>> {
+                (**self).search_text(request)
             }
         }
     )*};

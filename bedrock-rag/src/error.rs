@@ -253,6 +253,12 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The vector store that the knowledge base is searched in failed.
+    #[error("the vector store failed")]
+    VectorStore {
+        /// The store's own error.
+        source: bedrock_core::Error,
+    },
     /// The keyword index failed.
     #[error("keyword index failed")]
     Keyword {
@@ -284,7 +290,7 @@ impl Error {
 impl From<Error> for bedrock_core::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Model { source, .. } => source,
+            Error::Model { source, .. } | Error::VectorStore { source } => source,
             Error::InvalidRequest(_) | Error::BadChunking(_) | Error::BadIndexSetting(_) => {
                 Self::validation(error.to_string())
             }

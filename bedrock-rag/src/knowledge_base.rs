@@ -7,15 +7,18 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker, Sealer};
+use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker, Sealer, VectorStore};
 
 use crate::Error;
+use crate::blocking::wait;
 use crate::chunk::{Chunker, Chunking};
 use crate::document::Metadata;
 use crate::index::rank::Fusion;
 use crate::index::{HnswSettings, Vectors, VectorsSettings};
 use crate::retrieve::SearchMode;
-use crate::store::{Change, DocumentRecord, EmbedderRecord, FORMAT_VERSION, Manifest, Store, StoreOptions, graph_file};
+use crate::store::{
+    Change, DocumentRecord, EmbedderRecord, FORMAT_VERSION, Manifest, Remote, Store, StoreOptions, graph_file,
+};
 use crate::sync::Running;
 
 const STORE_FILE: &str = "store.redb";
@@ -33,6 +36,9 @@ const GRAPH_FROM: usize = 10_000;
 /// metadata and the index; what stays visible is how many records there are and how long. A knowledge base remembers which embedding model
 /// made its vectors and refuses to be opened with another.
 ///
+/// With a [`KnowledgeBaseBuilder::vector_store`] the vectors are searched in a database server instead, and neither they nor words are
+/// kept in memory here; the folder stays the truth that the server's table is made from.
+///
 /// Methods that end in `_blocking` are for callers without an async runtime. The others do their reading, parsing and
 /// searching on the thread that polls them and only wait for the embedding model; a long ingestion belongs on a
 /// task of its own.
@@ -47,6 +53,8 @@ pub struct KnowledgeBase {
     pub(crate) embed_batch: usize,
     pub(crate) chunker: Option<Arc<dyn Chunker>>,
     pub(crate) dimensions: Option<usize>,
+    /// Where vectors are searched, if not here.
+    pub(crate) remote: Option<Remote>,
     pub(crate) state: RwLock<State>,
     #[cfg(feature = "keyword")]
     pub(crate) keyword: std::sync::Mutex<Option<Arc<crate::index::keyword::KeywordIndex>>>,
@@ -57,6 +65,7 @@ pub struct KnowledgeBase {
 /// What is kept in memory: the vectors, and what filters and results need of the documents.
 #[derive(Debug)]
 pub(crate) struct State {
+    /// Empty when they are searched elsewhere.
     pub(crate) vectors: Vectors,
     pub(crate) documents: HashMap<u64, Entry>,
     /// Of the store that this was read from; counts for readers alone.
@@ -71,6 +80,8 @@ pub(crate) struct Entry {
     pub(crate) attributes: Metadata,
     pub(crate) first_chunk: u64,
     pub(crate) chunks: u64,
+    /// Chunks that are searched.
+    searched: u64,
 }
 
 impl Entry {
@@ -81,20 +92,21 @@ impl Entry {
             attributes: record.attributes(),
             first_chunk: record.first_chunk,
             chunks: record.chunks,
+            searched: record.chunks - record.parents.len() as u64,
         }
     }
 }
 
 impl State {
-    /// Takes over what a transaction has changed.
-    pub(crate) fn apply(&mut self, change: &Change) -> Result<(), Error> {
+    /// Takes over what a transaction has changed; vectors too, unless they are `remote`.
+    pub(crate) fn apply(&mut self, change: &Change, remote: bool) -> Result<(), Error> {
         for number in &change.removed_documents {
             self.documents.remove(number);
         }
         self.vectors.remove(&change.removed);
         for inserted in &change.inserted {
             self.documents.insert(inserted.number, Entry::new(&inserted.document));
-            for (id, _, vector) in &inserted.searched {
+            for (id, _, vector) in inserted.searched.iter().filter(|_| !remote) {
                 self.vectors.insert(*id, vector)?;
             }
         }
@@ -142,6 +154,7 @@ pub struct KnowledgeBaseBuilder {
     fusion: Fusion,
     embed_batch: usize,
     store: StoreOptions,
+    vector_store: Option<Arc<dyn VectorStore>>,
 }
 
 impl fmt::Debug for KnowledgeBaseBuilder {
@@ -233,6 +246,17 @@ impl KnowledgeBaseBuilder {
         self
     }
 
+    /// Searches vectors in a store of another kind, a database server of [`external`](crate::external) for example, which holds this
+    /// knowledge base's chunks alone. The folder stays the truth: an existing knowledge base can be opened with a store that is
+    /// empty, which is then sent everything, and again without it. Opening sends what the store lacks, and so needs it to answer.
+    /// Words are searched there too if it can ([`VectorStore::searches_text`]); if not, keyword and hybrid search are refused.
+    /// Searches have at most 1,000 candidates. Texts and attributes go there as they are, so that this can't be had together with
+    /// [`KnowledgeBaseBuilder::sealer`].
+    pub fn vector_store(mut self, store: Arc<dyn VectorStore>) -> Self {
+        self.vector_store = Some(store);
+        self
+    }
+
     /// Makes a new knowledge base; the folder is created if need be.
     ///
     /// # Errors
@@ -309,7 +333,14 @@ impl KnowledgeBaseBuilder {
     fn check(&self) -> Result<(), Error> {
         self.hnsw.validate()?;
         self.chunking.unwrap_or_default().validate()?;
-        self.mode.check()?;
+        if self.vector_store.is_none() {
+            self.mode.check()?;
+        } else if self.store.sealer.is_some() {
+            return Err(Error::InvalidRequest(
+                "a knowledge base that is encrypted can't keep its vectors in a vector store, which has to read them"
+                    .to_owned(),
+            ));
+        }
         let most = self.embedder.info().dimensions;
         match self.dimensions {
             Some(dimensions) if dimensions == 0 || dimensions > most => {
@@ -321,8 +352,13 @@ impl KnowledgeBaseBuilder {
 
     fn assemble(self, store: Store, manifest: Manifest) -> Result<KnowledgeBase, Error> {
         let dimensions = manifest.embedder.dimensions;
+        let remote = self.vector_store.map(|store| Remote::new(store, &manifest.id, dimensions)).transpose()?;
+        if let Some(remote) = &remote {
+            remote.check(self.mode)?;
+        }
         let graph_path = self.folder.join(GRAPH_FILE);
         let (graph, mut recovered) = match graph_file::load(&graph_path, store.protection()) {
+            _ if remote.is_some() => (None, None),
             Ok((graph, tag)) if tag == manifest.tag && graph.dimensions() == dimensions => {
                 // A graph of other settings is as good as none; not so its `ef_search`, which is one of searching.
                 let settings = HnswSettings { ef_search: self.hnsw.ef_search, ..*graph.settings() };
@@ -346,12 +382,16 @@ impl KnowledgeBaseBuilder {
             fusion: self.fusion,
             embed_batch: self.embed_batch,
             chunker: self.chunker,
+            remote,
             state: RwLock::new(State { vectors, documents: HashMap::new(), revision: 0 }),
             #[cfg(feature = "keyword")]
             keyword: std::sync::Mutex::new(None),
             ingesting: AtomicBool::new(false),
             recovered: None,
         };
+        if let Some(remote) = knowledge_base.remote.as_ref().filter(|_| !knowledge_base.store.is_read_only()) {
+            wait(remote.catch_up(&knowledge_base.store))?;
+        }
         knowledge_base.follow_store()?;
         if !has_graph && recovered.is_none() && knowledge_base.read_state().vectors.wants_graph() {
             recovered = Some(format!("{} is missing", graph_path.display()));
@@ -378,6 +418,7 @@ impl KnowledgeBase {
             fusion: Fusion::default(),
             embed_batch: 32,
             store: StoreOptions::default(),
+            vector_store: None,
         }
     }
 
@@ -424,7 +465,7 @@ impl KnowledgeBase {
 
     /// Chunks that are searched.
     pub fn chunk_count(&self) -> usize {
-        self.read_state().vectors.len()
+        self.read_state().documents.values().map(|entry| entry.searched as usize).sum()
     }
 
     /// The documents, sorted by address.
@@ -503,7 +544,9 @@ impl KnowledgeBase {
             documents.insert(number, Entry::new(&record));
         }
         let mut state = self.write_state();
-        state.vectors.follow(&living, |id| self.store.vector(id))?;
+        if self.remote.is_none() {
+            state.vectors.follow(&living, |id| self.store.vector(id))?;
+        }
         state.documents = documents;
         state.revision = revision;
         Ok(())

@@ -58,9 +58,12 @@
 //! | `seal` | `AesGcmSealer` and key rings in `bedrock_core`, for [`KnowledgeBaseBuilder::sealer`] |
 
 pub mod answer;
+mod blocking;
 pub mod chunk;
 pub mod document;
 mod error;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub mod external;
 pub mod filter;
 pub mod index;
 mod knowledge_base;

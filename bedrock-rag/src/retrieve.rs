@@ -14,6 +14,7 @@ use crate::index::id_ranges::IdRanges;
 use crate::index::rank::{Fusion, diversify};
 use crate::index::{Allowed, Neighbor, dot, normalize};
 use crate::knowledge_base::{KnowledgeBase, State};
+use crate::store::Candidates;
 use crate::{Error, filter};
 
 /// Results unless a request says how many; the service's default.
@@ -30,9 +31,9 @@ pub enum SearchMode {
     #[default]
     Vector,
     /// By words: BM25. The score is b / (b + 10) of the BM25 score b, which keeps the order and fits into 0 to 1.
-    /// Needs the feature `keyword`.
+    /// Needs the feature `keyword`, or a vector store that searches words (by its own score in place of BM25's).
     Keyword,
-    /// Both, joined by a [`Fusion`], whose score it is. Needs the feature `keyword`.
+    /// Both, joined by a [`Fusion`], whose score it is. Needs what keyword search needs.
     Hybrid,
 }
 
@@ -207,21 +208,34 @@ impl KnowledgeBase {
             ));
         }
         let mode = search.mode.unwrap_or(self.mode);
-        mode.check()?;
+        match &self.remote {
+            Some(remote) => remote.check(mode)?,
+            None => mode.check()?,
+        }
         let candidates = if search.rerank { (results * 4).clamp(20, 200).max(results) } else { results };
         let query = match mode {
             SearchMode::Keyword => None,
             _ => self.embed(vec![search.text.clone()], EmbedPurpose::Query).await?.pop(),
         };
         self.refresh()?;
-        let mut found = self.find(search, mode, query.as_deref(), candidates);
+        let elsewhere = match &self.remote {
+            Some(remote) => {
+                // As deep as hybrid search looks here.
+                let depth = self.depth(search, candidates);
+                let depth = if mode == SearchMode::Hybrid { hybrid_depth(depth) } else { depth };
+                Some(remote.candidates(search, mode, query.as_deref(), depth).await?)
+            }
+            None => None,
+        };
+        let elsewhere = elsewhere.as_ref();
+        let mut found = self.find(search, mode, query.as_deref(), elsewhere, candidates);
         // Beside a writer: what was found may have been deleted before it was read.
         for _ in 0..3 {
             if found.is_ok() || !self.is_behind()? {
                 break;
             }
             self.refresh()?;
-            found = self.find(search, mode, query.as_deref(), candidates);
+            found = self.find(search, mode, query.as_deref(), elsewhere, candidates);
         }
         let mut passages = found?;
         if let Some((_, reranker)) = self.reranker.as_ref().filter(|_| search.rerank) {
@@ -252,30 +266,60 @@ impl KnowledgeBase {
         futures::executor::block_on(self.search(search))
     }
 
-    /// The part that waits for no model.
+    /// Chunks to look for, so that there are so many results.
+    fn depth(&self, search: &Search, results: usize) -> usize {
+        let wanted = self.wanted(results);
+        if search.diversity.is_some() { wanted.saturating_mul(4) } else { wanted }
+    }
+
+    /// Children of one parent become one result, so more of them are needed.
+    fn wanted(&self, results: usize) -> usize {
+        let hierarchical = matches!(self.manifest.chunking, crate::chunk::Chunking::Hierarchical { .. });
+        if hierarchical { results.saturating_mul(4) } else { results }
+    }
+
+    /// The part that waits for nobody. What was found elsewhere is not looked for here.
     fn find(
         &self,
         search: &Search,
         mode: SearchMode,
         query: Option<&[f32]>,
+        elsewhere: Option<&Candidates>,
         results: usize,
     ) -> Result<Vec<Passage>, Error> {
         #[cfg(feature = "keyword")]
-        let keywords = if mode == SearchMode::Vector { None } else { Some(self.keywords()?) };
+        let keywords = if mode == SearchMode::Vector || elsewhere.is_some() { None } else { Some(self.keywords()?) };
         // Held until the chunks are read, so that none of them is deleted in between.
         let state = self.read_state();
-        let allowed = search.filter.as_ref().map(|filter| allowed_by(&state, filter)).transpose()?;
+        let allowed = match &search.filter {
+            Some(filter) if elsewhere.is_none() => Some(allowed_by(&state, filter)?),
+            _ => None,
+        };
         let selective = allowed
             .as_ref()
             .is_some_and(|allowed| allowed.len() < 5_000 || allowed.len() * 10 < state.vectors.len() as u64);
         let passes = |id: u64| allowed.as_ref().is_none_or(|allowed| allowed.contains(id));
         let filter: Option<Allowed<'_>> = if allowed.is_some() { Some(&passes) } else { None };
-        let hierarchical = matches!(self.manifest.chunking, crate::chunk::Chunking::Hierarchical { .. });
-        // Children of one parent become one result, so more of them are needed.
-        let wanted = if hierarchical { results.saturating_mul(4) } else { results };
-        let depth = if search.diversity.is_some() { wanted.saturating_mul(4) } else { wanted };
+        let wanted = self.wanted(results);
+        let depth = self.depth(search, results);
         let neighbors = |depth: usize| -> Result<Vec<Neighbor>, Error> {
-            query.map_or(Ok(Vec::new()), |query| state.vectors.search(query, depth, filter, selective))
+            match (elsewhere, query) {
+                // What is no longer here is about to go there too.
+                (Some(elsewhere), _) => present(&elsewhere.by_meaning, |found| self.store.has_chunk(found.id)),
+                (None, Some(query)) => state.vectors.search(query, depth, filter, selective),
+                (None, None) => Ok(Vec::new()),
+            }
+        };
+        let by_words = |depth: usize| -> Result<Vec<(u64, f32)>, Error> {
+            if let Some(elsewhere) = elsewhere {
+                return present(&elsewhere.by_words, |&(id, _)| self.store.has_chunk(id));
+            }
+            #[cfg(feature = "keyword")]
+            if let Some(index) = &keywords {
+                return index.search(&search.text, depth, allowed.as_ref());
+            }
+            let _ = depth;
+            Ok(Vec::new())
         };
         let hits: Vec<Hit> = match mode {
             SearchMode::Vector => neighbors(depth)?
@@ -286,26 +330,13 @@ impl KnowledgeBase {
                     similarity: Some(found.similarity.clamp(-1.0, 1.0)),
                 })
                 .collect(),
-            #[cfg(not(feature = "keyword"))]
-            SearchMode::Keyword | SearchMode::Hybrid => Vec::new(),
-            #[cfg(feature = "keyword")]
-            SearchMode::Keyword => keywords
-                .iter()
-                .map(|index| index.search(&search.text, depth, allowed.as_ref()))
-                .collect::<Result<Vec<_>, _>>()?
+            SearchMode::Keyword => by_words(depth)?
                 .into_iter()
-                .flatten()
                 .map(|(id, score)| Hit { id, score: score / (score + 10.0), similarity: None })
                 .collect(),
-            #[cfg(feature = "keyword")]
             SearchMode::Hybrid => {
-                // Deep enough that what is good in both rankings is found in both.
-                let deep = depth.saturating_mul(2).max(100);
-                let by_meaning = neighbors(deep)?;
-                let mut by_words = Vec::new();
-                if let Some(index) = &keywords {
-                    by_words = index.search(&search.text, deep, allowed.as_ref())?;
-                }
+                let deep = hybrid_depth(depth);
+                let (by_meaning, by_words) = (neighbors(deep)?, by_words(deep)?);
                 let pairs: Vec<(u64, f32)> = by_meaning.iter().map(|found| (found.id, found.similarity)).collect();
                 let mut query = query.unwrap_or_default().to_vec();
                 normalize(&mut query, 0)?;
@@ -420,6 +451,21 @@ impl KnowledgeBase {
         let texts = change.inserted.iter().flat_map(|inserted| &inserted.searched);
         index.apply(texts.map(|(id, text, _)| (*id, text.as_str())), change.removed.iter().copied())
     }
+}
+
+/// Deep enough that what is good in both rankings is found in both.
+fn hybrid_depth(depth: usize) -> usize {
+    depth.saturating_mul(2).max(100)
+}
+
+fn present<T: Copy>(found: &[T], is_here: impl Fn(&T) -> Result<bool, Error>) -> Result<Vec<T>, Error> {
+    let mut present = Vec::with_capacity(found.len());
+    for found in found {
+        if is_here(found)? {
+            present.push(*found);
+        }
+    }
+    Ok(present)
 }
 
 /// Chunks of the documents whose attributes pass.

@@ -15,6 +15,7 @@ use bedrock_core::EmbedPurpose;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::blocking::wait;
 use crate::chunk::ModelTokens;
 use crate::document::Document;
 use crate::document::{ExtractOptions, Folder, MAX_SIDECAR_BYTES, Metadata, extract, parse_sidecar, read_bounded};
@@ -226,6 +227,9 @@ impl KnowledgeBase {
         I::IntoIter: Send,
     {
         let _running = Running::begin(&self.ingesting)?;
+        if let Some(remote) = &self.remote {
+            remote.catch_up(&self.store).await?;
+        }
         let mut report = IngestionReport::default();
         let mut seen = HashSet::new();
         let mut waiting: Vec<Prepared> = Vec::new();
@@ -269,7 +273,7 @@ impl KnowledgeBase {
                 waiting_chunks = 0;
             }
             if batch.pending_chunks() >= COMMIT_CHUNKS || batch.pending_documents() >= COMMIT_DOCUMENTS {
-                self.commit(batch)?;
+                self.commit(batch).await?;
                 batch = self.store.begin()?;
             }
             if let Some(progress) = &options.progress {
@@ -284,7 +288,7 @@ impl KnowledgeBase {
                 report.statistics.number_of_documents_deleted += 1;
             }
         }
-        self.commit(batch)?;
+        self.commit(batch).await?;
         self.renew_graph()?;
         if let Some(progress) = &options.progress {
             progress(&report.statistics);
@@ -310,12 +314,15 @@ impl KnowledgeBase {
     /// [`Error::IngestionRunning`], [`Error::Store`], [`Error::Damaged`].
     pub fn delete<'u>(&self, uris: impl IntoIterator<Item = &'u str>) -> Result<u64, Error> {
         let _running = Running::begin(&self.ingesting)?;
+        if let Some(remote) = &self.remote {
+            wait(remote.catch_up(&self.store))?;
+        }
         let mut batch = self.store.begin()?;
         let mut deleted = 0;
         for uri in uris {
             deleted += u64::from(batch.remove_document(uri)?);
         }
-        self.commit(batch)?;
+        wait(self.commit(batch))?;
         self.renew_graph()?;
         Ok(deleted)
     }
@@ -438,11 +445,20 @@ impl KnowledgeBase {
         Ok(())
     }
 
-    /// Commits, and lets searches see it: both or neither, since a search that finds a chunk must be able to read it.
-    fn commit(&self, batch: Batch<'_>) -> Result<(), Error> {
+    /// Commits, and lets searches see it: both or neither, since a search that finds a chunk must be able to read it. Then
+    /// tells the vector store, if there is one.
+    async fn commit(&self, batch: Batch<'_>) -> Result<(), Error> {
+        self.commit_here(batch)?;
+        match &self.remote {
+            Some(remote) => remote.catch_up(&self.store).await,
+            None => Ok(()),
+        }
+    }
+
+    fn commit_here(&self, batch: Batch<'_>) -> Result<(), Error> {
         let mut state = self.write_state();
-        let change: Change = batch.commit()?;
-        state.apply(&change)?;
+        let change: Change = batch.commit(self.remote.is_some())?;
+        state.apply(&change, self.remote.is_some())?;
         #[cfg(feature = "keyword")]
         self.update_keywords(&change)?;
         Ok(())

@@ -1,6 +1,5 @@
 //! Joining rankings.
 
-#[cfg(feature = "keyword")]
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -52,7 +51,6 @@ impl std::str::FromStr for Fusion {
 }
 
 /// A candidate of hybrid search.
-#[cfg(feature = "keyword")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fused {
     pub(crate) id: u64,
@@ -69,7 +67,6 @@ impl Fusion {
     }
 }
 
-#[cfg(feature = "keyword")]
 impl Fusion {
     /// Joins two rankings, each best first: by cosine and by BM25. `cosine` is asked about what words alone have found. Scores are
     /// 0 to 1. Best first; ties by id.
@@ -166,13 +163,11 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "keyword")]
     fn fuse(fusion: Fusion, by_meaning: &[(u64, f32)], by_words: &[(u64, f32)]) -> Vec<(u64, f32)> {
         let fused = fusion.fuse(by_meaning, by_words, |id| if id < 9 { Ok(0.2) } else { Err(id) }).unwrap();
         fused.into_iter().map(|candidate| (candidate.id, candidate.score)).collect()
     }
 
-    #[cfg(feature = "keyword")]
     #[test]
     fn reciprocal_ranks_by_hand() {
         let fused = fuse(RANKS, &[(1, 0.9), (2, 0.8), (3, 0.7)], &[(2, 5.0), (4, 1.0)]);
@@ -186,7 +181,6 @@ mod tests {
         assert_eq!(RANKS.fuse(&[], &[(9, 1.0)], Err::<f32, u64>), Err(9));
     }
 
-    #[cfg(feature = "keyword")]
     #[test]
     fn weighted_scores_by_hand() {
         let fused = fuse(Fusion::Weighted { vector: 0.75 }, &[(1, 0.6), (2, 0.5)], &[(2, 8.0), (4, 4.0)]);

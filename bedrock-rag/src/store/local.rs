@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::protection::Protection;
-use super::{ChunkRecord, DocumentRecord, FORMAT_VERSION, Manifest, OLDEST_VERSION};
+use super::{ChunkRecord, DocumentRecord, FORMAT_VERSION, Manifest, OLDEST_VERSION, Pending, Served};
 use crate::Error;
 use crate::document::panic_message;
 
@@ -38,6 +38,8 @@ const MANIFEST: u64 = 0;
 const COUNTERS: u64 = 1;
 /// Of a sealed store alone: the manifest and the key of its names. [`MANIFEST`] then is a [`Head`].
 const SECRETS: u64 = 2;
+/// Of a store whose vectors are served from elsewhere alone: how far that has come.
+const SERVED: u64 = 3;
 
 /// Records sealed anew in one transaction.
 const RESEAL_RECORDS: usize = 4096;
@@ -132,7 +134,7 @@ impl Store {
         })?;
         let Some(sealer) = &options.sealer else {
             batch.put_json(META, "meta", COUNTERS, &Counters::default())?;
-            batch.commit()?;
+            batch.commit(false)?;
             return Ok(plain);
         };
         // One transaction all the same: a store is never without what it takes to read it.
@@ -143,7 +145,7 @@ impl Store {
         let batch = Batch { store: &store, transaction, change: Change::default(), documents: 0 };
         batch.put_json(META, "meta", SECRETS, &secrets)?;
         batch.put_json(META, "meta", COUNTERS, &Counters::default())?;
-        batch.commit()?;
+        batch.commit(false)?;
         Ok(store)
     }
 
@@ -193,7 +195,7 @@ impl Store {
         let manifest = Manifest { format_version: FORMAT_VERSION, ..manifest };
         let batch = self.begin()?;
         batch.put_json(META, "meta", MANIFEST, &manifest)?;
-        batch.commit()?;
+        batch.commit(false)?;
         Ok(manifest)
     }
 
@@ -226,7 +228,7 @@ impl Store {
                     })?;
                     resealed += 1;
                 }
-                batch.commit()?;
+                batch.commit(false)?;
             }
         }
         Ok(resealed)
@@ -260,6 +262,39 @@ impl Store {
             return Err(Error::damaged(&self.path, format!("document {number} is found under an address not its own")));
         }
         Ok(Some((number, document)))
+    }
+
+    /// A document, if it is there.
+    pub(crate) fn find_document(&self, number: u64) -> Result<Option<DocumentRecord>, Error> {
+        let bytes = self.get(DOCUMENTS, "documents", number)?;
+        bytes.map(|bytes| self.parse("documents", number, &bytes)).transpose()
+    }
+
+    /// How far the server has come that searches the vectors, if there ever was one.
+    pub(crate) fn served(&self) -> Result<Option<Served>, Error> {
+        let bytes = self.get(META, "meta", SERVED)?;
+        bytes.map(|bytes| self.parse("meta", SERVED, &bytes)).transpose()
+    }
+
+    pub(crate) fn set_served(&self, served: &Served) -> Result<(), Error> {
+        let batch = self.begin()?;
+        batch.put_json(META, "meta", SERVED, served)?;
+        batch.commit(false)?;
+        Ok(())
+    }
+
+    /// The number that the next chunk gets.
+    pub(crate) fn next_chunk(&self) -> Result<u64, Error> {
+        Ok(self.counters()?.next_chunk)
+    }
+
+    pub(crate) fn has_vectors(&self) -> Result<bool, Error> {
+        use redb::ReadableTableMetadata;
+        self.read(|transaction| Ok(transaction.open_table(VECTORS)?.len()? > 0))
+    }
+
+    pub(crate) fn has_chunk(&self, id: u64) -> Result<bool, Error> {
+        self.read(|transaction| Ok(transaction.open_table(CHUNKS)?.get(id)?.is_some()))
     }
 
     /// A document that must be there.
@@ -560,12 +595,20 @@ impl Batch<'_> {
         Ok(true)
     }
 
-    /// Makes it last, and visible.
-    pub(crate) fn commit(self) -> Result<Change, Error> {
+    /// Makes it last, and visible. If the vectors are `served` from elsewhere, what that has to be told is noted.
+    pub(crate) fn commit(self, served: bool) -> Result<Change, Error> {
         let path = &self.store.path;
         if self.documents > 0 {
             let counters = self.counters()?;
             self.put_json(META, "meta", COUNTERS, &Counters { revision: counters.revision + 1, ..counters })?;
+            if served {
+                let change = &self.change;
+                let updated = change.updated.iter().map(|(number, _)| *number);
+                let documents = change.inserted.iter().map(|inserted| inserted.number).chain(updated).collect();
+                let pending = Pending { documents, removed: change.removed.iter().copied().collect() };
+                let served = Served { revision: counters.revision, pending: Some(pending) };
+                self.put_json(META, "meta", SERVED, &served)?;
+            }
         }
         guarded(path, || self.transaction.commit().map_err(|error| stored(path, redb::Error::from(error))))?;
         Ok(self.change)
@@ -675,7 +718,7 @@ mod tests {
             let chunks = vec![chunk(0, None, None), chunk(1, Some(0), Some(vec![1.0, number as f32]))];
             batch.put_document(document(&format!("doc{number}")), chunks).unwrap();
         }
-        batch.commit().unwrap();
+        batch.commit(false).unwrap();
         store
     }
 
@@ -695,7 +738,7 @@ mod tests {
         batch.put_document(document("doc1"), vec![chunk(0, None, Some(vec![5.0, 5.0]))]).unwrap();
         assert!(batch.remove_document("doc0").unwrap());
         assert!(!batch.remove_document("doc0").unwrap());
-        let change = batch.commit().unwrap();
+        let change = batch.commit(false).unwrap();
         assert_eq!(change.removed, HashSet::from([0, 1, 2, 3]));
         assert_eq!(change.inserted[0].searched[0].0, 6);
         assert_ne!(store.document_by_uri("doc1").unwrap().unwrap().0, number, "numbers are not used twice");
@@ -756,14 +799,14 @@ mod tests {
         for uri in ["plain-sight.md", "other.md"] {
             batch.put_document(document(uri), vec![chunk(0, None, Some(vec![1.0, 2.0]))]).unwrap();
         }
-        batch.commit().unwrap();
+        batch.commit(false).unwrap();
         store.check(2).unwrap();
         assert!(store.document_by_uri("plain-sight.md").unwrap().is_some());
         assert!(store.document_by_uri("none.md").unwrap().is_none());
         assert_eq!(store.reseal().unwrap(), 2 + 2 + 2 + 2, "secrets and counters, documents, chunks, vectors");
         let mut batch = store.begin().unwrap();
         assert!(batch.remove_document("other.md").unwrap());
-        batch.commit().unwrap();
+        batch.commit(false).unwrap();
         store.check(2).unwrap();
         drop(store);
         let plain = StoreOptions::default();
@@ -792,7 +835,7 @@ mod tests {
         let mut batch = store.begin().unwrap();
         batch.put_document(document("new"), vec![]).unwrap();
         assert!(readers[0].document_by_uri("new").unwrap().is_none(), "nothing is seen before it is committed");
-        batch.commit().unwrap();
+        batch.commit(false).unwrap();
         for reader in &readers {
             assert_eq!(reader.documents().unwrap().len(), 3);
             assert!(reader.document_by_uri("new").unwrap().is_some());
@@ -813,7 +856,7 @@ mod tests {
         batch.put_document(document("kept"), vec![chunk(0, None, Some(vec![1.0, 2.0]))]).unwrap();
         batch.put_json(META, "meta", COUNTERS, &serde_json::json!({"nextDocument": 1, "nextChunk": 1})).unwrap();
         batch.documents = 0;
-        batch.commit().unwrap();
+        batch.commit(false).unwrap();
         drop(store);
         let reading = StoreOptions { read_only: true, ..StoreOptions::default() };
         let (reader, found) = Store::open(&path, &reading).unwrap();
@@ -830,7 +873,7 @@ mod tests {
         batch = {
             let mut change = batch.begin().unwrap();
             change.put_document(document("new"), vec![]).unwrap();
-            change.commit().unwrap();
+            change.commit(false).unwrap();
             batch
         };
         assert_eq!(batch.revision().unwrap(), 1);

@@ -5,9 +5,11 @@
 pub(crate) mod graph_file;
 mod local;
 mod protection;
+mod remote;
 
 pub(crate) use local::{Batch, Change, Store, StoreOptions};
 pub(crate) use protection::Protection;
+pub(crate) use remote::{Candidates, Pending, Remote, Served};
 
 use serde::{Deserialize, Serialize};
 

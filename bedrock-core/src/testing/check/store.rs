@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 
 use super::is_validation;
 use crate::retrieve::RetrievalFilter;
-use crate::store::{VectorRecord, VectorSearch, VectorStore};
+use crate::store::{TextSearch, VectorRecord, VectorSearch, VectorStore};
 
 /// Checks an empty store of vectors of at least two dimensions; it is empty again at the end.
 ///
 /// Laws: what was written is found, whole, by the next search; best first, scored by cosine, equal ones by name; no more than
 /// `k`, and `k` if so many pass; a record of the same name is replaced; what was deleted is gone, and to delete twice is no
-/// error; every operator of filters is honoured or refused; a batch with one bad record writes nothing; bad searches are refused.
+/// error; every operator of filters is honoured or refused; a batch with one bad record writes nothing; bad searches are refused;
+/// words are found, or the store says that it does not search them.
 ///
 /// # Panics
 /// If a law is broken.
@@ -81,6 +82,8 @@ pub async fn check_vector_store(store: &dyn VectorStore) {
         }
     }
 
+    check_text(store).await;
+
     let mut moved = records[23].clone();
     (moved.vector, moved.text) = (at(-1.0, 1.0), "moved".into());
     moved.metadata.clear();
@@ -122,6 +125,35 @@ pub async fn check_vector_store(store: &dyn VectorStore) {
     assert_eq!(ids(&search(&VectorSearch::new(query, 2)).await), ["r00", "r02"], "what was deleted is not found");
     store.delete(&nearest).await.expect("records are deleted");
     assert_eq!(count().await, 0, "the store is empty again");
+}
+
+/// The same 24 records by their words: each has its number and words that all have.
+async fn check_text(store: &dyn VectorStore) {
+    let dept: RetrievalFilter = RetrievalFilter::equals("dept", "people");
+    if !store.searches_text() {
+        assert!(is_validation(&store.search_text(&TextSearch::new("text", 1)).await), "words are refused");
+        return;
+    }
+    let search = async |request: TextSearch| {
+        let found = store.search_text(&request).await.expect("records are found by words");
+        assert!(found.iter().all(|found| found.score > 0.0 && found.record.vector.is_empty()), "scores are above 0");
+        assert!(found.is_sorted_by(|a, b| a.score >= b.score), "best first");
+        found.into_iter().map(|found| found.record.id).collect::<Vec<_>>()
+    };
+    assert_eq!(search(TextSearch::new("17", 5)).await, ["r17"], "a word is found where it is");
+    assert_eq!(
+        search(TextSearch::new("text 7 nowhere", 24)).await[0],
+        "r07",
+        "not all words are needed, more are better"
+    );
+    assert_eq!(search(TextSearch::new("text", 4)).await.len(), 4, "no more than k");
+    assert_eq!(search(TextSearch::new("17", 5).filter(dept.clone())).await, [""; 0], "a filter is honoured");
+    assert_eq!(search(TextSearch::new("5 17", 5).filter(dept)).await, ["r05"], "a filter is honoured");
+    for odd in ["nowhere", "!@#$%^&*(){}[]|\\:;\"'<>?~`", "-- '; DROP", "", "@text:{*}", "🦀"] {
+        let request = TextSearch::new(odd, 3);
+        assert!(store.search_text(&request).await.is_ok(), "whatever is asked is words, no syntax: {odd}");
+    }
+    assert!(is_validation(&store.search_text(&TextSearch::new("text", 0)).await), "k of 0 is refused");
 }
 
 /// Whether the record of this number passes.
