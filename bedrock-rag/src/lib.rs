@@ -42,7 +42,7 @@
 //! | cut | [`chunk`] | packs whole sentences into chunks of so many tokens |
 //! | embed | [`bedrock_core::EmbeddingModel`] | turns each chunk into a vector |
 //! | keep | `store.redb` | one transaction for a batch of documents; a crash leaves the last one that was committed; encrypted on request |
-//! | index | [`mod@index`] | vectors exactly or through an HNSW graph, words through BM25 |
+//! | index | [`mod@index`] | vectors exactly or through an HNSW graph, words through BM25; or both in a database server |
 //! | find | [`KnowledgeBase::search`], [`bedrock_core::Retriever`] | by meaning, by words, or both; [`mod@filter`]s on metadata; a reranker |
 //! | answer | [`Answerer`] | asks a chat model about what was found, and says which part of the answer rests on which passage |
 //!
@@ -55,6 +55,7 @@
 //! | `office` | `word`: `.docx`, `.doc`, `.rtf`; and `spreadsheet`: `.xlsx`, `.xls`: a dozen small crates |
 //! | `pdf` | `.pdf`, through hayro: some 40 crates |
 //! | `keyword` | [`SearchMode::Keyword`] and [`SearchMode::Hybrid`], through tantivy |
+//! | `postgres`, `redis` | vectors and words in a database server, for [`KnowledgeBaseBuilder::vector_store`]: PostgreSQL with pgvector (some 60 crates), Redis with RediSearch (some 20) |
 //! | `seal` | `AesGcmSealer` and key rings in `bedrock_core`, for [`KnowledgeBaseBuilder::sealer`] |
 
 pub mod answer;

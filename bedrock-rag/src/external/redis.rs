@@ -2,7 +2,8 @@
 //!
 //! A hash a record, under `INDEX:` and its id, and an index over them: HNSW over the vectors, words of the text, and the attributes as
 //! tokens (see [`query`](super::query)) in a tag field. A number is in a numeric field of its key besides, which is added to the
-//! index when the first record with that key comes; an index has room for some thousand of them.
+//! index when the first record with that key comes; an index has room for some thousand of them. Up to 10,000 records are compared one
+//! by one, more through the graph.
 //!
 //! RediSearch looks for at most 200 different tags that begin with, or hold, a text, unless its server is told otherwise, and does not
 //! say when there are more. So `startsWith` and `stringContains` are asked for as "has the attribute", and decided here.
@@ -26,6 +27,9 @@ use crate::blocking::wait;
 
 /// Most records of one answer.
 const MOST: usize = 10_000;
+
+/// Up to so many records a search compares every one of them, in a few milliseconds; with more it walks the graph.
+const EXACT_TO: u64 = 10_000;
 
 /// Most different words of a query.
 const MAX_WORDS: usize = 64;
@@ -183,8 +187,17 @@ fn create(index: &str, dimensions: usize) -> Cmd {
     let mut command = redis::cmd("FT.CREATE");
     command.arg(index).arg(&["ON", "HASH", "PREFIX", "1"]).arg(format!("{index}:"));
     // Every word counts: which ones are common depends on the language.
-    command.arg(&["STOPWORDS", "0", "SCHEMA", "vector", "VECTOR", "HNSW", "10", "TYPE", "FLOAT32", "DIM"]);
-    command.arg(dimensions).arg(&["DISTANCE_METRIC", "COSINE", "M", "16", "EF_CONSTRUCTION", "128"]);
+    command.arg(&["STOPWORDS", "0", "SCHEMA", "vector", "VECTOR", "HNSW", "12", "TYPE", "FLOAT32", "DIM"]);
+    command.arg(dimensions).arg(&[
+        "DISTANCE_METRIC",
+        "COSINE",
+        "M",
+        "16",
+        "EF_CONSTRUCTION",
+        "128",
+        "EF_RUNTIME",
+        "100",
+    ]);
     command.arg(&["text", "TEXT", "attributes", "TAG", "SEPARATOR", ",", "CASESENSITIVE"]);
     command
 }
@@ -429,7 +442,14 @@ impl VectorStore for RediSearch {
             if query == Query::Nothing {
                 return Ok(Vec::new());
             }
-            let query = format!("({})=>[KNN $k @vector $query AS distance]", self.shown(&query));
+            // RediSearch's graphs leave some records where no walk comes by, so a small store is asked to compare one by one, which it
+            // does only beside a filter. No record has the tag.
+            let (query, how) = match (self.count().await? <= EXACT_TO, query) {
+                (true, Query::All) => ("(-@attributes:{none})".to_owned(), "HYBRID_POLICY ADHOC_BF"),
+                (true, query) => (self.shown(&query), "HYBRID_POLICY ADHOC_BF"),
+                (false, query) => (self.shown(&query), ""),
+            };
+            let query = format!("({query})=>[KNN $k @vector $query {how} AS distance]");
             let vector = bytes(&request.vector);
             let fetch = |limit: usize| {
                 let mut command = redis::cmd("FT.SEARCH");
