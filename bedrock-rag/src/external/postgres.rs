@@ -170,12 +170,15 @@ impl PgVectorBuilder {
             shown: format!("{}.{}", self.schema, self.table),
         };
         let tls = tls(&self.certificates)?;
+        // Of the address, the password is what a message could repeat.
+        let secret = Secret::new(String::from_utf8_lossy(config.get_password().unwrap_or_default()));
         let (timeout, shown) = (self.timeout, names.shown.clone());
         let session = move || Session {
             config: config.clone(),
             tls: tls.clone(),
             timeout,
             shown: shown.clone(),
+            secret: secret.clone(),
             runtime: None,
             client: None,
         };
@@ -257,6 +260,7 @@ struct Session {
     tls: MakeRustlsConnect,
     timeout: Duration,
     shown: String,
+    secret: Secret,
     runtime: Option<Runtime>,
     client: Option<Client>,
 }
@@ -326,9 +330,10 @@ impl Session {
     fn explain(&self, error: &tokio_postgres::Error) -> Error {
         let Some(db) = error.as_db_error() else {
             let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
-            return Error::service_unavailable(format!("PostgreSQL can't be reached: {error}{cause}"));
+            let message = format!("PostgreSQL can't be reached: {error}{cause}");
+            return Error::service_unavailable(self.secret.redact(&message));
         };
-        let message = format!("PostgreSQL: {}", db.message().chars().take(300).collect::<String>());
+        let message = self.secret.redact(&format!("PostgreSQL: {}", db.message()));
         match &db.code().code()[..2] {
             "28" => Error::access_denied(message),
             "42" if db.code().code() == "42501" => Error::access_denied(message),
