@@ -227,7 +227,7 @@ impl LanguageModel {
             return Err(Error::PromptWithoutLogits { path: self.path.clone() });
         }
         let mut cache = Cache::new(self.network.layers());
-        Ok(self.forward(Phase::Exact, Outputs::All, &mut [(tokens, &mut cache)]))
+        Ok(self.forward(Phase::Prompt, Outputs::All, &mut [(tokens, &mut cache)]))
     }
 
     /// Logits after the last token of each sequence, computed as one batch.
@@ -238,7 +238,7 @@ impl LanguageModel {
         batch.iter().try_for_each(|tokens| self.check_tokens(tokens))?;
         let mut caches: Vec<Cache> = batch.iter().map(|_| Cache::new(self.network.layers())).collect();
         let mut rows: Vec<_> = batch.iter().map(Vec::as_slice).zip(&mut caches).collect();
-        Ok(self.forward(Phase::Exact, Outputs::Last, &mut rows))
+        Ok(self.forward(Phase::Prompt, Outputs::Last, &mut rows))
     }
 
     /// Logits after the prompt and after each token of the answer, `[answer.len() + 1][vocab_size]`, in full precision.
@@ -257,12 +257,12 @@ impl LanguageModel {
         }
         let mut caches: Vec<Cache> = rows.iter().map(|_| Cache::new(self.network.layers())).collect();
         let mut step: Vec<_> = rows.iter().map(|(prompt, _)| *prompt).zip(&mut caches).collect();
-        let first = self.forward(Phase::Exact, Outputs::Last, &mut step);
+        let first = self.forward(Phase::Prompt, Outputs::Last, &mut step);
         let mut step: Vec<_> = rows.iter().map(|(_, answer)| *answer).zip(&mut caches).collect();
         step.retain(|(answer, _)| !answer.is_empty());
         let mut rest = match step.is_empty() {
             true => Vec::new(),
-            false => self.forward(Phase::Exact, Outputs::All, &mut step),
+            false => self.forward(Phase::Prompt, Outputs::All, &mut step),
         }
         .into_iter();
         let logits = first.into_iter().zip(rows);

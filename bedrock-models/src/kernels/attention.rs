@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::elementwise::{exp_sum, soft_cap};
+use super::elementwise::{exp_sum, highest, soft_cap};
 use super::isa::{Isa, isa};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS, WIDE, has_wide, tile, wide_at};
@@ -342,7 +342,7 @@ impl Work {
                         bias.add(head, distance, &mut scores[from..to]);
                     }
                 }
-                let here = scores[from..to].iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+                let here = highest(isa, &scores[from..to]);
                 let new = largest[r].max(here);
                 if new > largest[r] {
                     if total[r] != 0.0 {

@@ -4,7 +4,7 @@
 //! `score(q, k) = scale · (Q_q · K_k + Q_q · PK_δ + K_k · PQ_δ)`, where `δ` is the bucket of the distance from `k` to `q`. The products with
 //! all buckets are tiles like any other; each score then picks its two.
 
-use super::elementwise::exp_sum;
+use super::elementwise::{exp_sum, highest};
 use super::isa::{Isa, isa};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS, tile};
@@ -166,7 +166,7 @@ fn one_head(
                     *score += by_key[bucket];
                 }
             }
-            let largest = scores.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let largest = highest(isa, scores);
             totals[r] = exp_sum(isa, scores, largest);
         }
         for column in (0..padded).step_by(COLUMNS) {

@@ -81,12 +81,29 @@ compiled! {
                 *sum += *x;
             }
         }
-        let mut sum: f32 = sums.iter().sum();
-        for x in rest {
+        // What is left fills 16 lanes too, the others with `e^-∞`: one by one it would cost as much as ten times 16.
+        let mut last = [f32::NEG_INFINITY; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        for (x, sum) in last.iter_mut().zip(&mut sums) {
             *x = exp::<FMA>(*x - largest);
-            sum += *x;
+            *sum += *x;
         }
-        sum
+        rest.copy_from_slice(&last[..rest.len()]);
+        sums.iter().sum()
+    }
+}
+
+compiled! {
+    /// The largest value, or `-∞` of none; NaN is passed over.
+    pub(crate) fn highest<FMA>(isa, x: &[f32]) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        let (whole, rest) = x.as_chunks::<16>();
+        let wider = |a: f32, b: f32| if b > a { b } else { a };
+        for x in whole {
+            lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = wider(*lane, *x));
+        }
+        let lanes = lanes.iter().fold(f32::NEG_INFINITY, |a, b| wider(a, *b));
+        rest.iter().fold(lanes, |a, b| wider(a, *b))
     }
 }
 
@@ -338,6 +355,22 @@ mod tests {
             exp_sum(isa, &mut edge, 0.0);
             assert_eq!(edge[..6], [0.0, 0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
             assert!(edge[6].is_nan());
+        }
+    }
+
+    #[test]
+    fn sums_and_maxima_of_any_length() {
+        for isa in [isa(), Isa::Portable] {
+            for len in 0..70 {
+                let x: Vec<f32> = (0..len).map(|i| ((i * 29 % 41) as f32 - 20.0) / 7.0).collect();
+                let top = x.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+                assert_eq!(highest(isa, &x), top);
+                let (mut got, top) = (x.clone(), if len == 0 { 0.0 } else { top });
+                let sum = exp_sum(isa, &mut got, top);
+                close(sum, x.iter().map(|x| f64::from(x - top).exp()).sum(), 1e-6);
+                got.iter().zip(&x).for_each(|(got, x)| close(*got, f64::from(x - top).exp(), 5e-7));
+            }
+            assert_eq!(highest(isa, &[f32::NAN, 1.0, f32::NAN]), 1.0);
         }
     }
 

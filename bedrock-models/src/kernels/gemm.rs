@@ -3,9 +3,8 @@
 //! Many rows at once (prompts, encoders) go through 6 × 16 tiles in `f32`: a panel of 16 weight rows by 256 columns is decoded once
 //! and used by all rows, so the cost of decoding vanishes with the number of rows and no quantised format needs
 //! a product of its own; with AVX-512 four panels make tiles of 6 × 64. A decode step instead streams the weights once, against
-//! quantised activations where the format has an integer kernel; where the processor sums products of bytes in one instruction, prompts
-//! take this way as well, six rows at a time. Which of the two runs is the caller's choice, never a matter of how many rows
-//! there happen to be: so a request's numbers do not depend on its company.
+//! quantised activations where the format has an integer kernel. Which of the two runs is the caller's choice, never a matter of how many
+//! rows there happen to be: so a request's numbers do not depend on its company.
 
 use std::ops::Range;
 
@@ -24,6 +23,9 @@ const DEPTH: usize = 256;
 /// second-level cache of 512 KiB while they are used.
 const GROUP: usize = 4;
 const HEIGHT: usize = 26 * ROWS;
+
+/// Input that meets all weights before the next rows do, where nothing has to be decoded.
+const INPUT_BYTES: usize = 256 * 1024;
 
 /// A function of each value of a result, applied while it is in the cache.
 pub(crate) type Then = fn(Isa, &mut [f32]);
@@ -71,25 +73,29 @@ impl<'a, const N: usize> Results<'a, N> {
     }
 }
 
-/// The parts of one parallel region: for each product, `units` units of work in chunks.
-struct Parts {
-    /// (product, first unit, units)
-    chunks: Vec<(usize, usize, usize)>,
+/// A part of a parallel region: some units (panels, strips) of one product, for some of the rows of the input.
+struct Part {
+    product: usize,
+    first: usize,
+    count: usize,
+    rows: Range<usize>,
 }
 
-impl Parts {
-    /// Chunks are multiples of `smallest` units, but for the last of each product.
-    fn new(units: impl Iterator<Item = usize>, threads: usize, smallest: usize) -> Self {
-        let units: Vec<usize> = units.collect();
-        let total: usize = units.iter().sum();
-        // Several chunks a thread, so that one that is late delays the end by little.
-        let size = total.div_ceil(threads * 6).next_multiple_of(smallest);
-        let mut chunks = Vec::with_capacity(total / size + units.len());
-        for (product, units) in units.into_iter().enumerate() {
-            chunks.extend((0..units).step_by(size).map(|start| (product, start, size.min(units - start))));
+/// The parts of a region, block of rows by block of rows; each is a multiple of `smallest` units, but for the last of a product.
+fn parts(units: impl Iterator<Item = usize>, rows: usize, height: usize, threads: usize, smallest: usize) -> Vec<Part> {
+    let units: Vec<usize> = units.collect();
+    let total: usize = units.iter().sum();
+    // Several parts a thread, so that one that is late delays the end by little.
+    let size = (total * rows.div_ceil(height)).div_ceil(threads * 6).next_multiple_of(smallest);
+    let mut parts = Vec::new();
+    for start in (0..rows).step_by(height) {
+        let rows = start..(start + height).min(rows);
+        for (product, &units) in units.iter().enumerate() {
+            let part = |first: usize| Part { product, first, count: size.min(units - first), rows: rows.clone() };
+            parts.extend((0..units).step_by(size).map(part));
         }
-        Self { chunks }
     }
+    parts
 }
 
 /// Products of `rows` rows in `f32`, tile by tile.
@@ -107,9 +113,14 @@ pub(crate) fn products<const N: usize>(
     let targets = results.targets(rows);
     // Wide tiles need whole groups of panels.
     let smallest = if has_wide(isa) { GROUP } else { 1 };
-    let parts = Parts::new(products.iter().map(|p| p.weights.rows().div_ceil(COLUMNS)), pool.threads(), smallest);
-    pool.run(parts.chunks.len(), &|chunk| {
-        let (product, first, count) = parts.chunks[chunk];
+    // What is decoded should meet all rows. What lies ready need not, so that the input stays near.
+    let ready = products.iter().all(|p| matches!(p.weights.storage(), Storage::Panels(_)));
+    let widest = products.iter().map(|p| p.weights.columns()).max().unwrap_or(1);
+    let block = if ready { (INPUT_BYTES / (4 * widest)).max(1).next_multiple_of(ROWS) } else { rows.max(1) };
+    let panels = products.iter().map(|p| p.weights.rows().div_ceil(COLUMNS));
+    let parts = parts(panels, rows, block, pool.threads(), smallest);
+    pool.run(parts.len(), &|part| {
+        let &Part { product, first, count, ref rows } = &parts[part];
         let (Product { weights, bias, then }, out) = &targets[product];
         let (n, width) = (weights.rows(), weights.columns());
         let mut decoded = [Line([0.0; COLUMNS]); GROUP * DEPTH];
@@ -127,9 +138,9 @@ pub(crate) fn products<const N: usize>(
                     }
                     panels.iter_mut().zip(decoded.chunks_exact(DEPTH)).for_each(|(to, panel)| *to = floats(panel));
                 }
-                for block in (0..rows).step_by(HEIGHT) {
-                    let block = block..(block + HEIGHT).min(rows);
-                    // SAFETY: these columns belong to this chunk alone, which has written them when `start` was 0.
+                for block in rows.clone().step_by(HEIGHT) {
+                    let block = block..(block + HEIGHT).min(rows.end);
+                    // SAFETY: these columns of these rows belong to this chunk alone, which has written them when `start` was 0.
                     unsafe {
                         tiles(isa, x, width, start, depth, block.clone(), columns.clone(), &panels, *bias, out, n)
                     };
@@ -144,7 +155,7 @@ pub(crate) fn products<const N: usize>(
             }
         }
     });
-    // SAFETY: the chunks cover all columns, and each writes its columns of all rows; a matrix has at least one column of input.
+    // SAFETY: the parts cover all columns of all rows, and each writes its own; a matrix has at least one column of input.
     unsafe { results.finish(rows) }
 }
 
@@ -252,11 +263,6 @@ fn is_integer(activations: Activations, product: &Product<'_>) -> bool {
     activations == Activations::Quantized && matches!(product.weights.storage(), Storage::Interleaved(_))
 }
 
-/// Whether prompts go through [`stream`] as well: where the processor sums products of bytes in one instruction.
-pub(crate) fn streams_prompts(activations: Activations, products: &[Product<'_>]) -> bool {
-    isa().integer_tiles() && products.iter().all(|product| is_integer(activations, product))
-}
-
 /// Products of `rows` rows that stream each weight once: what a decode step does.
 ///
 /// # Panics
@@ -281,10 +287,10 @@ pub(crate) fn stream<const N: usize>(
     let strips = |p: &Product<'_>| p.weights.rows().div_ceil(p.weights.strip());
     let bytes = products.iter().map(|p| p.weights.bytes() / strips(p)).max();
     let smallest = (32 * 1024 / bytes.unwrap_or(1).max(1)).max(1);
-    let parts = Parts::new(products.iter().map(strips), pool.threads(), smallest);
+    let parts = parts(products.iter().map(strips), rows, rows, pool.threads(), smallest);
     let height = (ROW_BYTES / width).next_multiple_of(8);
-    pool.run(parts.chunks.len(), &|chunk| {
-        let (product, first, count) = parts.chunks[chunk];
+    pool.run(parts.len(), &|part| {
+        let &Part { product, first, count, .. } = &parts[part];
         let (product, out) = &targets[product];
         let Product { weights, bias, then } = *product;
         let (n, strip_rows) = (weights.rows(), weights.strip());

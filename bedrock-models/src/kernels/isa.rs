@@ -36,11 +36,6 @@ impl Isa {
         }
     }
 
-    /// Whether products of many rows take quantised activations. With AVX-512 they are no faster than `f32` tiles, nor slower.
-    pub(crate) fn integer_tiles(self) -> bool {
-        self >= Isa::AvxVnni
-    }
-
     /// All that this processor can run, the plain one first: what tests go through.
     #[cfg(test)]
     pub(crate) fn here() -> Vec<Isa> {

@@ -98,15 +98,9 @@ fn project_then<const N: usize>(
         Weight::Stored(weights) => Product { weights, bias: layer.bias.as_deref(), then },
         Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
     });
-    let activations = run.compute.activations;
-    let streamed = match run.phase {
-        Phase::Exact => false,
-        Phase::Prompt => gemm::streams_prompts(activations, &products),
-        Phase::Decode => true,
-    };
-    let outs = match streamed {
-        true => gemm::stream(pool, run::values(&x), rows, activations, &products),
-        false => gemm::products(pool, run::values(&x), rows, &products),
+    let outs = match run.phase {
+        Phase::Prompt => gemm::products(pool, run::values(&x), rows, &products),
+        Phase::Decode => gemm::stream(pool, run::values(&x), rows, run.compute.activations, &products),
     };
     let mut layers = layers.iter();
     outs.map(|out| run::from_vec(out, [rows, layers.next().expect("one layer an output").rows]))

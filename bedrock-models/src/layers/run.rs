@@ -20,9 +20,7 @@ pub(crate) struct Compute {
 /// Which product suits the rows of a forward pass. A property of what the rows are, not of how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Exact products, whatever [`Compute::activations`] says: logits to be evaluated.
-    Exact,
-    /// Prompts and encoders. Exact products, or where the processor is faster with them, those of [`Phase::Decode`].
+    /// Prompts, encoders and logits to be evaluated: exact products.
     Prompt,
     /// The next token of each sequence: weights are streamed, activations as [`Compute::activations`] says.
     Decode,
