@@ -81,10 +81,16 @@ impl<'e> Turns<'e> {
         }
         for request in self.shared.queue.take_gone(now) {
             let end = end_of(&request, now);
-            self.count(&end);
-            Running::new(request, self.caches(), 0).report(end);
+            self.dismiss(request, end);
         }
         self.retire();
+    }
+
+    /// Ends a request that never ran. Counted before its caller is told, who may look at the metrics at once.
+    fn dismiss(&mut self, request: Waiting, end: End) {
+        self.count(&end);
+        self.publish();
+        Running::new(request, self.caches(), 0).report(end);
     }
 
     fn caches(&self) -> Vec<Cache> {
@@ -97,15 +103,14 @@ impl<'e> Turns<'e> {
         while self.running.len() < self.options.batch.max(1)
             && let Some(request) = self.shared.queue.take()
         {
-            let mut caches = self.caches();
             let needed = Memory::pages(request.max_positions) + usize::from(self.model.has_encoder());
             if needed > self.memory.total() {
                 let needed = needed.saturating_mul(page_bytes(self.model, self.draft));
                 let end = End::Failed(Error::CacheTooSmall { needed, limit: self.options.cache_bytes });
-                self.count(&end);
-                Running::new(request, caches, 0).report(end);
+                self.dismiss(request, end);
                 continue;
             }
+            let mut caches = self.caches();
             let hits = self.memory.attach(&request.prompt, &mut caches);
             let cached = caches[0].len;
             if !self.memory.reserve(needed - hits) {
