@@ -56,6 +56,7 @@
 //! | `pdf` | `.pdf`, through hayro: some 40 crates |
 //! | `keyword` | [`SearchMode::Keyword`] and [`SearchMode::Hybrid`], through tantivy |
 //! | `postgres`, `redis` | vectors and words in a database server, for [`KnowledgeBaseBuilder::vector_store`]: PostgreSQL with pgvector (some 60 crates), Redis with RediSearch (some 20) |
+//! | `qdrant`, `opensearch`, `pinecone` | the same on these, over HTTP (ureq) |
 //! | `seal` | `AesGcmSealer` and key rings in `bedrock_core`, for [`KnowledgeBaseBuilder::sealer`] |
 
 pub mod answer;
@@ -63,7 +64,7 @@ mod blocking;
 pub mod chunk;
 pub mod document;
 mod error;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(feature = "external")]
 pub mod external;
 pub mod filter;
 pub mod index;
