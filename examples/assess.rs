@@ -5,6 +5,8 @@
 //!     cargo run --release --example assess -- --guardrail examples/data/guardrail.json
 //! ```
 //!
+//! A guardrail whose `tierConfig` says STANDARD, or that denies topics, asks a sentence encoder, `--embedder`.
+//!
 //! Each line of standard input is `{id, text, grounding_source?, query?}`; each line of standard output has the verdict on one. A line that is no such object
 //! gives `{id, line, error}`, and the status is 1 when all others are done.
 
@@ -17,8 +19,9 @@ use std::time::Instant;
 use bedrock_core::{
     ApplyGuardrailRequest, Guardrail as _, GuardrailContentBlock, GuardrailContentQualifier, GuardrailContentSource,
 };
-use bedrock_examples::{Failure, failure, print_json, run};
+use bedrock_examples::{Failure, ModelArguments, failure, find_model, print_json, run};
 use bedrock_guard::{FindingKind, Guardrail, TextFinding};
+use bedrock_models::Embedder;
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 
@@ -34,6 +37,11 @@ struct Arguments {
     /// Add raw scores.
     #[arg(long)]
     scores: bool,
+    /// Sentence encoder for filters of tier STANDARD and denied topics, loaded only if the guardrail has any: a folder, or a name of the catalogue
+    #[arg(long, value_name = "M", default_value = "all-minilm-l6-v2")]
+    embedder: String,
+    #[command(flatten)]
+    models: ModelArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,8 +59,12 @@ fn main() -> ExitCode {
     run(|arguments: Arguments| {
         let json = std::fs::read_to_string(&arguments.guardrail)
             .map_err(|error| failure(format!("cannot read {}: {error}", arguments.guardrail.display())))?;
-        let guardrail = Guardrail::from_json(&json)
-            .map_err(|error| failure(format!("{}: {error}", arguments.guardrail.display())))?;
+        let named = |error| failure(format!("{}: {error}", arguments.guardrail.display()));
+        let mut builder = Guardrail::builder_from_json(&json).map_err(named)?;
+        if builder.needs_embedder() {
+            builder = builder.embedder(Embedder::load(find_model(&arguments.embedder)?, &arguments.models.options())?);
+        }
+        let guardrail = builder.build_blocking().map_err(named)?;
         let source = match arguments.source {
             Source::Input => GuardrailContentSource::Input,
             Source::Output => GuardrailContentSource::Output,
@@ -110,7 +122,7 @@ fn assess(
     let latency = started.elapsed();
     let mut assessments = serde_json::to_value(&verdict.assessments)?;
     // The service's answer has no positions; the finder has.
-    let found = guardrail.find(text, source);
+    let found = guardrail.find_blocking(text, source)?;
     let policy = &mut assessments[0]["sensitiveInformationPolicy"];
     locate(text, &mut policy["piiEntities"], scores, found.iter().filter(|f| matches!(f.kind, FindingKind::Pii(_))));
     locate(text, &mut policy["regexes"], scores, found.iter().filter(|f| matches!(f.kind, FindingKind::Regex(_))));
@@ -123,8 +135,7 @@ fn assess(
         "latency_us": latency.as_micros() as u64,
     });
     if scores {
-        // Topics are not in this version, and a guardrail that has them is refused.
-        let scores = guardrail.scores(&request)?.into_iter().map(|score| (score.label, json!(score.score)));
+        let scores = guardrail.scores_blocking(&request)?.into_iter().map(|score| (score.label, json!(score.score)));
         out["scores"] = Value::Object(scores.collect());
     }
     Ok(out)

@@ -7,14 +7,20 @@ use bedrock_core::{
     GuardrailContentPolicyAssessment, GuardrailContentSource, GuardrailContextualGroundingFilter,
     GuardrailContextualGroundingPolicyAssessment, GuardrailCustomWord, GuardrailManagedWord, GuardrailManagedWordsType,
     GuardrailPiiEntityFilter, GuardrailPiiEntityType, GuardrailPolicyAction, GuardrailRegexFilter,
-    GuardrailSensitiveInformationPolicyAssessment, GuardrailStrength, GuardrailUsage, GuardrailWordPolicyAssessment,
+    GuardrailSensitiveInformationPolicyAssessment, GuardrailStrength, GuardrailTierName, GuardrailTopic,
+    GuardrailTopicPolicyAssessment, GuardrailTopicType, GuardrailUsage, GuardrailWordPolicyAssessment,
 };
 
+use crate::classifier::GroundingJudge;
 use crate::detect::{Detector, resolve};
-use crate::policy::content::{self, ContentRecognizer};
+use crate::examine::Examiner;
+use crate::models::Models;
+use crate::policy::content::classic::classic;
+use crate::policy::content::{self, ContentRecognizer, standard};
 use crate::policy::grounding::{self, Material};
 use crate::policy::pii::{self, KINDS};
 use crate::policy::regex::RegexRecognizer;
+use crate::policy::topic;
 use crate::policy::word::{WordRecognizer, profanity};
 use crate::scan::{Candidate, Label, Recognizer, Window};
 
@@ -58,6 +64,15 @@ pub(crate) struct Finding {
     pub(crate) matched: String,
 }
 
+/// A content filter that is switched on.
+#[derive(Debug, Clone)]
+struct ContentFilter {
+    strength: GuardrailStrength,
+    action: Action,
+    /// Scores from which confidence is low, medium and high.
+    steps: [f32; 3],
+}
+
 /// One side of a guardrail.
 #[derive(Debug)]
 pub(crate) struct Side {
@@ -69,8 +84,13 @@ pub(crate) struct Side {
     regex_names: Vec<(String, String)>,
     words: Vec<Option<Action>>,
     profanity: Option<Action>,
-    /// Strength and action of each content filter that is switched on.
-    content: [Option<(GuardrailStrength, Action)>; content::CATEGORIES],
+    /// Each content filter that is switched on.
+    content: [Option<ContentFilter>; content::CATEGORIES],
+    /// Name and, if it is switched on, action of each topic.
+    topics: Vec<(String, Option<Action>)>,
+    /// What models are asked.
+    examiners: Vec<Examiner>,
+    judge: Option<GroundingJudge>,
     /// Threshold and action of each grounding check; answers alone are checked.
     grounding: [Option<(f64, Action)>; 2],
 }
@@ -90,7 +110,13 @@ fn side_action(
 }
 
 impl Side {
-    pub(crate) fn new(config: &CreateGuardrailRequest, source: GuardrailContentSource) -> Result<Self, Error> {
+    /// # Errors
+    /// [`Error::Validation`] for a pattern or list that does not compile, and for a policy whose model is not among `models`.
+    pub(crate) fn new(
+        config: &CreateGuardrailRequest,
+        source: GuardrailContentSource,
+        models: &Models,
+    ) -> Result<Self, Error> {
         let mut recognizers: Vec<Box<dyn Recognizer>> = Vec::new();
         let (mut kinds, mut regexes, mut regex_names) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(policy) = &config.sensitive_information_policy_config {
@@ -150,7 +176,11 @@ impl Side {
                 recognizers.push(Box::new(words));
             }
         }
-        let mut filters: [Option<(GuardrailStrength, Action)>; content::CATEGORIES] = Default::default();
+        let mut examiners = Vec::new();
+        let mut filters: [Option<ContentFilter>; content::CATEGORIES] = Default::default();
+        let tier = config.content_policy_config.as_ref().and_then(|policy| policy.tier_config.as_ref());
+        let is_standard = tier.is_some_and(|tier| tier.tier_name == GuardrailTierName::Standard);
+        let outside = models.classifier.as_ref().map(|classifier| classifier.categories()).unwrap_or_default();
         for filter in config.content_policy_config.iter().flat_map(|policy| &policy.filters_config) {
             let strength = match source {
                 GuardrailContentSource::Input => &filter.input_strength,
@@ -162,12 +192,41 @@ impl Side {
             if let (Some(category), Some(action)) = (content::category(&filter.kind), action)
                 && *strength != GuardrailStrength::None
             {
-                filters[category] = Some((strength.clone(), action));
+                let steps = match &models.classifier {
+                    Some(classifier) if outside[category] => classifier.steps(),
+                    _ if is_standard => standard::head().score_steps(category),
+                    _ => classic().steps(category),
+                };
+                filters[category] = Some(ContentFilter { strength: strength.clone(), action, steps });
             }
         }
-        if filters.iter().any(Option::is_some) {
-            let wanted = std::array::from_fn(|category| filters[category].is_some());
-            recognizers.push(Box::new(ContentRecognizer { wanted }));
+        let wanted: [bool; content::CATEGORIES] =
+            std::array::from_fn(|category| filters[category].is_some() && !outside[category]);
+        if let Some(classifier) = &models.classifier
+            && filters.iter().zip(outside).any(|(filter, outside)| filter.is_some() && outside)
+        {
+            examiners.push(Examiner::Classifier(classifier.clone(), outside));
+        }
+        if wanted.contains(&true) {
+            if is_standard {
+                let embedder = models.embedder("contentPolicyConfig.tierConfig.tierName: tier STANDARD needs")?;
+                examiners.push(Examiner::Standard(embedder, wanted));
+            } else {
+                recognizers.push(Box::new(ContentRecognizer { wanted }));
+            }
+        }
+        let mut topics = Vec::new();
+        if let Some(policy) = &config.topic_policy_config {
+            for topic in &policy.topics_config {
+                let enabled = (topic.input_enabled, topic.output_enabled);
+                let actions = (&topic.input_action, &topic.output_action);
+                let action = side_action(&source, enabled, actions, &GuardrailConfigAction::Block);
+                topics.push((topic.name.clone(), action));
+            }
+            if topics.iter().any(|(_, action)| action.is_some()) {
+                models.embedder("topicPolicyConfig: denied topics need")?;
+                examiners.extend(models.topics.clone().map(Examiner::Topics));
+            }
         }
         let mut checks = [None; 2];
         for filter in config.contextual_grounding_policy_config.iter().flat_map(|policy| &policy.filters_config) {
@@ -198,8 +257,24 @@ impl Side {
             words,
             profanity: profane,
             content: filters,
+            topics,
+            examiners,
+            judge: models.judge.clone(),
             grounding: checks,
         })
+    }
+
+    pub(crate) fn examiners(&self) -> &[Examiner] {
+        &self.examiners
+    }
+
+    /// The score from which on a model's finding is one: one that is not even of low confidence is none.
+    pub(crate) fn least(&self, label: Label) -> Option<f32> {
+        match label {
+            Label::Content(category) => self.content[usize::from(category)].as_ref().map(|filter| filter.steps[0]),
+            Label::Topic(index) => self.topics.get(usize::from(index))?.1.map(|_| topic::DENIED),
+            _ => None,
+        }
     }
 
     pub(crate) fn detector(&self) -> &Detector {
@@ -208,7 +283,7 @@ impl Side {
 
     /// Whether there is anything to look for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.detector.len() == 0 && !self.checks_grounding()
+        self.detector.len() == 0 && self.examiners.is_empty() && !self.checks_grounding()
     }
 
     /// Whether whole answers are held against a source or a query.
@@ -219,12 +294,12 @@ impl Side {
     /// Findings of the grounding checks, also of those that are passed.
     ///
     /// # Errors
-    /// [`Error::Validation`] if a text is longer than may be checked.
-    pub(crate) fn ground(&self, material: &Material, text: &str) -> Result<Vec<Finding>, Error> {
+    /// [`Error::Validation`] if a text is longer than may be checked; what a judge fails with.
+    pub(crate) async fn ground(&self, material: &Material, text: &str) -> Result<Vec<Finding>, Error> {
         if !self.checks_grounding() || text.is_empty() {
             return Ok(Vec::new());
         }
-        let scores = material.scores(text)?;
+        let scores = material.scores(text, self.judge.as_ref()).await?;
         let mut findings = Vec::new();
         for (index, (check, score)) in self.grounding.iter().zip(scores).enumerate() {
             if let (Some((threshold, action)), Some(score)) = (check, score) {
@@ -245,10 +320,11 @@ impl Side {
             Label::Profanity => self.profanity,
             Label::Grounding(_) => None,
             Label::Content(category) => {
-                let (strength, action) = self.content.get(usize::from(category))?.as_ref()?;
-                let sure = content::confidence(usize::from(category), score) >= content::least_confidence(strength);
-                Some(if sure { *action } else { Action::Ignore })
+                let filter = self.content.get(usize::from(category))?.as_ref()?;
+                let sure = content::confidence(&filter.steps, score) >= content::least_confidence(&filter.strength);
+                Some(if sure { filter.action } else { Action::Ignore })
             }
+            Label::Topic(index) => self.topics.get(usize::from(index))?.1,
         }
     }
 
@@ -265,7 +341,19 @@ impl Side {
     }
 
     /// Findings of a whole text.
-    pub(crate) fn judge(&self, text: &str) -> Vec<Finding> {
+    ///
+    /// # Errors
+    /// Those of the models that are asked.
+    pub(crate) async fn judge(&self, text: &str) -> Result<Vec<Finding>, Error> {
+        let mut found = self.detector.detect(Window::whole(text));
+        for examiner in &self.examiners {
+            examiner.advance(Window::whole(text), 0, |label| self.least(label), &mut found).await?;
+        }
+        Ok(self.decide(text, found))
+    }
+
+    /// Findings of a whole text, as far as no model from outside has to be asked.
+    pub(crate) fn judge_at_once(&self, text: &str) -> Vec<Finding> {
         let found = self.detector.detect(Window::whole(text));
         self.decide(text, found)
     }
@@ -276,7 +364,8 @@ impl Side {
             Label::Regex(index) => {
                 format!("{{{}}}", self.regex_names.get(usize::from(index)).map_or("", |(name, _)| name.as_str()))
             }
-            Label::Mask | Label::Word(_) | Label::Profanity | Label::Content(_) | Label::Grounding(_) => String::new(),
+            Label::Mask | Label::Word(_) | Label::Profanity => String::new(),
+            Label::Content(_) | Label::Topic(_) | Label::Grounding(_) => String::new(),
         }
     }
 
@@ -322,6 +411,7 @@ impl Side {
         let mut words = GuardrailWordPolicyAssessment::default();
         let mut sensitive = GuardrailSensitiveInformationPolicyAssessment::default();
         let mut checks = Vec::new();
+        let mut topics: Vec<GuardrailTopic> = Vec::new();
         let mut worst: [Option<(f32, Action)>; content::CATEGORIES] = [None; content::CATEGORIES];
         for finding in findings {
             let matched = finding.matched.clone();
@@ -342,6 +432,13 @@ impl Side {
                         action,
                         detected: Some(finding.action != Action::Ignore),
                     });
+                }
+                Label::Topic(index) => {
+                    let Some((name, _)) = self.topics.get(usize::from(index)) else { continue };
+                    if !topics.iter().any(|topic| topic.name == *name) {
+                        let kind = GuardrailTopicType::Deny;
+                        topics.push(GuardrailTopic { name: name.clone(), kind, action, detected });
+                    }
                 }
                 Label::Content(category) => {
                     let worst = &mut worst[usize::from(category)];
@@ -391,10 +488,23 @@ impl Side {
                 }
             }
         }
+        if full {
+            for (name, _) in self.topics.iter().filter(|(_, action)| action.is_some()) {
+                if !topics.iter().any(|topic| topic.name == *name) {
+                    topics.push(GuardrailTopic {
+                        name: name.clone(),
+                        kind: GuardrailTopicType::Deny,
+                        action: GuardrailPolicyAction::None,
+                        detected: Some(false),
+                    });
+                }
+            }
+        }
         let content = self.content_assessment(worst, full);
         let words_found = !words.custom_words.is_empty() || !words.managed_word_lists.is_empty();
         let sensitive_found = !sensitive.pii_entities.is_empty() || !sensitive.regexes.is_empty();
         GuardrailAssessment {
+            topic_policy: (!topics.is_empty()).then_some(GuardrailTopicPolicyAssessment { topics }),
             content_policy: (!content.filters.is_empty()).then_some(content),
             contextual_grounding_policy: (!checks.is_empty())
                 .then_some(GuardrailContextualGroundingPolicyAssessment { filters: checks }),
@@ -412,13 +522,13 @@ impl Side {
     ) -> GuardrailContentPolicyAssessment {
         let mut filters = Vec::new();
         for (category, filter) in self.content.iter().enumerate() {
-            let Some((strength, _)) = filter else { continue };
+            let Some(ContentFilter { strength, steps, .. }) = filter else { continue };
             let (score, action) = worst[category].unwrap_or((0.0, Action::Ignore));
             let detected = action != Action::Ignore;
             if detected || full {
                 filters.push(GuardrailContentFilter {
                     kind: content::TYPES[category].clone(),
-                    confidence: content::confidence_name(content::confidence(category, score)),
+                    confidence: content::confidence_name(content::confidence(steps, score)),
                     filter_strength: Some(strength.clone()),
                     action: action.label(),
                     detected: Some(detected),
@@ -433,6 +543,7 @@ impl Side {
         let units = u32::try_from(characters.div_ceil(1000)).unwrap_or(u32::MAX);
         let if_any = |any: bool| if any { units } else { 0 };
         GuardrailUsage {
+            topic_policy_units: if_any(self.topics.iter().any(|(_, action)| action.is_some())),
             content_policy_units: if_any(self.content.iter().any(Option::is_some)),
             contextual_grounding_policy_units: if_any(self.checks_grounding()),
             word_policy_units: if_any(self.profanity.is_some() || self.words.iter().any(Option::is_some)),

@@ -27,6 +27,8 @@ use crate::relay::Relay;
 const HOLD_LIMIT: usize = 16 << 10;
 /// Bytes of the input of one tool call that are judged; a longer one is a failure to judge.
 const TOOL_INPUT_LIMIT: usize = 1 << 20;
+/// Why an answer ended.
+const MODEL_FAILED: &str = "a model that the guardrail asks failed";
 
 /// What happens to content that the guardrail is unable to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +60,8 @@ pub enum OnFailure {
 /// joined, exactly what masking the whole text gives; prose waits for a word or two. No more than
 /// [`hold_limit`](Self::hold_limit) bytes wait: a match that could be longer is a failure to judge. The
 /// input of a tool call waits until it is whole, and so does a text that is held against a source. A learned content filter judges
-/// pieces of up to 600 bytes, and so much waits while one is switched on.
+/// pieces of up to 600 bytes, and so much waits while one is switched on; denied topics are looked for in pieces of up to 300. Where a model is asked
+/// (tier `STANDARD`, denied topics, classifiers), a stream waits for it; what it fails to judge is a failure to judge.
 ///
 /// # Grounding
 /// What an answer is held against is the guarded content of the request that has the qualifiers `grounding_source` and `query`; a request
@@ -163,6 +166,8 @@ struct Mode {
 /// Judges one text after the other and remembers what was found.
 struct Judge<'s> {
     side: &'s Side,
+    /// Whether text passes that a model fails to judge.
+    lenient: bool,
     findings: Vec<Finding>,
     guarded: usize,
     total: usize,
@@ -172,45 +177,66 @@ struct Judge<'s> {
 }
 
 impl Judge<'_> {
-    fn text(&mut self, text: &mut String) {
+    /// Findings of a text. A model that fails to judge is an error or, if failures are open, finds nothing.
+    async fn find(&self, text: &str) -> Result<Vec<Finding>, Error> {
+        match self.side.judge(text).await {
+            Err(_) if self.lenient => Ok(self.side.judge_at_once(text)),
+            found => found,
+        }
+    }
+
+    async fn text(&mut self, text: &mut String) -> Result<(), Error> {
         let characters = text.chars().count();
         self.guarded += characters;
         self.total += characters;
-        let found = self.side.judge(text);
+        let found = self.find(text).await?;
         if found.iter().any(|finding| finding.action == Action::Mask) {
             *text = self.side.mask(text, 0..text.len(), &found);
         }
         self.findings.extend(found);
+        Ok(())
     }
 
     fn skip(&mut self, text: &str) {
         self.total += text.chars().count();
     }
 
-    fn json(&mut self, value: &mut serde_json::Value) {
+    async fn json(&mut self, value: &mut serde_json::Value) -> Result<(), Error> {
         let characters = value.to_string().chars().count();
         self.guarded += characters;
         self.total += characters;
-        json::judge(self.side, value, &mut self.findings);
+        self.findings.extend(self.find_json(value).await?);
+        Ok(())
     }
 
-    fn search_result(&mut self, result: &mut SearchResultBlock) {
-        self.text(&mut result.title);
-        result.content.iter_mut().for_each(|piece| self.text(&mut piece.text));
+    /// Findings of a value, which has the masks afterwards.
+    async fn find_json(&self, value: &mut serde_json::Value) -> Result<Vec<Finding>, Error> {
+        json::judge(self.side, value, self.lenient).await
+    }
+
+    async fn search_result(&mut self, result: &mut SearchResultBlock) -> Result<(), Error> {
+        self.text(&mut result.title).await?;
+        for piece in &mut result.content {
+            self.text(&mut piece.text).await?;
+        }
+        Ok(())
     }
 
     /// Answers why the document can't be judged, if it can't.
-    fn document(&mut self, document: &mut DocumentBlock) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Those of the models that are asked.
+    async fn document(&mut self, document: &mut DocumentBlock) -> Result<Result<(), String>, Error> {
         if let Some(context) = &mut document.context {
-            self.text(context);
+            self.text(context).await?;
         }
         match &mut document.source {
-            DocumentSource::Text(text) => self.text(text),
+            DocumentSource::Text(text) => self.text(text).await?,
             DocumentSource::Content(pieces) => {
                 for piece in pieces {
                     match piece {
-                        DocumentContentBlock::Text(text) => self.text(text),
-                        _ => return Err("has a piece that is no text".to_owned()),
+                        DocumentContentBlock::Text(text) => self.text(text).await?,
+                        _ => return Ok(Err("has a piece that is no text".to_owned())),
                     }
                 }
             }
@@ -222,14 +248,14 @@ impl Judge<'_> {
                 let text = if textual { String::from_utf8(bytes.0.clone()).ok() } else { None };
                 let Some(mut text) = text else {
                     let format = document.format.as_ref().map_or("unknown", DocumentFormat::as_str);
-                    return Err(format!("is no UTF-8 text (format {format})"));
+                    return Ok(Err(format!("is no UTF-8 text (format {format})")));
                 };
-                self.text(&mut text);
+                self.text(&mut text).await?;
                 *bytes = Blob(text.into_bytes());
             }
-            _ => return Err("lies elsewhere".to_owned()),
+            _ => return Ok(Err("lies elsewhere".to_owned())),
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn assessment(&self, guardrail: &Guardrail, mode: Mode, started: Instant, masks: bool) -> GuardrailAssessment {
@@ -261,7 +287,7 @@ impl<M: ChatModel> Guarded<M> {
     }
 
     /// The request as the model shall see it.
-    fn judge_input(&self, request: &ConverseRequest, mode: Mode) -> Result<Input, Error> {
+    async fn judge_input(&self, request: &ConverseRequest, mode: Mode) -> Result<Input, Error> {
         let started = Instant::now();
         let mut request = request.clone();
         request.guardrail_config = None;
@@ -269,8 +295,15 @@ impl<M: ChatModel> Guarded<M> {
         let restricted = request.messages.iter().any(|message| message.content.iter().any(is_tagged))
             || request.system.iter().any(|block| matches!(block, SystemContentBlock::GuardContent(_)));
         let side = self.guardrail.side(&GuardrailContentSource::Input);
-        let mut judge =
-            Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0, material: Material::default() };
+        let mut judge = Judge {
+            side,
+            lenient: self.on_failure == OnFailure::Open,
+            findings: Vec::new(),
+            guarded: 0,
+            total: 0,
+            images: 0,
+            material: Material::default(),
+        };
         let unread = |path: String, document: &DocumentBlock, why: Result<(), String>| match (why, self.on_failure) {
             (Ok(()), _) | (Err(_), OnFailure::Open) => Ok(()),
             (Err(_), OnFailure::Closed) if side.is_empty() => Ok(()),
@@ -284,30 +317,30 @@ impl<M: ChatModel> Guarded<M> {
                 let path = || format!("messages.{turn}.content.{index}");
                 let judged = message.role == Role::User && !restricted;
                 match block {
-                    ContentBlock::Text(text) if judged => judge.text(text),
+                    ContentBlock::Text(text) if judged => judge.text(text).await?,
                     ContentBlock::Text(text) => judge.skip(text),
                     ContentBlock::Document(document) if judged => {
-                        let why = judge.document(document);
+                        let why = judge.document(document).await?;
                         unread(path(), document, why)?;
                     }
-                    ContentBlock::SearchResult(result) if judged => judge.search_result(result),
+                    ContentBlock::SearchResult(result) if judged => judge.search_result(result).await?,
                     ContentBlock::Image(_) => judge.images += 1,
                     ContentBlock::ToolResult(result) => {
                         for content in &mut result.content {
                             match content {
-                                ToolResultContentBlock::Json(value) => judge.json(value),
-                                ToolResultContentBlock::Text(text) => judge.text(text),
+                                ToolResultContentBlock::Json(value) => judge.json(value).await?,
+                                ToolResultContentBlock::Text(text) => judge.text(text).await?,
                                 ToolResultContentBlock::Document(document) => {
-                                    let why = judge.document(document);
+                                    let why = judge.document(document).await?;
                                     unread(path(), document, why)?;
                                 }
-                                ToolResultContentBlock::SearchResult(result) => judge.search_result(result),
+                                ToolResultContentBlock::SearchResult(result) => judge.search_result(result).await?,
                                 ToolResultContentBlock::Image(_) => judge.images += 1,
                                 _ => {}
                             }
                         }
                     }
-                    ContentBlock::GuardContent(content) => match guarded_content(&mut judge, content) {
+                    ContentBlock::GuardContent(content) => match guarded_content(&mut judge, content).await? {
                         Some(Plain::Text(text)) => *block = ContentBlock::Text(text),
                         Some(Plain::Image(image)) => *block = ContentBlock::Image(image),
                         None => return Err(Error::validation(format!("{}: unknown kind of guarded content", path()))),
@@ -319,7 +352,7 @@ impl<M: ChatModel> Guarded<M> {
         for (index, block) in request.system.iter_mut().enumerate() {
             match block {
                 SystemContentBlock::Text(text) => judge.skip(text),
-                SystemContentBlock::GuardContent(content) => match guarded_content(&mut judge, content) {
+                SystemContentBlock::GuardContent(content) => match guarded_content(&mut judge, content).await? {
                     Some(Plain::Text(text)) => *block = SystemContentBlock::Text(text),
                     // A picture can stand in the instructions as guarded content only, so it stays.
                     Some(Plain::Image(_)) => {}
@@ -342,7 +375,7 @@ impl<M: ChatModel> Guarded<M> {
         let started = Instant::now();
         let mode = self.mode(request)?;
         request.validate()?;
-        let input = self.judge_input(request, mode)?;
+        let input = self.judge_input(request, mode).await?;
         let mut output = Output::new(self, mode, started, input.material);
         let id = self.guardrail.id().to_owned();
         let intervened = input.blocked || input.masked;
@@ -364,7 +397,7 @@ impl<M: ChatModel> Guarded<M> {
                 // The stream has begun: from here on failures are items of it.
                 sender.send([None]).await;
                 while let Some(event) = events.next().await {
-                    let out = output.push(event?);
+                    let out = output.push(event?).await;
                     let over = output.blocked;
                     if over {
                         // Stops the model before the reader has read the rest.
@@ -392,12 +425,12 @@ enum Plain {
 }
 
 /// Judges guarded content and answers with what the model gets in its place.
-fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBlock) -> Option<Plain> {
+async fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBlock) -> Result<Option<Plain>, Error> {
     judge.material.add(content);
-    match content {
+    Ok(match content {
         GuardrailContentBlock::Text(block) => {
             if is_guarded(block) {
-                judge.text(&mut block.text);
+                judge.text(&mut block.text).await?;
             } else {
                 judge.skip(&block.text);
             }
@@ -408,7 +441,7 @@ fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBlock) -
             let format = match &block.format {
                 GuardrailImageFormat::Png => ImageFormat::Png,
                 GuardrailImageFormat::Jpeg => ImageFormat::Jpeg,
-                _ => return None,
+                _ => return Ok(None),
             };
             match &block.source {
                 GuardrailImageSource::Bytes(bytes) => Some(Plain::Image(ImageBlock::new(format, bytes.0.clone()))),
@@ -416,7 +449,7 @@ fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBlock) -
             }
         }
         _ => None,
-    }
+    })
 }
 
 impl<M: ChatModel> ChatModel for Guarded<M> {
@@ -447,7 +480,7 @@ impl<M: ChatModel> ChatModel for Guarded<M> {
         Box::pin(async move {
             let mode = self.mode(request)?;
             request.validate()?;
-            let input = self.judge_input(request, mode)?;
+            let input = self.judge_input(request, mode).await?;
             if input.blocked { Ok(0) } else { self.model.count_tokens(&input.request).await }
         })
     }
@@ -490,7 +523,15 @@ impl<'g> Output<'g> {
             hold_limit: guarded.hold_limit,
             mode,
             started,
-            judge: Judge { side, findings: Vec::new(), guarded: 0, total: 0, images: 0, material },
+            judge: Judge {
+                side,
+                lenient: guarded.on_failure == OnFailure::Open,
+                findings: Vec::new(),
+                guarded: 0,
+                total: 0,
+                images: 0,
+                material,
+            },
             open: BTreeMap::new(),
             begun: 0,
             unended: None,
@@ -502,9 +543,9 @@ impl<'g> Output<'g> {
     }
 
     /// What the caller sees of one event. After something blocked: the refusal, and nothing more is to be pushed.
-    fn push(&mut self, event: StreamEvent) -> Vec<StreamEvent> {
+    async fn push(&mut self, event: StreamEvent) -> Vec<StreamEvent> {
         let mut out = Vec::new();
-        self.take(event, &mut out);
+        self.take(event, &mut out).await;
         if self.blocked {
             // The events of this step were about to be given out together with the match.
             out.clear();
@@ -526,7 +567,7 @@ impl<'g> Output<'g> {
         out
     }
 
-    fn take(&mut self, event: StreamEvent, out: &mut Vec<StreamEvent>) {
+    async fn take(&mut self, event: StreamEvent, out: &mut Vec<StreamEvent>) {
         match event {
             StreamEvent::ContentBlockStart(start) => {
                 let index = start.content_block_index;
@@ -545,9 +586,9 @@ impl<'g> Output<'g> {
                     _ => out.push(StreamEvent::ContentBlockStart(start)),
                 }
             }
-            StreamEvent::ContentBlockDelta(delta) => self.delta(delta.content_block_index, delta.delta, out),
+            StreamEvent::ContentBlockDelta(delta) => self.delta(delta.content_block_index, delta.delta, out).await,
             StreamEvent::ContentBlockStop(stop) => {
-                self.end(stop.content_block_index, out);
+                self.end(stop.content_block_index, out).await;
                 out.push(StreamEvent::ContentBlockStop(stop));
             }
             StreamEvent::Metadata(metadata) => {
@@ -558,7 +599,7 @@ impl<'g> Output<'g> {
             StreamEvent::MessageStop(stop) => {
                 // A model that ends its message without ending its blocks has broken the protocol; nothing is lost.
                 for index in self.open.keys().copied().collect::<Vec<_>>() {
-                    self.end(index, out);
+                    self.end(index, out).await;
                 }
                 out.push(StreamEvent::MessageStop(stop));
             }
@@ -567,28 +608,29 @@ impl<'g> Output<'g> {
     }
 
     fn hold(&self) -> Hold<'g> {
-        Hold::new(self.judge.side, self.hold_limit)
+        Hold::new(self.judge.side, self.hold_limit).lenient(self.judge.lenient)
     }
 
     /// A hold for the text of the answer: an answer that is held against a source waits until it is whole.
     fn text_hold(&self) -> Hold<'g> {
         let Material { source, query } = &self.judge.material;
         if self.judge.side.checks_grounding() && !(source.is_empty() && query.is_empty()) {
-            Hold::whole(self.judge.side, self.hold_limit)
+            Hold::whole(self.judge.side, self.hold_limit).lenient(self.judge.lenient)
         } else {
             self.hold()
         }
     }
 
     /// Holds a whole text against its source.
-    fn ground(&mut self, hold: &Hold<'_>) {
+    async fn ground(&mut self, hold: &Hold<'_>) {
         let Some(text) = hold.text() else { return };
-        match self.judge.side.ground(&self.judge.material, text) {
+        match self.judge.side.ground(&self.judge.material, text).await {
             Ok(findings) => {
                 self.judge.findings.extend(findings);
                 self.blocked |= self.judge.blocked();
             }
-            Err(_) => self.fail("the answer or its source is too long to be checked"),
+            Err(Error::Validation { .. }) => self.fail("the answer or its source is too long to be checked"),
+            Err(_) => self.fail(MODEL_FAILED),
         }
     }
 
@@ -601,7 +643,7 @@ impl<'g> Output<'g> {
         }
     }
 
-    fn delta(&mut self, index: u32, delta: ContentBlockDelta, out: &mut Vec<StreamEvent>) {
+    async fn delta(&mut self, index: u32, delta: ContentBlockDelta, out: &mut Vec<StreamEvent>) {
         match delta {
             ContentBlockDelta::Text(text) => {
                 self.count(&text);
@@ -609,7 +651,7 @@ impl<'g> Output<'g> {
                 let Open::Text(hold) = self.open.entry(index).or_insert(Open::Text(fresh)) else {
                     return self.protocol_violation();
                 };
-                let released = push(hold, &text, self.on_failure, self.mode.sync);
+                let released = push(hold, &text, self.on_failure, self.mode.sync).await;
                 if let Some(text) = self.settle(released, text) {
                     out.push(StreamEvent::text(index, text));
                 }
@@ -619,7 +661,7 @@ impl<'g> Output<'g> {
                 let fresh = self.hold();
                 let open = self.open.entry(index).or_insert(Open::Reasoning { hold: fresh, masked: false });
                 let Open::Reasoning { hold, masked } = open else { return self.protocol_violation() };
-                let released = push(hold, &text, self.on_failure, self.mode.sync);
+                let released = push(hold, &text, self.on_failure, self.mode.sync).await;
                 *masked |= released.findings.iter().any(|finding| finding.action == Action::Mask);
                 if let Some(text) = self.settle(released, text) {
                     out.push(reasoning(index, text));
@@ -629,9 +671,10 @@ impl<'g> Output<'g> {
                 // The signature vouches for the text before it. It does not vouch for a masked one.
                 let masked = match self.open.get_mut(&index) {
                     Some(Open::Reasoning { hold, masked }) => {
-                        let released = hold.finish();
+                        let released = hold.finish().await;
                         *masked |= released.findings.iter().any(|finding| finding.action == Action::Mask);
-                        let (masked, fresh) = (*masked, Hold::new(self.judge.side, self.hold_limit));
+                        let masked = *masked;
+                        let fresh = self.hold();
                         self.open.insert(index, Open::Reasoning { hold: fresh, masked });
                         if let Some(text) = self.settle(released, String::new()) {
                             out.push(reasoning(index, text));
@@ -671,7 +714,7 @@ impl<'g> Output<'g> {
                             else {
                                 return self.protocol_violation();
                             };
-                            let released = push(hold, &text, self.on_failure, self.mode.sync);
+                            let released = push(hold, &text, self.on_failure, self.mode.sync).await;
                             if let Some(text) = self.settle(released, text) {
                                 kept.push(ToolResultBlockDelta::Text(text));
                             }
@@ -679,15 +722,15 @@ impl<'g> Output<'g> {
                         ToolResultBlockDelta::Json(mut value) => {
                             // The text before it is complete.
                             if let Some(Open::ToolResult(hold)) = self.open.get_mut(&index) {
-                                let released =
-                                    std::mem::replace(hold, Hold::new(self.judge.side, self.hold_limit)).finish();
+                                let fresh = Hold::new(self.judge.side, self.hold_limit).lenient(self.judge.lenient);
+                                let released = std::mem::replace(hold, fresh).finish().await;
                                 if let Some(text) = self.settle(released, String::new()) {
                                     kept.push(ToolResultBlockDelta::Text(text));
                                 }
                             }
                             let given = value.clone();
-                            self.judge.json(&mut value);
-                            self.blocked |= self.judge.blocked();
+                            let judged = self.judge.json(&mut value).await;
+                            self.note(judged);
                             kept.push(ToolResultBlockDelta::Json(if self.mode.sync { value } else { given }));
                         }
                         other => kept.push(other),
@@ -699,7 +742,7 @@ impl<'g> Output<'g> {
             }
             ContentBlockDelta::Citation(mut citation) => {
                 let given = citation.clone();
-                self.citation(&mut citation);
+                self.citation(&mut citation).await;
                 let citation = if self.mode.sync { citation } else { given };
                 out.push(StreamEvent::delta(index, ContentBlockDelta::Citation(citation)));
             }
@@ -707,37 +750,45 @@ impl<'g> Output<'g> {
         }
     }
 
-    fn citation(&mut self, citation: &mut CitationsDelta) {
+    async fn citation(&mut self, citation: &mut CitationsDelta) {
         let passages = citation.source_content.iter_mut().filter_map(|passage| passage.text.as_mut());
         for text in citation.title.iter_mut().chain(passages) {
-            self.judge.text(text);
+            let judged = self.judge.text(text).await;
+            self.note(judged);
         }
+    }
+
+    /// Takes note of a judgement that was added to the findings, or of its failure.
+    fn note(&mut self, judged: Result<(), Error>) {
         self.blocked |= self.judge.blocked();
+        if judged.is_err() {
+            self.fail(MODEL_FAILED);
+        }
     }
 
     /// Gives out what is left of a block.
-    fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
+    async fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
         match self.open.remove(&index) {
             None => {}
             Some(Open::Text(mut hold)) => {
-                self.ground(&hold);
-                if let Some(text) = self.settle(hold.finish(), String::new()) {
+                self.ground(&hold).await;
+                if let Some(text) = self.settle(hold.finish().await, String::new()) {
                     out.push(StreamEvent::text(index, text));
                 }
             }
             Some(Open::Reasoning { mut hold, .. }) => {
-                if let Some(text) = self.settle(hold.finish(), String::new()) {
+                if let Some(text) = self.settle(hold.finish().await, String::new()) {
                     out.push(reasoning(index, text));
                 }
             }
             Some(Open::ToolResult(mut hold)) => {
-                if let Some(text) = self.settle(hold.finish(), String::new()) {
+                if let Some(text) = self.settle(hold.finish().await, String::new()) {
                     let part = vec![ToolResultBlockDelta::Text(text)];
                     out.push(StreamEvent::delta(index, ContentBlockDelta::ToolResult(part)));
                 }
             }
             Some(Open::ToolUse { start, input }) => {
-                let judged = self.tool_input(&input);
+                let judged = self.tool_input(&input).await;
                 if self.mode.sync {
                     out.push(StreamEvent::ContentBlockStart(start));
                     if !judged.is_empty() {
@@ -750,21 +801,22 @@ impl<'g> Output<'g> {
     }
 
     /// The input of a tool call with masks. What is no JSON is judged as text.
-    fn tool_input(&mut self, input: &str) -> String {
+    async fn tool_input(&mut self, input: &str) -> String {
         let before = self.judge.findings.len();
-        let judged = match serde_json::from_str::<serde_json::Value>(input) {
+        let (found, judged) = match serde_json::from_str::<serde_json::Value>(input) {
             Ok(mut value) => {
-                json::judge(self.judge.side, &mut value, &mut self.judge.findings);
-                value.to_string()
+                let found = self.judge.find_json(&mut value).await;
+                (found, value.to_string())
             }
             Err(_) => {
-                let found = self.judge.side.judge(input);
-                let masked = self.judge.side.mask(input, 0..input.len(), &found);
-                self.judge.findings.extend(found);
-                masked
+                let found = self.judge.find(input).await;
+                let masked = found.as_ref().map(|found| self.judge.side.mask(input, 0..input.len(), found));
+                let masked = masked.unwrap_or_default();
+                (found, masked)
             }
         };
-        self.blocked |= self.judge.blocked();
+        let found = found.map(|found| self.judge.findings.extend(found));
+        self.note(found);
         let masked = self.judge.findings[before..].iter().any(|finding| finding.action == Action::Mask);
         // What nothing was found in is given out as the model wrote it.
         if masked { judged } else { input.to_owned() }
@@ -774,6 +826,9 @@ impl<'g> Output<'g> {
     fn settle(&mut self, released: Released, given: String) -> Option<String> {
         self.blocked |= released.blocked();
         self.judge.findings.extend(released.findings);
+        if released.failed {
+            self.fail(MODEL_FAILED);
+        }
         if released.overflow && self.mode.sync {
             self.fail("more text waits than the guardrail holds back");
         }
@@ -857,10 +912,10 @@ fn reasoning(index: u32, text: String) -> StreamEvent {
 }
 
 /// Text into a hold. If too much waits and failures are open, the hold decides what it has.
-fn push(hold: &mut Hold<'_>, text: &str, on_failure: OnFailure, sync: bool) -> Released {
-    let mut released = hold.push(text);
+async fn push(hold: &mut Hold<'_>, text: &str, on_failure: OnFailure, sync: bool) -> Released {
+    let mut released = hold.push(text).await;
     if released.overflow && (on_failure == OnFailure::Open || !sync) {
-        let rest = hold.cut();
+        let rest = hold.cut().await;
         released.text.push_str(&rest.text);
         released.findings.extend(rest.findings);
         released.overflow = false;

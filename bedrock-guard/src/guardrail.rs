@@ -13,6 +13,8 @@ use bedrock_core::{
 use serde_json::Value;
 
 use crate::assess::{Action, Finding, Side};
+use crate::examine::Examiner;
+use crate::models::Models;
 use crate::pattern::Pattern;
 use crate::policy::content;
 use crate::policy::grounding::{self, Material};
@@ -24,8 +26,9 @@ use crate::scan::Label;
 /// A guardrail that judges texts in this process.
 ///
 /// Built from the service's own JSON. What this version can't do is refused when the guardrail is built, so that a guardrail
-/// that exists does all that its configuration says: denied topics, automated reasoning, content filters of
-/// tier `STANDARD` and filters of pictures are [`Error::Validation`]s that name the field.
+/// that exists does all that its configuration says: automated reasoning and filters of pictures
+/// are [`Error::Validation`]s that name the field, and so are denied topics and content filters of tier `STANDARD` without an embedding model: see
+/// [`Guardrail::builder`].
 ///
 /// ```
 /// use bedrock_core::{ApplyGuardrailRequest, Guardrail as _};
@@ -57,8 +60,9 @@ struct Inner {
     config: CreateGuardrailRequest,
     id: String,
     version: String,
-    input: Side,
-    output: Side,
+    input: Arc<Side>,
+    output: Arc<Side>,
+    models: Models,
     recorder: Option<Recorder>,
     record_matches: bool,
 }
@@ -98,6 +102,8 @@ pub enum FindingKind {
     /// A piece of the text that a content filter is at least a little sure of. The action is `None` if it is less sure than the
     /// filter's strength asks for.
     Content(bedrock_core::GuardrailContentFilterType),
+    /// A piece of the text about the denied topic of this name.
+    Topic(String),
 }
 
 impl Guardrail {
@@ -111,14 +117,15 @@ impl Guardrail {
     /// [`Error::Validation`] with the path of the first field that breaks a rule of the service or that this version does not
     /// support.
     pub fn new(config: CreateGuardrailRequest) -> Result<Self, Error> {
-        refuse_unsupported(&config)?;
-        config.validate()?;
-        check(&config)?;
-        let input = Side::new(&config, GuardrailContentSource::Input)?;
-        let output = Side::new(&config, GuardrailContentSource::Output)?;
-        let id = id_of(&config);
-        let inner =
-            Inner { config, id, version: "DRAFT".to_owned(), input, output, recorder: None, record_matches: false };
+        Self::compile(config, Models::default())
+    }
+
+    pub(crate) fn compile(config: CreateGuardrailRequest, models: Models) -> Result<Self, Error> {
+        validate(&config)?;
+        let input = Arc::new(Side::new(&config, GuardrailContentSource::Input, &models)?);
+        let output = Arc::new(Side::new(&config, GuardrailContentSource::Output, &models)?);
+        let (id, version) = (id_of(&config), "DRAFT".to_owned());
+        let inner = Inner { config, id, version, input, output, models, recorder: None, record_matches: false };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -128,15 +135,7 @@ impl Guardrail {
     /// As [`Guardrail::new`]; also [`Error::Validation`] for text that is no JSON, a missing field, a value of the wrong type, and
     /// a field that the service does not know: a misspelt policy must not be a policy that is left out.
     pub fn from_json(json: &str) -> Result<Self, Error> {
-        let value: Value =
-            serde_json::from_str(json).map_err(|error| Error::validation(format!("not JSON: {error}")))?;
-        let config: CreateGuardrailRequest =
-            serde_json::from_value(value.clone()).map_err(|error| Error::validation(error.to_string()))?;
-        let understood = serde_json::to_value(&config).map_err(Error::backend)?;
-        if let Some(path) = unknown_field(&value, &understood, "") {
-            return Err(Error::validation(format!("{path}: no such field")));
-        }
-        Self::new(config)
+        Self::new(read_config(json)?)
     }
 
     /// The same guardrail under another id (lower-case letters and digits) and version (`DRAFT` or a number).
@@ -162,9 +161,9 @@ impl Guardrail {
             config: shared.config.clone(),
             id: shared.id.clone(),
             version: shared.version.clone(),
-            // The configuration compiled before, so it compiles again.
-            input: Side::new(&shared.config, GuardrailContentSource::Input).expect("compiled before"),
-            output: Side::new(&shared.config, GuardrailContentSource::Output).expect("compiled before"),
+            input: shared.input.clone(),
+            output: shared.output.clone(),
+            models: shared.models.clone(),
             recorder: shared.recorder.clone(),
             record_matches: shared.record_matches,
         });
@@ -193,12 +192,18 @@ impl Guardrail {
     }
 
     /// Findings in one text, with positions and scores, which the service's own answer lacks. In the order of the text.
-    pub fn find(&self, text: &str, source: &GuardrailContentSource) -> Vec<TextFinding> {
+    ///
+    /// # Errors
+    /// Those of the models that the guardrail asks; a guardrail without models never fails.
+    pub async fn find(&self, text: &str, source: &GuardrailContentSource) -> Result<Vec<TextFinding>, Error> {
         let side = self.side(source);
         let regexes =
             self.inner.config.sensitive_information_policy_config.iter().flat_map(|policy| &policy.regexes_config);
         let names: Vec<&str> = regexes.map(|regex| regex.name.as_str()).collect();
-        side.judge(text)
+        let topics = self.inner.config.topic_policy_config.iter().flat_map(|policy| &policy.topics_config);
+        let topics: Vec<&str> = topics.map(|topic| topic.name.as_str()).collect();
+        let found = side.judge(text).await?;
+        let found = found
             .into_iter()
             .filter_map(|finding| {
                 let kind = match finding.label {
@@ -207,6 +212,7 @@ impl Guardrail {
                     Label::Word(_) => FindingKind::Word,
                     Label::Profanity => FindingKind::Profanity,
                     Label::Content(category) => FindingKind::Content(content::TYPES[usize::from(category)].clone()),
+                    Label::Topic(index) => FindingKind::Topic((*topics.get(usize::from(index))?).to_owned()),
                     Label::Mask | Label::Grounding(_) => return None,
                 };
                 let action = match finding.action {
@@ -216,28 +222,66 @@ impl Guardrail {
                 };
                 Some(TextFinding { span: finding.span, kind, score: finding.score, action })
             })
-            .collect()
+            .collect();
+        Ok(found)
+    }
+
+    /// [`find`](Self::find) for callers without an async runtime: blocks the thread until the models have answered.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn find_blocking(&self, text: &str, source: &GuardrailContentSource) -> Result<Vec<TextFinding>, Error> {
+        futures::executor::block_on(self.find(text, source))
     }
 
     /// Raw scores of what a request asks to judge, 0..=1, whatever strengths, thresholds and sides: of every content category if the
-    /// guardrail has content filters (0.5 is where confidence is medium), and of `GROUNDING` and `RELEVANCE` if it checks grounding
-    /// and the request has a source or a query. The first are likelier the worse the text is, the last two the better.
+    /// guardrail has content filters (0.5 is where confidence is medium), of every denied topic by its name (0.5 is where it is denied), and of
+    /// `GROUNDING` and `RELEVANCE` if it checks grounding and the request has a source or a query. The first are the higher the worse the text
+    /// is, the last two the better.
     ///
     /// # Errors
-    /// [`Error::Validation`] if a text is longer than may be checked against a source.
-    pub fn scores(&self, request: &ApplyGuardrailRequest) -> Result<Vec<LabelScore>, Error> {
+    /// [`Error::Validation`] if a text is longer than may be checked against a source; what the models fail with.
+    pub async fn scores(&self, request: &ApplyGuardrailRequest) -> Result<Vec<LabelScore>, Error> {
         let (material, text) = parts(request);
+        let (config, models) = (&self.inner.config, &self.inner.models);
         let mut scores = Vec::new();
-        if self.inner.config.content_policy_config.is_some() {
-            let of = content::TYPES.iter().zip(content::scores(&text));
-            scores.extend(of.map(|(kind, score)| LabelScore { label: kind.as_str().to_owned(), score }));
+        let label = |label: &str, score: f32| LabelScore { label: label.to_owned(), score };
+        if let Some(policy) = &config.content_policy_config {
+            let is_standard =
+                policy.tier_config.as_ref().is_some_and(|tier| tier.tier_name == GuardrailTierName::Standard);
+            let mut all = match &models.embedder {
+                Some(embedder) if is_standard => {
+                    Examiner::Standard(embedder.clone(), [true; content::CATEGORIES]).worst(&text).await?
+                }
+                _ => content::scores(&text).to_vec(),
+            };
+            if let Some(classifier) = &models.classifier {
+                let judged = classifier.categories();
+                let of = Examiner::Classifier(classifier.clone(), judged).worst(&text).await?;
+                for ((score, outside), _) in all.iter_mut().zip(of).zip(judged).filter(|(_, judged)| *judged) {
+                    *score = outside;
+                }
+            }
+            scores.extend(content::TYPES.iter().zip(all).map(|(kind, score)| label(kind.as_str(), score)));
         }
-        if self.inner.config.contextual_grounding_policy_config.is_some() {
-            let of = grounding::TYPES.iter().zip(material.scores(&text)?);
+        if let (Some(policy), Some(topics)) = (&config.topic_policy_config, &models.topics) {
+            let of = Examiner::Topics(topics.clone()).worst(&text).await?;
+            scores.extend(policy.topics_config.iter().zip(of).map(|(topic, score)| label(&topic.name, score)));
+        }
+        if config.contextual_grounding_policy_config.is_some() {
+            let of = grounding::TYPES.iter().zip(material.scores(&text, models.judge.as_ref()).await?);
             let of = of.filter_map(|(kind, score)| Some(LabelScore { label: kind.as_str().to_owned(), score: score? }));
             scores.extend(of);
         }
         Ok(scores)
+    }
+
+    /// [`scores`](Self::scores) for callers without an async runtime: blocks the thread until the models have answered.
+    ///
+    /// # Errors
+    /// As [`scores`](Self::scores).
+    pub fn scores_blocking(&self, request: &ApplyGuardrailRequest) -> Result<Vec<LabelScore>, Error> {
+        futures::executor::block_on(self.scores(request))
     }
 
     pub(crate) fn side(&self, source: &GuardrailContentSource) -> &Side {
@@ -321,7 +365,7 @@ impl Guardrail {
         assessment
     }
 
-    fn judge(&self, request: &ApplyGuardrailRequest) -> Result<ApplyGuardrailResponse, Error> {
+    async fn judge(&self, request: &ApplyGuardrailRequest) -> Result<ApplyGuardrailResponse, Error> {
         let started = Instant::now();
         request.validate()?;
         self.answers_to(Some(&request.guardrail_identifier), Some(&request.guardrail_version))?;
@@ -329,7 +373,7 @@ impl Guardrail {
         let (mut findings, mut outputs) = (Vec::new(), Vec::new());
         let (mut guarded, mut total, mut images) = (0usize, 0usize, 0u32);
         let (material, response) = parts(request);
-        findings.extend(side.ground(&material, &response)?);
+        findings.extend(side.ground(&material, &response).await?);
         for block in &request.content {
             match block {
                 GuardrailContentBlock::Text(block) => {
@@ -338,7 +382,7 @@ impl Guardrail {
                     let mut text = block.text.clone();
                     if is_guarded(block) {
                         guarded += characters;
-                        let found = side.judge(&block.text);
+                        let found = side.judge(&block.text).await?;
                         text = side.mask(&block.text, 0..block.text.len(), &found);
                         findings.extend(found);
                     }
@@ -377,7 +421,7 @@ impl Guardrail {
 
 impl bedrock_core::Guardrail for Guardrail {
     fn apply<'a>(&'a self, request: &'a ApplyGuardrailRequest) -> BoxFuture<'a, Result<ApplyGuardrailResponse, Error>> {
-        Box::pin(async move { self.judge(request) })
+        Box::pin(self.judge(request))
     }
 }
 
@@ -411,13 +455,31 @@ pub(crate) fn coverage(guarded: usize, total: usize, images: u32) -> GuardrailCo
 }
 
 fn refuse_unsupported(config: &CreateGuardrailRequest) -> Result<(), Error> {
-    let policies = [
-        ("topicPolicyConfig", "denied topics", config.topic_policy_config.is_some()),
-        ("automatedReasoningPolicyConfig", "automated reasoning", config.automated_reasoning_policy_config.is_some()),
-    ];
-    match policies.iter().find(|(_, _, present)| *present) {
-        Some((field, name, _)) => Err(Error::validation(format!("{field}: {name} are not supported in this version"))),
+    match config.automated_reasoning_policy_config {
+        Some(_) => {
+            let message = "automatedReasoningPolicyConfig: automated reasoning is not supported in this version";
+            Err(Error::validation(message))
+        }
         None => Ok(()),
+    }
+}
+
+/// What the service or this version refuses.
+pub(crate) fn validate(config: &CreateGuardrailRequest) -> Result<(), Error> {
+    refuse_unsupported(config)?;
+    config.validate()?;
+    check(config)
+}
+
+/// The body of a `CreateGuardrail` request: see [`Guardrail::from_json`].
+pub(crate) fn read_config(json: &str) -> Result<CreateGuardrailRequest, Error> {
+    let value: Value = serde_json::from_str(json).map_err(|error| Error::validation(format!("not JSON: {error}")))?;
+    let config: CreateGuardrailRequest =
+        serde_json::from_value(value.clone()).map_err(|error| Error::validation(error.to_string()))?;
+    let understood = serde_json::to_value(&config).map_err(Error::backend)?;
+    match unknown_field(&value, &understood, "") {
+        Some(path) => Err(Error::validation(format!("{path}: no such field"))),
+        None => Ok(config),
     }
 }
 
@@ -430,12 +492,6 @@ fn check(config: &CreateGuardrailRequest) -> Result<(), Error> {
         }
     }
     if let Some(policy) = &config.content_policy_config {
-        if policy.tier_config.as_ref().is_some_and(|tier| tier.tier_name == GuardrailTierName::Standard) {
-            return fail(
-                "contentPolicyConfig.tierConfig.tierName".to_owned(),
-                "STANDARD is not supported in this version",
-            );
-        }
         for (index, filter) in policy.filters_config.iter().enumerate() {
             if filter.input_modalities.iter().chain(&filter.output_modalities).any(|m| *m != GuardrailModality::Text) {
                 let path = format!("contentPolicyConfig.filtersConfig.{index}");
@@ -638,11 +694,11 @@ mod tests {
     #[test]
     fn scores_do_not_depend_on_strengths() {
         let request = |text| ApplyGuardrailRequest::input(text);
-        let scores = filters().scores(&request("You are a stupid, pathetic idiot.")).unwrap();
+        let scores = filters().scores_blocking(&request("You are a stupid, pathetic idiot.")).unwrap();
         assert_eq!(scores.len(), 6);
         let score = |label: &str| scores.iter().find(|score| score.label == label).unwrap().score;
         assert!(score("INSULTS") > 0.5 && score("SEXUAL") < 0.5, "{scores:?}");
-        assert!(guardrail().scores(&request("anything")).unwrap().is_empty());
+        assert!(guardrail().scores_blocking(&request("anything")).unwrap().is_empty());
     }
 
     fn grounded() -> Guardrail {

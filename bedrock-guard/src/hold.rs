@@ -16,6 +16,10 @@ pub(crate) struct Hold<'s> {
     /// Bytes that came since the last scan.
     fresh: usize,
     frontiers: Vec<usize>,
+    /// The same for what models are asked.
+    examined: Vec<usize>,
+    /// Whether text passes that a model fails to judge.
+    lenient: bool,
     /// Found, but not decided: something that overlaps may still come.
     pending: Vec<Candidate>,
     /// Bytes that may wait.
@@ -33,6 +37,8 @@ pub(crate) struct Released {
     pub(crate) findings: Vec<Finding>,
     /// More waits than may.
     pub(crate) overflow: bool,
+    /// A model failed to judge. Nothing was given out.
+    pub(crate) failed: bool,
 }
 
 impl Released {
@@ -51,6 +57,8 @@ impl<'s> Hold<'s> {
             dropped: 0,
             fresh: 0,
             frontiers: vec![0; side.detector().len()],
+            examined: vec![0; side.examiners().len()],
+            lenient: false,
             pending: Vec::new(),
             limit,
             whole: false,
@@ -62,13 +70,19 @@ impl<'s> Hold<'s> {
         Self { whole: true, ..Self::new(side, limit) }
     }
 
+    /// The same hold; with `yes`, text passes that a model fails to judge.
+    pub(crate) fn lenient(mut self, yes: bool) -> Self {
+        self.lenient = yes;
+        self
+    }
+
     /// All the text so far, if it is given out as a whole.
     pub(crate) fn text(&self) -> Option<&str> {
         self.whole.then_some(self.window.as_str())
     }
 
     /// More text.
-    pub(crate) fn push(&mut self, text: &str) -> Released {
+    pub(crate) async fn push(&mut self, text: &str) -> Released {
         self.window.push_str(text);
         self.fresh += text.len();
         let held = self.window.len() - self.released;
@@ -77,26 +91,36 @@ impl<'s> Hold<'s> {
         if self.whole || self.fresh * 16 < held {
             return Released { overflow: held > self.limit, ..Released::default() };
         }
-        self.step(false)
+        self.step(false).await
     }
 
     /// No more text will come: everything is decided.
-    pub(crate) fn finish(&mut self) -> Released {
-        self.step(true)
+    pub(crate) async fn finish(&mut self) -> Released {
+        self.step(true).await
     }
 
     /// Decides everything as if the text ended here, but goes on after it. What spans this place is missed.
-    pub(crate) fn cut(&mut self) -> Released {
-        let released = self.step(true);
+    pub(crate) async fn cut(&mut self) -> Released {
+        let released = self.step(true).await;
         self.frontiers.fill(self.window.len());
+        self.examined.fill(self.window.len());
         self.whole = false;
         released
     }
 
-    fn step(&mut self, complete: bool) -> Released {
+    async fn step(&mut self, complete: bool) -> Released {
         self.fresh = 0;
         let window = Window { complete, ..Window::growing(&self.window) };
         let mut safe = self.side.detector().advance(window, &mut self.frontiers, &mut self.pending);
+        for (examiner, frontier) in self.side.examiners().iter().zip(&mut self.examined) {
+            let least = |label| self.side.least(label);
+            match examiner.advance(window, *frontier, least, &mut self.pending).await {
+                Ok(next) => *frontier = next,
+                Err(_) if self.lenient => *frontier = self.window.len(),
+                Err(_) => return Released { failed: true, ..Released::default() },
+            }
+            safe = safe.min(*frontier);
+        }
         if complete {
             safe = self.window.len();
         }
@@ -138,7 +162,7 @@ impl<'s> Hold<'s> {
         self.window.drain(..cut);
         self.dropped += cut;
         self.released -= cut;
-        for frontier in &mut self.frontiers {
+        for frontier in self.frontiers.iter_mut().chain(&mut self.examined) {
             *frontier -= cut;
         }
         for candidate in &mut self.pending {
@@ -152,17 +176,19 @@ mod tests {
     use std::sync::LazyLock;
 
     use bedrock_core::{CreateGuardrailRequest, GuardrailContentSource};
+    use futures::executor::block_on;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::models::Models;
     use crate::policy::pii::KINDS;
 
     fn side(config: serde_json::Value) -> Side {
         let mut all = json!({"name": "g", "blockedInputMessaging": "no", "blockedOutputsMessaging": "no"});
         all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
         let config: CreateGuardrailRequest = serde_json::from_value(all).unwrap();
-        Side::new(&config, GuardrailContentSource::Output).unwrap()
+        Side::new(&config, GuardrailContentSource::Output, &Models::default()).unwrap()
     }
 
     /// Every kind masked, patterns with everything that is hard to stream, and words that are only reported.
@@ -262,8 +288,8 @@ mod tests {
         let steps = chunks.iter().map(Some).chain([None]);
         for chunk in steps {
             let released = match chunk {
-                Some(chunk) => hold.push(chunk),
-                None => hold.finish(),
+                Some(chunk) => block_on(hold.push(chunk)),
+                None => block_on(hold.finish()),
             };
             assert!(!released.overflow);
             let blocked = released.blocked();
@@ -281,7 +307,7 @@ mod tests {
 
         #[test]
         fn streamed_masks_are_the_masks_of_the_whole(text in texts(), sizes in prop::collection::vec(1usize..12, 1..4)) {
-            let whole = MASKING.judge(&text);
+            let whole = block_on(MASKING.judge(&text)).unwrap();
             let masked = MASKING.mask(&text, 0..text.len(), &whole);
             for chunks in [chunks(&text, &[1]), chunks(&text, &sizes)] {
                 let (streamed, findings, _) = stream(&MASKING, &chunks);
@@ -292,7 +318,7 @@ mod tests {
 
         #[test]
         fn nothing_of_a_blocked_match_is_given_out(text in texts(), sizes in prop::collection::vec(1usize..12, 1..4)) {
-            let whole = BLOCKING.judge(&text);
+            let whole = block_on(BLOCKING.judge(&text)).unwrap();
             let first = whole.iter().filter(|f| f.action == Action::Block).map(|f| f.span.start).min();
             let (streamed, _, blocked) = stream(&BLOCKING, &chunks(&text, &sizes));
             prop_assert_eq!(blocked, first.is_some(), "{:?}", text);
@@ -303,7 +329,7 @@ mod tests {
 
         #[test]
         fn what_filters_report_is_what_they_report_of_the_whole(text in prose(), sizes in prop::collection::vec(1usize..90, 1..4)) {
-            let mut whole = REPORTING.judge(&text);
+            let mut whole = block_on(REPORTING.judge(&text)).unwrap();
             let masked = REPORTING.mask(&text, 0..text.len(), &whole);
             let (streamed, mut findings, _) = stream(&REPORTING, &chunks(&text, &sizes));
             prop_assert_eq!(&streamed, &masked);
@@ -316,7 +342,7 @@ mod tests {
 
         #[test]
         fn nothing_of_a_piece_that_a_filter_blocks_is_given_out(text in prose(), sizes in prop::collection::vec(1usize..90, 1..4)) {
-            let whole = FILTERING.judge(&text);
+            let whole = block_on(FILTERING.judge(&text)).unwrap();
             let first = whole.iter().filter(|f| f.action == Action::Block).map(|f| f.span.start).min();
             let (streamed, _, blocked) = stream(&FILTERING, &chunks(&text, &sizes));
             prop_assert_eq!(blocked, first.is_some());
@@ -328,15 +354,15 @@ mod tests {
         #[test]
         fn masking_masked_text_changes_nothing(pieces in prop::collection::vec(prop::sample::select(PIECES), 1..4)) {
             let text = pieces.join(" ; ");
-            let once = MASKING.mask(&text, 0..text.len(), &MASKING.judge(&text));
-            let twice = MASKING.mask(&once, 0..once.len(), &MASKING.judge(&once));
+            let once = MASKING.mask(&text, 0..text.len(), &block_on(MASKING.judge(&text)).unwrap());
+            let twice = MASKING.mask(&once, 0..once.len(), &block_on(MASKING.judge(&once)).unwrap());
             prop_assert_eq!(once, twice, "{:?}", text);
         }
 
         #[test]
         fn any_text_at_all_is_judged_between_characters(text in "\\PC{0,60}|[\\x00-\\x7f]{0,60}") {
             let mut end = 0;
-            for finding in MASKING.judge(&text) {
+            for finding in block_on(MASKING.judge(&text)).unwrap() {
                 prop_assert!(text.is_char_boundary(finding.span.start) && text.is_char_boundary(finding.span.end));
                 prop_assert!(!finding.span.is_empty() && finding.span.end <= text.len());
                 prop_assert!((0.0..=1.0).contains(&finding.score));
@@ -355,7 +381,7 @@ mod tests {
         let mut hold = Hold::new(&MASKING, 1 << 20);
         let mut most = 0;
         for character in text.chars() {
-            hold.push(character.encode_utf8(&mut [0; 4]));
+            block_on(hold.push(character.encode_utf8(&mut [0; 4])));
             most = most.max(hold.window.len() - hold.released);
         }
         assert!(most <= 40, "{most} bytes waited");
@@ -366,7 +392,11 @@ mod tests {
         let mut hold = Hold::new(&REPORTING, 1 << 20);
         let mut most = 0;
         for turn in 0..400 {
-            hold.push(if turn % 7 == 0 { "All immigrants are vermin. " } else { "The train leaves at nine. " });
+            block_on(hold.push(if turn % 7 == 0 {
+                "All immigrants are vermin. "
+            } else {
+                "The train leaves at nine. "
+            }));
             most = most.max(hold.window.len() - hold.released);
         }
         // A piece, and what came since the last scan.
@@ -379,10 +409,10 @@ mod tests {
         let mut hold = Hold::new(&MASKING, 1 << 20);
         let mut out = String::new();
         for turn in 0..2000 {
-            out.push_str(&hold.push(&format!("line {turn} to ada{turn}@example.org\n")).text);
+            out.push_str(&block_on(hold.push(&format!("line {turn} to ada{turn}@example.org\n"))).text);
             assert!(hold.window.len() < 16 << 10, "{}", hold.window.len());
         }
-        out.push_str(&hold.finish().text);
+        out.push_str(&block_on(hold.finish()).text);
         assert_eq!(out.matches("{EMAIL}").count(), 2000);
         assert!(!out.contains('@'));
     }
@@ -390,9 +420,9 @@ mod tests {
     #[test]
     fn more_than_may_wait_is_reported() {
         let mut hold = Hold::new(&MASKING, 100);
-        let mut overflow = hold.push("<a>").overflow;
+        let mut overflow = block_on(hold.push("<a>")).overflow;
         for _ in 0..60 {
-            overflow |= hold.push("abc ").overflow;
+            overflow |= block_on(hold.push("abc ")).overflow;
         }
         assert!(overflow);
     }

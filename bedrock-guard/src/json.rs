@@ -1,58 +1,93 @@
 //! Judging JSON: inputs of tools and what tools answer.
 
+use bedrock_core::{BoxFuture, Error};
 use serde_json::{Map, Value};
 
 use crate::assess::{Action, Finding, Side};
 
 /// Judges every string, number and key of a value and puts the masks in. A key is context for its value: `{"phone": 5550132}`
 /// has a cue word.
-pub(crate) fn judge(side: &Side, value: &mut Value, findings: &mut Vec<Finding>) {
-    leaf(side, value, None, findings);
+///
+/// # Errors
+/// Those of the models that are asked; the value is then changed in part.
+pub(crate) async fn judge(side: &Side, value: &mut Value, lenient: bool) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    leaf(Eye { side, lenient }, value, None, &mut findings).await?;
+    Ok(findings)
 }
 
-fn leaf(side: &Side, value: &mut Value, key: Option<&str>, findings: &mut Vec<Finding>) {
-    match value {
-        Value::String(text) => {
-            let found = with_context(side, text, key);
-            if found.iter().any(|finding| finding.action == Action::Mask) {
-                *text = side.mask(text, 0..text.len(), &found);
-            }
-            findings.extend(found);
+/// A side, and whether what a model fails to judge passes.
+#[derive(Clone, Copy)]
+struct Eye<'a> {
+    side: &'a Side,
+    lenient: bool,
+}
+
+impl Eye<'_> {
+    async fn find(self, text: &str) -> Result<Vec<Finding>, Error> {
+        match self.side.judge(text).await {
+            Err(_) if self.lenient => Ok(self.side.judge_at_once(text)),
+            found => found,
         }
-        Value::Number(number) => {
-            let text = number.to_string();
-            let found = with_context(side, &text, key);
-            // Part of a number can't be masked: the whole becomes a text.
-            if found.iter().any(|finding| finding.action == Action::Mask) {
-                *value = Value::String(side.mask(&text, 0..text.len(), &found));
-            }
-            findings.extend(found);
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| leaf(side, item, key, findings)),
-        Value::Object(members) => {
-            let mut judged = Map::new();
-            for (name, mut member) in std::mem::take(members) {
-                leaf(side, &mut member, Some(&name), findings);
-                let found = side.judge(&name);
-                let mut masked = side.mask(&name, 0..name.len(), &found);
-                findings.extend(found);
-                while judged.contains_key(&masked) {
-                    masked.push('_');
-                }
-                judged.insert(masked, member);
-            }
-            *members = judged;
-        }
-        Value::Null | Value::Bool(_) => {}
     }
 }
 
+fn leaf<'a>(
+    eye: Eye<'a>,
+    value: &'a mut Value,
+    key: Option<&'a str>,
+    findings: &'a mut Vec<Finding>,
+) -> BoxFuture<'a, Result<(), Error>> {
+    // JSON that was read is at most 128 levels deep.
+    Box::pin(async move {
+        match value {
+            Value::String(text) => {
+                let found = with_context(eye, text, key).await?;
+                if found.iter().any(|finding| finding.action == Action::Mask) {
+                    *text = eye.side.mask(text, 0..text.len(), &found);
+                }
+                findings.extend(found);
+            }
+            Value::Number(number) => {
+                let text = number.to_string();
+                let found = with_context(eye, &text, key).await?;
+                // Part of a number can't be masked: the whole becomes a text.
+                if found.iter().any(|finding| finding.action == Action::Mask) {
+                    *value = Value::String(eye.side.mask(&text, 0..text.len(), &found));
+                }
+                findings.extend(found);
+            }
+            Value::Array(items) => {
+                for item in items {
+                    leaf(eye, item, key, findings).await?;
+                }
+            }
+            Value::Object(members) => {
+                let mut judged = Map::new();
+                for (name, mut member) in std::mem::take(members) {
+                    leaf(eye, &mut member, Some(&name), findings).await?;
+                    let found = eye.find(&name).await?;
+                    let mut masked = eye.side.mask(&name, 0..name.len(), &found);
+                    findings.extend(found);
+                    while judged.contains_key(&masked) {
+                        masked.push('_');
+                    }
+                    judged.insert(masked, member);
+                }
+                *members = judged;
+            }
+            Value::Null | Value::Bool(_) => {}
+        }
+        Ok(())
+    })
+}
+
 /// Findings of a value as it stands, and those that its key makes likely.
-fn with_context(side: &Side, text: &str, key: Option<&str>) -> Vec<Finding> {
-    let mut found = side.judge(text);
-    let Some(key) = key else { return found };
+async fn with_context(eye: Eye<'_>, text: &str, key: Option<&str>) -> Result<Vec<Finding>, Error> {
+    let mut found = eye.find(text).await?;
+    let Some(key) = key else { return Ok(found) };
     let prefix = words(key) + ": ";
-    for mut finding in side.judge(&format!("{prefix}{text}")) {
+    for mut finding in eye.side.judge_at_once(&format!("{prefix}{text}")) {
         if finding.span.start < prefix.len() {
             continue;
         }
@@ -62,7 +97,7 @@ fn with_context(side: &Side, text: &str, key: Option<&str>) -> Vec<Finding> {
         }
     }
     found.sort_by_key(|finding| (finding.span.start, finding.span.end));
-    found
+    Ok(found)
 }
 
 /// `userPhone_number` as words: "user Phone number".

@@ -27,13 +27,15 @@
 //! # The tour
 //! - [`Guardrail`] is compiled from a configuration and judges texts: alone through [`bedrock_core::Guardrail`]
 //!   (`ApplyGuardrail`), with positions and scores through [`Guardrail::find`].
+//! - [`Guardrail::builder`] gives it models to ask: a sentence encoder for denied topics and tier `STANDARD`, classifiers
+//!   in place of the built-in filters.
 //! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
 //! - [`PiiRecognizer`] is the finder of personal data by itself: the 31 kinds of the service, with scores.
 //! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
 //!
 //! # What it can't do
-//! - Denied topics, automated reasoning, content filters of tier `STANDARD` and of pictures are refused when a
-//!   guardrail that has them is built; nothing is left out silently.
+//! - Automated reasoning and filters of pictures are refused when a guardrail that has them is built, and so are denied topics and
+//!   content filters of tier `STANDARD` without an embedding model; nothing is left out silently.
 //! - Content filters and grounding checks are small models for English: their figures, and where they are weak, are in
 //!   `data/CONTENT_CARD.md` and `data/GROUNDING_CARD.md`.
 //! - Names and addresses are found by word lists and grammar, not by a learned recogniser. Names that no list, ending or cue gives
@@ -42,11 +44,14 @@
 //! - A match is looked for inside one text: a number that is spread over two blocks of content is not found.
 
 mod assess;
+mod classifier;
 mod detect;
+mod examine;
 mod guarded;
 mod guardrail;
 mod hold;
 mod json;
+mod models;
 mod pattern;
 mod policy;
 mod record;
@@ -55,7 +60,9 @@ mod scan;
 #[cfg(feature = "train")]
 pub mod train;
 
+pub use classifier::ContentClassifier;
 pub use guarded::{Guarded, OnFailure};
 pub use guardrail::{FindingKind, Guardrail, TextFinding};
+pub use models::GuardrailBuilder;
 pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
 pub use record::{FindingCount, Intervention};

@@ -104,6 +104,8 @@ pub(crate) enum Label {
     Profanity,
     /// A piece of text that a content filter judged: index into [`content::TYPES`](crate::policy::content::TYPES).
     Content(u8),
+    /// A piece of text about a denied topic: index into the guardrail's configuration.
+    Topic(u8),
     /// A check of the whole text against its source or query: index into
     /// [`grounding::TYPES`](crate::policy::grounding::TYPES).
     Grounding(u8),
@@ -113,7 +115,7 @@ impl Label {
     /// Whether it is the judgement of a model on a whole piece of text, which has no place of its own: it is never a mask and
     /// displaces nothing.
     pub(crate) fn is_learned(self) -> bool {
-        matches!(self, Self::Content(_) | Self::Grounding(_))
+        matches!(self, Self::Content(_) | Self::Topic(_) | Self::Grounding(_))
     }
 }
 

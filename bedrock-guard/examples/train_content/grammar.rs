@@ -33,6 +33,13 @@ impl Grammar {
         Ok(Self { fillings, sections })
     }
 
+    /// The grammar with every second of its kinds of sentences alone: two halves that say different things.
+    pub(crate) fn half(&self, second: bool) -> Self {
+        let half = |patterns: &Vec<String>| patterns.iter().skip(usize::from(second)).step_by(2).cloned().collect();
+        let sections = self.sections.iter().map(|(name, patterns)| (name.clone(), half(patterns))).collect();
+        Self { fillings: self.fillings.clone(), sections }
+    }
+
     fn say(&self, section: &str, random: &mut Random) -> String {
         let patterns = &self.sections[section];
         let mut text = patterns[random.below(patterns.len())].clone();

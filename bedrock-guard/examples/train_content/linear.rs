@@ -59,10 +59,17 @@ impl Linear {
     pub(crate) fn logits(&self, text: &str) -> [f32; CATEGORIES] {
         let mut worst = [f32::NEG_INFINITY; CATEGORIES];
         for piece in pieces(text) {
-            for text in decoded(piece).iter().map(String::as_str).chain([piece]) {
-                let logits = self.of(&weigh(text, &self.rarity));
-                worst.iter_mut().zip(logits).for_each(|(worst, logit)| *worst = worst.max(logit));
-            }
+            worst.iter_mut().zip(self.piece(piece)).for_each(|(worst, logit)| *worst = worst.max(logit));
+        }
+        worst
+    }
+
+    /// Logits of one piece and of what is encoded in it, the larger of each.
+    pub(crate) fn piece(&self, piece: &str) -> [f32; CATEGORIES] {
+        let mut worst = [f32::NEG_INFINITY; CATEGORIES];
+        for text in decoded(piece).iter().map(String::as_str).chain([piece]) {
+            let logits = self.of(&weigh(text, &self.rarity));
+            worst.iter_mut().zip(logits).for_each(|(worst, logit)| *worst = worst.max(logit));
         }
         worst
     }

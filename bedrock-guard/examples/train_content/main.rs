@@ -5,14 +5,19 @@
 //! DIR holds the folders that the card (`data/CONTENT_CARD.md`) names. The items are cut into five folds by a hash of their group; fold 0
 //! is for choices, the figures of the card are of folds 1–4, each scored by a model that was trained on the other four. With `--output`
 //! the thresholds are taken from all folds, and a model that was trained on all of them is written.
+//!
+//! Tier STANDARD takes three steps: `--prompts FILE` writes what has to be embedded, a text a line; the example `embed` embeds it
+//! (`--input FILE --output VECTORS`); `--prompts FILE --vectors VECTORS` trains the head, measures it and, with `--output`, writes it. A head
+//! that is measured on a fold was trained on the other four, with what CLASSIC said that had seen neither the fold nor the text.
 
 mod grammar;
 mod items;
 mod linear;
 mod noise;
 mod report;
+mod standard;
 
-use bedrock_guard::train::{CATEGORIES, write};
+use bedrock_guard::train::{CATEGORIES, DIMENSIONS, PROBE, write};
 
 use crate::grammar::Grammar;
 use crate::items::Item;
@@ -24,6 +29,7 @@ const SHARES: [f64; 3] = [0.05, 0.01, 0.001];
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (mut data, mut folds, mut output, mut plan, mut misses) = (None, vec![0], None, Plan::default(), None);
+    let (mut prompts, mut vectors, mut network) = (None, None, standard::Plan::default());
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
@@ -34,6 +40,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--epochs" => plan.epochs = value.parse()?,
             "--rate" => plan.rate = value.parse()?,
             "--sentences" => plan.sentences = value.parse()?,
+            "--prompts" => prompts = Some(value),
+            "--vectors" => vectors = Some(value),
+            "--hidden" => network.hidden = value.parse()?,
+            "--networks" => network.networks = value.parse()?,
+            "--head-epochs" => network.epochs = value.parse()?,
+            "--head-rate" => network.rate = value.parse()?,
+            "--decay" => network.decay = value.parse()?,
+            "--said" => network.said = value.parse()?,
+            "--deaf" => network.deaf = value.parse()?,
+            "--head-functions" => network.functions = value.parse()?,
+            "--drop" => network.drop = value.parse()?,
             "--functions" => plan.functions = value.parse()?,
             _ => return Err(format!("unknown argument {argument}").into()),
         }
@@ -43,6 +60,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let grammar = Grammar::read(&std::fs::read_to_string(path)?)?;
     let items = items::load(data.as_deref().ok_or("--data DIR")?)?;
     eprintln!("{} items", items.len());
+    if let Some(prompts) = prompts {
+        let said = standard::sentences(&grammar, &network);
+        let texts: Vec<String> = standard::prompts(&items, &said).into_iter().chain([PROBE.to_owned()]).collect();
+        return match vectors {
+            None => Ok(std::fs::write(prompts, texts.join("\n"))?),
+            Some(vectors) => {
+                let vectors = read_vectors(&vectors, texts)?;
+                standard_tier(&items, (&grammar, &said), &plan, &network, &vectors, (output, misses))
+            }
+        };
+    }
     if output.is_some() {
         folds = (0..items::FOLDS).collect();
     }
@@ -62,6 +90,74 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let rows: Vec<_> =
             model.weights.iter().zip(&model.rarity).map(|(w, rarity)| (w.map(|w| w * rarity), *rarity)).collect();
         std::fs::write(&path, write(model.bias, steps, &rows))?;
+        eprintln!("{path} is written");
+    }
+    Ok(())
+}
+
+/// The rows that the example `embed` writes, by their texts.
+fn read_vectors(path: &str, texts: Vec<String>) -> Result<standard::Vectors, Box<dyn std::error::Error>> {
+    let mut vectors = standard::Vectors::new();
+    let rows = std::io::BufRead::lines(std::io::BufReader::new(std::fs::File::open(path)?));
+    for (row, text) in rows.zip(texts) {
+        let row: serde_json::Value = serde_json::from_str(&row?)?;
+        let row: Vec<f32> = serde_json::from_value(row["embedding"].clone())?;
+        if row.len() != DIMENSIONS {
+            return Err(format!("{path}: an embedding of {} values", row.len()).into());
+        }
+        vectors.insert(text, row);
+    }
+    Ok(vectors)
+}
+
+fn standard_tier(
+    items: &[Item],
+    (grammar, said): (&Grammar, &[Vec<(String, items::Labels)>; 2]),
+    plan: &Plan,
+    network: &standard::Plan,
+    vectors: &standard::Vectors,
+    (output, misses): (Option<String>, Option<String>),
+) -> Result<(), Box<dyn std::error::Error>> {
+    let heards = standard::Heards::new(items, said, |without, half| {
+        let train: Vec<&Item> = items.iter().filter(|item| item.trained && !without.contains(&item.fold)).collect();
+        match half {
+            None => Linear::train(&train, grammar, plan),
+            Some(half) => Linear::train(&train, &grammar.half(half), plan),
+        }
+    });
+    // Without one more fold, or with `None` without the item's own alone.
+    let trained = |without: Option<u64>| {
+        let others = items.iter().enumerate().filter(|(_, item)| item.trained && Some(item.fold) != without);
+        let mut heard: Vec<_> = others
+            .map(|(index, item)| {
+                let weight = if item.function.is_empty() { 1.0 } else { network.functions };
+                (item.text.as_str(), item.labels, weight, heards.of(index, item.fold, without.unwrap_or(item.fold)))
+            })
+            .collect();
+        for (sentences, heards) in said.iter().zip(heards.said(without)) {
+            heard.extend(
+                sentences
+                    .iter()
+                    .zip(heards)
+                    .map(|((text, labels), heard)| (text.as_str(), *labels, network.said, heard)),
+            );
+        }
+        standard::train(&heard, vectors, network)
+    };
+    let mut logits: Vec<Option<[f32; CATEGORIES]>> = vec![None; items.len()];
+    for fold in 0..items::FOLDS {
+        let networks = trained(Some(fold));
+        for (index, item) in items.iter().enumerate().filter(|(_, item)| item.fold == fold) {
+            let heard = heards.of(index, fold, fold);
+            logits[index] = Some(standard::logits(&networks, &item.text, heard, vectors));
+        }
+        eprintln!("head without fold {fold}: done");
+    }
+    let steps = report::steps(items, &logits, &SHARES);
+    report::print(items, &logits, &steps, misses.as_deref());
+    if let Some(path) = output {
+        let probe = vectors.get(PROBE).ok_or("the probe was not embedded")?.clone();
+        std::fs::write(&path, standard::head(trained(None), steps, probe).write())?;
         eprintln!("{path} is written");
     }
     Ok(())

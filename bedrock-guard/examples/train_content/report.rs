@@ -39,6 +39,11 @@ pub(crate) fn steps(items: &[Item], logits: &Logits, shares: &[f64; 3]) -> [[f32
     })
 }
 
+/// A harmless sentence about somebody of a named group.
+fn harmless_template(item: &Item) -> bool {
+    item.source == "safety-bias-templates" && item.labels[0] == Some(false)
+}
+
 fn share(right: usize, all: usize) -> f64 {
     right as f64 / all.max(1) as f64
 }
@@ -87,8 +92,7 @@ pub(crate) fn print(items: &[Item], logits: &Logits, steps: &[[f32; 3]; CATEGORI
         }
         println!();
         let mut identities: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        let harmless = |item: &Item| item.source == "safety-bias-templates" && item.labels[0] == Some(false);
-        for (item, logits) in scored.iter().filter(|(item, _)| harmless(item)) {
+        for (item, logits) in scored.iter().filter(|(item, _)| harmless_template(item)) {
             let identity = identities.entry(&item.identity).or_default();
             *identity = (identity.0 + usize::from(logits[0] >= step), identity.1 + 1);
         }
@@ -99,6 +103,11 @@ pub(crate) fn print(items: &[Item], logits: &Logits, steps: &[[f32; 3]; CATEGORI
         println!("  templates at {name}: false positives of {} identities from {least:.3} to {most:.3}", rates.len());
     }
     if let Some(function) = misses {
+        for (item, logits) in scored.iter().filter(|(item, _)| harmless_template(item)) {
+            if logits[0] >= steps[0][1] {
+                println!("{:.2} template {}", logits[0], item.text);
+            }
+        }
         for (item, logits) in scored.iter().filter(|(item, _)| item.function.starts_with(function)) {
             if Some(logits[0] >= steps[0][1]) != item.labels[0] {
                 println!("{:.2} {} {}", logits[0], item.function, item.text);

@@ -4,4 +4,5 @@ pub(crate) mod content;
 pub(crate) mod grounding;
 pub(crate) mod pii;
 pub(crate) mod regex;
+pub(crate) mod topic;
 pub(crate) mod word;

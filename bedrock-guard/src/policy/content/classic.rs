@@ -96,6 +96,11 @@ impl Classic {
         1.0 / (1.0 + (self.steps[category][1] - logit).exp())
     }
 
+    /// How far the worst category is above its medium confidence.
+    pub(crate) fn badness(&self, logits: &[f32; CATEGORIES]) -> f32 {
+        logits.iter().zip(&self.steps).map(|(logit, steps)| logit - steps[1]).fold(f32::NEG_INFINITY, f32::max)
+    }
+
     /// Scores from which confidence is low, medium and high.
     pub(crate) fn steps(&self, category: usize) -> [f32; 3] {
         self.steps[category].map(|logit| self.score(category, logit))

@@ -9,6 +9,7 @@ pub(crate) mod feature;
 pub(crate) mod identity;
 pub(crate) mod lexicon;
 pub(crate) mod normal;
+pub(crate) mod standard;
 pub(crate) mod window;
 
 use bedrock_core::{GuardrailContentFilterType as Type, GuardrailStrength as Strength};
@@ -28,9 +29,9 @@ pub(crate) fn category(kind: &Type) -> Option<usize> {
     TYPES.iter().position(|known| known == kind)
 }
 
-/// How sure a score is: 0 not at all, 1 low, 2 medium, 3 high.
-pub(crate) fn confidence(category: usize, score: f32) -> u8 {
-    classic().steps(category).iter().filter(|step| score >= **step).count() as u8
+/// How sure a score is, given from which scores on confidence is low, medium and high: 0 not at all, 1 low, 2 medium, 3 high.
+pub(crate) fn confidence(steps: &[f32; 3], score: f32) -> u8 {
+    steps.iter().filter(|step| score >= **step).count() as u8
 }
 
 /// The least confidence that a filter of some strength acts on; 4 for one that never acts.
@@ -53,7 +54,7 @@ pub(crate) fn confidence_name(confidence: u8) -> Strength {
     }
 }
 
-/// Scores of a whole text, the largest of its pieces.
+/// Scores of tier CLASSIC of a whole text, the largest of its pieces.
 pub(crate) fn scores(text: &str) -> [f32; CATEGORIES] {
     window::pieces(text).fold([0.0; CATEGORIES], |worst, piece| {
         let scores = classic().scores(piece);
@@ -61,7 +62,7 @@ pub(crate) fn scores(text: &str) -> [f32; CATEGORIES] {
     })
 }
 
-/// Finds pieces of text of which a filter is at least a little sure.
+/// Finds pieces of text of which a filter of tier CLASSIC is at least a little sure.
 #[derive(Debug)]
 pub(crate) struct ContentRecognizer {
     /// The categories that are looked for.
@@ -76,7 +77,7 @@ impl Recognizer for ContentRecognizer {
         {
             let scores = classic().scores(&text[start..end]);
             for (category, score) in scores.into_iter().enumerate() {
-                if self.wanted[category] && confidence(category, score) > 0 {
+                if self.wanted[category] && confidence(&classic().steps(category), score) > 0 {
                     found.push(Candidate { span: start..end, label: Label::Content(category as u8), score });
                 }
             }

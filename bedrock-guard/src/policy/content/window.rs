@@ -9,11 +9,16 @@ pub(crate) const MOST: usize = 600;
 
 /// End of the piece that begins at `start`; `None` if more text may still belong to it.
 pub(crate) fn end(text: &str, start: usize, complete: bool) -> Option<usize> {
-    if text.len() - start <= MOST {
+    end_within(text, start, complete, MOST)
+}
+
+/// The same for pieces of at most `most` bytes, which is at least 8.
+pub(crate) fn end_within(text: &str, start: usize, complete: bool, most: usize) -> Option<usize> {
+    if text.len() - start <= most {
         return complete.then_some(text.len());
     }
-    let limit = text.floor_char_boundary(start + MOST);
-    Some(cut(text, text.ceil_char_boundary(start + MOST / 2), limit, true).unwrap_or(limit))
+    let limit = text.floor_char_boundary(start + most);
+    Some(cut(text, text.ceil_char_boundary(start + most / 2), limit, true).unwrap_or(limit))
 }
 
 /// Start of the piece after the one from `start` to `end`.

@@ -1,5 +1,6 @@
 //! Contextual grounding: does the source support the response, and does the response answer the query?
 
+pub(crate) mod claim;
 pub(crate) mod evidence;
 pub(crate) mod head;
 
@@ -7,6 +8,7 @@ use bedrock_core::{
     Error, GuardrailContentBlock, GuardrailContentQualifier, GuardrailContextualGroundingFilterType as Type,
 };
 
+use crate::classifier::GroundingJudge;
 use head::head;
 
 /// The two checks, in the order of a guardrail's tables.
@@ -39,11 +41,15 @@ impl Material {
         }
     }
 
-    /// Scores of the two checks; `None` where there is nothing to check against.
+    /// Scores of the two checks; `None` where there is nothing to check against. With a judge, it says whether the source supports the response.
     ///
     /// # Errors
-    /// [`Error::Validation`] if a text is longer than the service allows.
-    pub(crate) fn scores(&self, response: &str) -> Result<[Option<f32>; 2], Error> {
+    /// [`Error::Validation`] if a text is longer than the service allows; what the judge fails with.
+    pub(crate) async fn scores(
+        &self,
+        response: &str,
+        judge: Option<&GroundingJudge>,
+    ) -> Result<[Option<f32>; 2], Error> {
         let Self { source, query } = self;
         for (text, (name, limit)) in [source.as_str(), query, response].into_iter().zip(LIMITS) {
             let characters = text.chars().count();
@@ -53,10 +59,11 @@ impl Material {
                 return Err(Error::validation(message));
             }
         }
-        Ok([
-            (!source.is_empty()).then(|| grounding(source, query, response)),
-            (!query.is_empty()).then(|| relevance(source, query, response)),
-        ])
+        let support = match judge {
+            Some(judge) if !source.is_empty() => Some(judge.score(source, response).await?),
+            _ => (!source.is_empty()).then(|| grounding(source, query, response)),
+        };
+        Ok([support, (!query.is_empty()).then(|| relevance(source, query, response))])
     }
 }
 

@@ -1,0 +1,283 @@
+//! Tier STANDARD: small networks over embeddings and what CLASSIC says of texts it was not trained on.
+
+use std::collections::HashMap;
+
+use bedrock_guard::train::{CATEGORIES, DIMENSIONS, Head, Network, badness, pieces, prompt, units};
+
+use crate::grammar::Grammar;
+use crate::items::{FOLDS, Item, Labels};
+use crate::linear::Linear;
+use crate::noise::{Random, noisy};
+
+/// Logits that one model of CLASSIC has for all units of an item, and for its pieces.
+pub(crate) type Heard = Vec<([f32; CATEGORIES], usize)>;
+
+/// Embeddings by the text that was embedded.
+pub(crate) type Vectors = HashMap<String, Vec<f32>>;
+
+/// Sentences of the grammar to learn from: those of each half of it, some of them with misspellings.
+pub(crate) fn sentences(grammar: &Grammar, plan: &Plan) -> [Vec<(String, Labels)>; 2] {
+    [false, true].map(|half| {
+        let mut random = Random(7 + u64::from(half));
+        let said = grammar.half(half).sentences(&mut random, plan.sentences);
+        // They are about groups of people: what else they are is learned better from texts that people wrote.
+        let said = said.into_iter().filter(|(_, labels)| labels[0].is_some());
+        let worn = |(text, labels): (String, Labels)| {
+            let labels = std::array::from_fn(|category| labels[category].filter(|_| category == 0));
+            (if random.chance(0.15) { noisy(&text, &mut random) } else { text }, labels)
+        };
+        said.map(worn).collect()
+    })
+}
+
+/// All texts that have to be embedded, in order, each once.
+pub(crate) fn prompts(items: &[Item], said: &[Vec<(String, Labels)>; 2]) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    let texts = items.iter().map(|item| item.text.as_str());
+    let texts = texts.chain(said.iter().flatten().map(|(text, _)| text.as_str()));
+    let all = texts.flat_map(pieces).flat_map(units).map(prompt);
+    all.filter(|text| seen.insert(text.clone())).collect()
+}
+
+/// For each piece of a text the logits of CLASSIC and which of its units is the worst.
+pub(crate) fn hear(model: &Linear, text: &str) -> Heard {
+    let piece = |piece: &str| {
+        let units = units(piece);
+        let mut worst = (0, f32::NEG_INFINITY);
+        if units.len() > 1 {
+            for (index, unit) in units.iter().enumerate() {
+                let badness = badness(&model.piece(unit));
+                if badness > worst.1 {
+                    worst = (index, badness);
+                }
+            }
+        }
+        (model.piece(piece), worst.0)
+    };
+    pieces(text).into_iter().map(piece).collect()
+}
+
+/// A piece to learn from.
+struct Sample {
+    inputs: Vec<f32>,
+    labels: Labels,
+    weight: f32,
+}
+
+pub(crate) struct Plan {
+    pub(crate) hidden: usize,
+    pub(crate) networks: usize,
+    pub(crate) epochs: usize,
+    pub(crate) rate: f32,
+    pub(crate) decay: f32,
+    pub(crate) drop: f32,
+    /// Rounds of sentences of each half of the grammar.
+    pub(crate) sentences: usize,
+    /// What a sentence counts.
+    pub(crate) said: f32,
+    /// Share of the texts of which CLASSIC says nothing, so that embeddings learn to do without.
+    pub(crate) deaf: f32,
+    /// What a sentence of HateCheck counts.
+    pub(crate) functions: f32,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            hidden: 32,
+            networks: 3,
+            epochs: 8,
+            rate: 1e-3,
+            decay: 0.02,
+            drop: 0.3,
+            sentences: 200,
+            said: 0.7,
+            deaf: 0.2,
+            functions: 1.0,
+        }
+    }
+}
+
+/// The inputs of a text, a row for each piece.
+pub(crate) fn inputs(text: &str, heard: &Heard, vectors: &Vectors) -> Vec<Vec<f32>> {
+    let of = |(piece, (logits, unit)): (&str, &([f32; CATEGORIES], usize))| {
+        let text = prompt(units(piece)[*unit]);
+        Network::inputs(logits, vectors.get(&text).expect("all were embedded"))
+    };
+    pieces(text).into_iter().zip(heard).map(of).collect()
+}
+
+/// The worst of the pieces.
+pub(crate) fn logits(networks: &[Network], text: &str, heard: &Heard, vectors: &Vectors) -> [f32; CATEGORIES] {
+    let mut worst = [f32::NEG_INFINITY; CATEGORIES];
+    for inputs in inputs(text, heard, vectors) {
+        let mut sums = [0.0; CATEGORIES];
+        for network in networks {
+            let logits = network.output(&network.hidden(&inputs), &inputs);
+            sums.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit / networks.len() as f32);
+        }
+        worst.iter_mut().zip(sums).for_each(|(worst, logit)| *worst = worst.max(logit));
+    }
+    worst
+}
+
+/// Trains on texts that CLASSIC had not seen when it was heard.
+pub(crate) fn train(texts: &[(&str, Labels, f32, &Heard)], vectors: &Vectors, plan: &Plan) -> Vec<Network> {
+    let mut samples = Vec::new();
+    for (text, labels, weight, heard) in texts {
+        let rows = inputs(text, heard, vectors);
+        let weight = weight / (rows.len() as f32).sqrt();
+        samples.extend(rows.into_iter().map(|inputs| Sample { inputs, labels: *labels, weight }));
+    }
+    // A category counts as much as any other, however few know it.
+    let mut known = [0.0f32; CATEGORIES];
+    for sample in &samples {
+        known.iter_mut().zip(sample.labels).for_each(|(known, label)| *known += f32::from(label.is_some()));
+    }
+    let most = known.iter().copied().fold(1.0, f32::max);
+    let scale = known.map(|known| (most / known.max(1.0)).sqrt());
+    (0..plan.networks).map(|seed| one(&samples, scale, plan, seed as u64 + 1)).collect()
+}
+
+/// Weights with Adam's moments.
+struct Learned {
+    values: Vec<f32>,
+    slopes: Vec<f32>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl Learned {
+    fn new(values: Vec<f32>) -> Self {
+        let none = vec![0.0; values.len()];
+        Self { slopes: none.clone(), first: none.clone(), second: none, values }
+    }
+
+    fn step(&mut self, rate: f32, decay: f32, turn: i32) {
+        let (one, two) = (1.0 - 0.9f32.powi(turn), 1.0 - 0.999f32.powi(turn));
+        for index in 0..self.values.len() {
+            let slope = std::mem::take(&mut self.slopes[index]);
+            self.first[index] = 0.9 * self.first[index] + 0.1 * slope;
+            self.second[index] = 0.999 * self.second[index] + 0.001 * slope * slope;
+            let step = self.first[index] / one / ((self.second[index] / two).sqrt() + 1e-8);
+            self.values[index] -= rate * (step + decay * self.values[index]);
+        }
+    }
+}
+
+const BATCH: usize = 32;
+
+fn one(samples: &[Sample], scale: [f32; CATEGORIES], plan: &Plan, seed: u64) -> Network {
+    let mut random = Random(seed);
+    let inputs = DIMENSIONS + CATEGORIES;
+    let mut uniform = |count: usize, width: f32| -> Vec<f32> {
+        (0..count).map(|_| (random.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0) * width).collect()
+    };
+    let mut hidden = Learned::new(uniform(plan.hidden * (inputs + 1), 1.5 / (inputs as f32).sqrt()));
+    let row = plan.hidden + CATEGORIES + 1;
+    let mut output = Learned::new(uniform(CATEGORIES * row, 0.1));
+    // To begin with, what CLASSIC says.
+    for category in 0..CATEGORIES {
+        output.values[category * row + plan.hidden + category] = 2.0;
+    }
+    let mut order: Vec<usize> = (0..samples.len()).collect();
+    let mut turn = 0;
+    let mut network = Network { hidden: hidden.values.clone(), output: output.values.clone() };
+    for epoch in 0..plan.epochs {
+        for last in (1..order.len()).rev() {
+            order.swap(last, random.below(last + 1));
+        }
+        let rate = plan.rate * (1.0 - epoch as f32 / plan.epochs as f32);
+        for batch in order.chunks(BATCH) {
+            for index in batch {
+                let sample = &samples[*index];
+                let mut input = sample.inputs.clone();
+                if random.chance(plan.deaf) {
+                    input[DIMENSIONS..].fill(0.0);
+                }
+                let mut layer = network.hidden(&input);
+                let kept: Vec<f32> = layer
+                    .iter()
+                    .map(|_| if random.chance(plan.drop) { 0.0 } else { 1.0 / (1.0 - plan.drop) })
+                    .collect();
+                layer.iter_mut().zip(&kept).for_each(|(value, kept)| *value *= kept);
+                let logits = network.output(&layer, &input);
+                let mut back = vec![0.0; plan.hidden];
+                for category in 0..CATEGORIES {
+                    let Some(yes) = sample.labels[category] else { continue };
+                    let right = f32::from(u8::from(yes));
+                    let slope = (1.0 / (1.0 + (-logits[category]).exp()) - right) * sample.weight * scale[category]
+                        / BATCH as f32;
+                    let slopes = &mut output.slopes[category * row..][..row];
+                    let values = layer.iter().chain(&input[DIMENSIONS..]).chain(&[1.0]);
+                    slopes.iter_mut().zip(values).for_each(|(s, value)| *s += slope * value);
+                    let weights = &network.output[category * row..][..plan.hidden];
+                    back.iter_mut().zip(weights).for_each(|(back, weight)| *back += slope * weight);
+                }
+                for unit in 0..plan.hidden {
+                    let slope = back[unit] * kept[unit];
+                    if layer[unit] > 0.0 && slope != 0.0 {
+                        let slopes = &mut hidden.slopes[unit * (inputs + 1)..][..=inputs];
+                        slopes.iter_mut().zip(&input).for_each(|(s, input)| *s += slope * input);
+                        slopes[inputs] += slope;
+                    }
+                }
+            }
+            turn += 1;
+            hidden.step(rate, plan.decay, turn);
+            output.step(rate, plan.decay / 10.0, turn);
+            network.hidden.copy_from_slice(&hidden.values);
+            network.output.copy_from_slice(&output.values);
+        }
+    }
+    network
+}
+
+/// What each item's CLASSIC says that has seen neither the item's fold nor `without`; with `without` none, only the first.
+pub(crate) struct Heards {
+    /// By the lower and the higher of two folds that were left out; the item's own is one of them. Equal: that one alone.
+    by: HashMap<(u64, u64), HashMap<usize, Heard>>,
+    /// By the fold that was left out: what is said of the sentences of each half by a model that knows the other half.
+    said: HashMap<u64, [Vec<Heard>; 2]>,
+}
+
+impl Heards {
+    /// `trained` makes a model without some folds and, if it is told, with one half of the grammar alone.
+    pub(crate) fn new(
+        items: &[Item],
+        sentences: &[Vec<(String, Labels)>; 2],
+        trained: impl Fn(&[u64], Option<bool>) -> Linear,
+    ) -> Self {
+        let (mut by, mut said) = (HashMap::new(), HashMap::new());
+        for fold in 0..=FOLDS {
+            let of = |half: usize| {
+                let model = trained(&[fold], Some(half == 0));
+                sentences[half].iter().map(|(text, _)| hear(&model, text)).collect()
+            };
+            said.insert(fold, [of(0), of(1)]);
+        }
+        for low in 0..FOLDS {
+            for high in low..FOLDS {
+                let model = trained(&[low, high], None);
+                let of = items.iter().enumerate().filter(|(_, item)| item.fold == low || item.fold == high);
+                by.insert((low, high), of.map(|(index, item)| (index, hear(&model, &item.text))).collect());
+            }
+            eprintln!("CLASSIC without fold {low}: done");
+        }
+        Self { by, said }
+    }
+
+    /// For the sentences of each half; with `None`, no fold was left out.
+    pub(crate) fn said(&self, without: Option<u64>) -> &[Vec<Heard>; 2] {
+        &self.said[&without.unwrap_or(FOLDS)]
+    }
+
+    pub(crate) fn of(&self, index: usize, fold: u64, without: u64) -> &Heard {
+        &self.by[&(fold.min(without), fold.max(without))][&index]
+    }
+}
+
+/// The head with its thresholds.
+pub(crate) fn head(networks: Vec<Network>, steps: [[f32; 3]; CATEGORIES], probe: Vec<f32>) -> Head {
+    Head { steps, probe, networks }
+}

@@ -1,0 +1,249 @@
+//! The models that a guardrail asks, and the guardrail that is built with them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bedrock_core::{BoxFuture, CreateGuardrailRequest, EmbeddingModel, Error, GuardrailTierName, TextClassifier};
+
+use crate::classifier::{ContentClassifier, GroundingJudge};
+use crate::examine::embed;
+use crate::guardrail::{Guardrail, read_config};
+use crate::policy::content::standard;
+use crate::policy::topic::Topics;
+
+/// Models, as far as there are any.
+#[derive(Clone, Default)]
+pub(crate) struct Models {
+    pub(crate) embedder: Option<Arc<dyn EmbeddingModel>>,
+    pub(crate) classifier: Option<Arc<ContentClassifier>>,
+    pub(crate) judge: Option<GroundingJudge>,
+    /// Embedded when the guardrail is built.
+    pub(crate) topics: Option<Arc<Topics>>,
+}
+
+impl Models {
+    /// # Errors
+    /// [`Error::Validation`] if there is none; `why` says who needs it.
+    pub(crate) fn embedder(&self, why: &str) -> Result<Arc<dyn EmbeddingModel>, Error> {
+        self.embedder.clone().ok_or_else(|| {
+            Error::validation(format!("{why} an embedding model: build with Guardrail::builder(…).embedder(…)"))
+        })
+    }
+}
+
+/// Builds a guardrail that asks models. Made by [`Guardrail::builder`].
+///
+/// ```
+/// use bedrock_core::testing::HashEmbedder;
+/// use bedrock_core::{ApplyGuardrailRequest, Guardrail as _};
+/// use bedrock_guard::Guardrail;
+///
+/// let json = r#"{
+///     "name": "bank",
+///     "blockedInputMessaging": "I can't help with that.",
+///     "blockedOutputsMessaging": "I can't say that.",
+///     "topicPolicyConfig": {"topicsConfig": [{
+///         "name": "Investment advice",
+///         "definition": "Recommendations about which stocks, funds or bonds to buy or sell",
+///         "examples": ["Which stocks should I buy?", "Is this fund a good investment?"],
+///         "type": "DENY"
+///     }]}
+/// }"#;
+/// // A stand-in for a sentence encoder: it knows words, not what they mean.
+/// let guardrail = Guardrail::builder_from_json(json)?.embedder(HashEmbedder::default()).build_blocking()?;
+/// assert!(guardrail.apply_blocking(&ApplyGuardrailRequest::input("Tell me which stocks I should buy!"))?.blocked());
+/// assert!(!guardrail.apply_blocking(&ApplyGuardrailRequest::input("When does the branch open?"))?.blocked());
+/// # Ok::<(), bedrock_core::Error>(())
+/// ```
+#[must_use]
+pub struct GuardrailBuilder {
+    config: CreateGuardrailRequest,
+    models: Models,
+}
+
+impl fmt::Debug for GuardrailBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardrailBuilder").field("name", &self.config.name).finish_non_exhaustive()
+    }
+}
+
+impl Guardrail {
+    /// Begins a guardrail that asks models: content filters of tier `STANDARD` and denied topics need an
+    /// [`embedder`](GuardrailBuilder::embedder), other models may replace what is built in.
+    pub fn builder(config: CreateGuardrailRequest) -> GuardrailBuilder {
+        GuardrailBuilder { config, models: Models::default() }
+    }
+
+    /// The same from the JSON body of a `CreateGuardrail` request.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for text that is no such body; see [`Guardrail::from_json`].
+    pub fn builder_from_json(json: &str) -> Result<GuardrailBuilder, Error> {
+        Ok(Self::builder(read_config(json)?))
+    }
+}
+
+impl GuardrailBuilder {
+    /// Whether the configuration can't be built without an [`embedder`](Self::embedder).
+    pub fn needs_embedder(&self) -> bool {
+        self.config.topic_policy_config.is_some() || is_standard(&self.config)
+    }
+
+    /// The sentence encoder of tier `STANDARD` and of denied topics. The tier takes all-MiniLM-L6-v2, however it is run; topics take any.
+    pub fn embedder(mut self, model: impl EmbeddingModel + 'static) -> Self {
+        self.models.embedder = Some(Arc::new(model));
+        self
+    }
+
+    /// A classifier in place of the built-in content filters of the categories that it judges.
+    pub fn classifier(mut self, classifier: ContentClassifier) -> Self {
+        self.models.classifier = Some(Arc::new(classifier));
+        self
+    }
+
+    /// A classifier of pairs (passage, sentence) in place of the built-in check `GROUNDING`; `label` is the one that says that the passage
+    /// supports the sentence: `entailment` of models of natural language inference. A response has the mean score of its
+    /// sentences, a sentence that of the best of three passages of the source.
+    pub fn grounding_judge(mut self, model: impl TextClassifier + 'static, label: impl Into<String>) -> Self {
+        self.models.judge = Some(GroundingJudge { model: Arc::new(model), label: label.into() });
+        self
+    }
+
+    /// Compiles the guardrail; embeds its topics.
+    ///
+    /// # Errors
+    /// As [`Guardrail::new`]; also [`Error::Validation`] if the configuration needs an embedding model and there is none, if that of tier `STANDARD` is
+    /// not the one its filters were trained on, or if the map of a classifier makes no sense; and what the models fail with.
+    pub fn build(mut self) -> BoxFuture<'static, Result<Guardrail, Error>> {
+        Box::pin(async move {
+            // The rules of the service first: no model is asked about a configuration that breaks them.
+            crate::guardrail::validate(&self.config)?;
+            if let Some(classifier) = &self.models.classifier {
+                classifier.validate()?;
+            }
+            if is_standard(&self.config) {
+                let embedder = self.models.embedder("contentPolicyConfig.tierConfig.tierName: tier STANDARD needs")?;
+                let probe = embed(embedder.as_ref(), vec![standard::PROBE.to_owned()]).await?;
+                if !standard::head().knows(&probe[0]) {
+                    let id = embedder.info().model_id;
+                    return Err(Error::validation(format!(
+                        "contentPolicyConfig.tierConfig.tierName: STANDARD was trained on all-MiniLM-L6-v2, and {id:?} is another model"
+                    )));
+                }
+            }
+            if let Some(policy) = &self.config.topic_policy_config {
+                let embedder = self.models.embedder("topicPolicyConfig: denied topics need")?;
+                self.models.topics = Some(Arc::new(Topics::new(&policy.topics_config, embedder).await?));
+            }
+            Guardrail::compile(self.config, self.models)
+        })
+    }
+
+    /// [`build`](Self::build) for callers without an async runtime: blocks the thread until the guardrail is there.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_blocking(self) -> Result<Guardrail, Error> {
+        futures::executor::block_on(self.build())
+    }
+}
+
+/// Whether content is filtered by tier `STANDARD`.
+pub(crate) fn is_standard(config: &CreateGuardrailRequest) -> bool {
+    let tier = config.content_policy_config.as_ref().and_then(|policy| policy.tier_config.as_ref());
+    tier.is_some_and(|tier| tier.tier_name == GuardrailTierName::Standard)
+}
+
+#[cfg(test)]
+mod tests {
+    use bedrock_core::testing::HashEmbedder;
+    use bedrock_core::{
+        ApplyGuardrailRequest, EmbedRequest, EmbedResponse, EmbeddingModelInfo, Guardrail as _, GuardrailContentSource,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    /// Knows the probe as all-MiniLM-L6-v2 does, and words of everything else.
+    struct Pretender(HashEmbedder);
+
+    impl EmbeddingModel for Pretender {
+        fn embed<'a>(&'a self, request: &'a EmbedRequest) -> BoxFuture<'a, Result<EmbedResponse, Error>> {
+            Box::pin(async move {
+                let mut response = self.0.embed(request).await?;
+                for (input, vector) in request.inputs.iter().zip(&mut response.embeddings) {
+                    if input == standard::PROBE {
+                        vector.clone_from(&standard::head().probe);
+                    }
+                }
+                Ok(response)
+            })
+        }
+
+        fn info(&self) -> EmbeddingModelInfo {
+            self.0.info()
+        }
+
+        fn count_tokens(&self, text: &str) -> Result<usize, Error> {
+            self.0.count_tokens(text)
+        }
+    }
+
+    fn config(policy: serde_json::Value) -> CreateGuardrailRequest {
+        let mut all = json!({"name": "g", "blockedInputMessaging": "no", "blockedOutputsMessaging": "no"});
+        all.as_object_mut().unwrap().extend(policy.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn standard_tier() -> CreateGuardrailRequest {
+        let filter = |kind: &str| json!({"type": kind, "inputStrength": "HIGH", "outputStrength": "HIGH"});
+        let filters = [filter("HATE"), filter("INSULTS"), filter("VIOLENCE")];
+        config(json!({"contentPolicyConfig": {"filtersConfig": filters, "tierConfig": {"tierName": "STANDARD"}}}))
+    }
+
+    #[test]
+    fn the_tier_takes_its_encoder_alone() {
+        let refused = |result: Result<Guardrail, Error>| match result {
+            Err(Error::Validation { message }) => message,
+            other => panic!("{other:?}"),
+        };
+        let message = refused(Guardrail::new(standard_tier()));
+        assert!(message.contains("tierName") && message.contains("embedder"), "{message}");
+        let message = refused(Guardrail::builder(standard_tier()).build_blocking());
+        assert!(message.contains("embedder"), "{message}");
+        for dimensions in [standard::DIMENSIONS, 256] {
+            let other = HashEmbedder::new(dimensions);
+            let message = refused(Guardrail::builder(standard_tier()).embedder(other).build_blocking());
+            assert!(message.contains("hash-embedder"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_tier_judges_with_classic_and_the_embedding() {
+        let guardrail = Guardrail::builder(standard_tier())
+            .embedder(Pretender(HashEmbedder::new(standard::DIMENSIONS)))
+            .build_blocking()
+            .unwrap();
+        let insult = "You are a stupid, pathetic idiot and nobody likes you.";
+        assert!(guardrail.apply_blocking(&ApplyGuardrailRequest::input(insult)).unwrap().blocked());
+        let calm = "The train to the coast leaves at nine.";
+        assert!(!guardrail.apply_blocking(&ApplyGuardrailRequest::input(calm)).unwrap().blocked());
+        // The scores are those of the tier: what CLASSIC says, moved by the head.
+        let request = ApplyGuardrailRequest::new(GuardrailContentSource::Input, [insult]);
+        let scores = guardrail.scores_blocking(&request).unwrap();
+        let classic = crate::policy::content::scores(insult);
+        assert_eq!(scores.len(), classic.len());
+        assert!(scores.iter().zip(classic).any(|(score, classic)| (score.score - classic).abs() > 1e-3));
+    }
+
+    #[test]
+    fn a_long_piece_costs_a_part_of_it() {
+        let long = "The weather was fine and the harbour was full of small boats. ".repeat(6)
+            + "You are a stupid, pathetic idiot. "
+            + &"Nobody was in a hurry to leave the island. ".repeat(4);
+        let unit = standard::worst_unit(&long);
+        assert!(unit.len() <= 120 && unit.contains("idiot"), "{unit}");
+        assert_eq!(standard::worst_unit("short"), "short");
+        assert_eq!(standard::units(&long).concat(), long);
+    }
+}
