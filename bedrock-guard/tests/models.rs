@@ -131,7 +131,7 @@ fn what_a_model_fails_to_judge_is_the_policy_of_failures() {
 fn attacks() -> Value {
     json!({"contentPolicyConfig": {"filtersConfig": [
         {"type": "PROMPT_ATTACK", "inputStrength": "MEDIUM", "outputStrength": "NONE"},
-        {"type": "INSULTS", "inputStrength": "HIGH", "outputStrength": "HIGH"},
+        {"type": "INSULTS", "inputStrength": "MEDIUM", "outputStrength": "MEDIUM"},
     ]}})
 }
 
