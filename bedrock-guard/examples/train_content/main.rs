@@ -10,6 +10,8 @@
 //! (`--input FILE --output VECTORS`); `--prompts FILE --vectors VECTORS` trains the head, measures it and, with `--output`, writes it. A head
 //! that is measured on a fold was trained on the other four, with what CLASSIC said that had seen neither the fold nor the text.
 
+#![allow(clippy::print_stderr, reason = "a program's progress")]
+
 mod grammar;
 mod items;
 mod linear;
