@@ -265,6 +265,12 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A conversation could not be loaded or saved.
+    #[error("the session could not be loaded or saved")]
+    Session {
+        /// The session store's own error.
+        source: bedrock_core::Error,
+    },
     /// An ingestion is running on this knowledge base already.
     #[error("an ingestion is running already")]
     IngestionRunning,
@@ -290,7 +296,7 @@ impl Error {
 impl From<Error> for bedrock_core::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Model { source, .. } | Error::VectorStore { source } => source,
+            Error::Model { source, .. } | Error::VectorStore { source } | Error::Session { source } => source,
             Error::InvalidRequest(_) | Error::BadChunking(_) | Error::BadIndexSetting(_) => {
                 Self::validation(error.to_string())
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker, Sealer, VectorStore};
+use bedrock_core::{ChatModel, EmbedPurpose, EmbedRequest, EmbeddingModel, Reranker, Sealer, VectorStore};
 
 use crate::Error;
 use crate::blocking::wait;
@@ -48,6 +48,7 @@ pub struct KnowledgeBase {
     pub(crate) manifest: Manifest,
     pub(crate) embedder: Arc<dyn EmbeddingModel>,
     pub(crate) reranker: Option<(String, Arc<dyn Reranker>)>,
+    pub(crate) query_model: Option<Arc<dyn ChatModel>>,
     pub(crate) mode: SearchMode,
     pub(crate) fusion: Fusion,
     pub(crate) embed_batch: usize,
@@ -145,6 +146,7 @@ pub struct KnowledgeBaseBuilder {
     folder: PathBuf,
     embedder: Arc<dyn EmbeddingModel>,
     reranker: Option<(String, Arc<dyn Reranker>)>,
+    query_model: Option<Arc<dyn ChatModel>>,
     chunking: Option<Chunking>,
     chunker: Option<Arc<dyn Chunker>>,
     dimensions: Option<usize>,
@@ -210,6 +212,13 @@ impl KnowledgeBaseBuilder {
     /// A model that orders candidates anew, under the id by which requests name it.
     pub fn reranker(mut self, id: impl Into<String>, reranker: Arc<dyn Reranker>) -> Self {
         self.reranker = Some((id.into(), reranker));
+        self
+    }
+
+    /// A model that derives filters from queries, for searches with an [implicit filter](crate::Search::implicit_filter). (An
+    /// [`Answerer`](crate::Answerer) has its own.)
+    pub fn query_model(mut self, model: Arc<dyn ChatModel>) -> Self {
+        self.query_model = Some(model);
         self
     }
 
@@ -378,6 +387,7 @@ impl KnowledgeBaseBuilder {
             manifest,
             embedder: self.embedder,
             reranker: self.reranker,
+            query_model: self.query_model,
             mode: self.mode,
             fusion: self.fusion,
             embed_batch: self.embed_batch,
@@ -409,6 +419,7 @@ impl KnowledgeBase {
             folder: folder.into(),
             embedder,
             reranker: None,
+            query_model: None,
             chunking: None,
             chunker: None,
             dimensions: None,

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bedrock_core::{
-    BoxFuture, EmbedPurpose, KnowledgeBaseRetrievalResult, RerankRequest, RetrievalFilter, RetrievalResultContent,
-    RetrievalResultLocation, RetrieveRequest, RetrieveResponse, Retriever, SearchType,
+    BoxFuture, EmbedPurpose, ImplicitFilterConfiguration, KnowledgeBaseRetrievalResult, RerankRequest, RetrievalFilter,
+    RetrievalResultContent, RetrievalResultLocation, RetrieveRequest, RetrieveResponse, Retriever, SearchType,
+    TokenUsage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::answer::transform::{both, implied_filter};
 use crate::document::Metadata;
 use crate::index::id_ranges::IdRanges;
 use crate::index::rank::{Fusion, diversify};
@@ -18,7 +20,7 @@ use crate::store::Candidates;
 use crate::{Error, filter};
 
 /// Results unless a request says how many; the service's default.
-const DEFAULT_RESULTS: usize = 5;
+pub(crate) const DEFAULT_RESULTS: usize = 5;
 
 /// Most results of one search.
 const MAX_RESULTS: usize = 10_000;
@@ -72,6 +74,10 @@ pub struct Search {
     pub mode: Option<SearchMode>,
     /// Only documents whose metadata pass.
     pub filter: Option<RetrievalFilter>,
+    /// What a chat model may filter by besides, as the query implies: by the model of the [`Answerer`](crate::Answerer), or by
+    /// [`KnowledgeBaseBuilder::query_model`](crate::KnowledgeBaseBuilder::query_model). If what it says is no filter by these attributes,
+    /// there is none.
+    pub implicit_filter: Option<ImplicitFilterConfiguration>,
     /// Whether the reranker orders the candidates anew: four times the results, but at least 20 and at most 200 (or
     /// the results, if those are more). The score is then the reranker's, through the logistic function when it is
     /// not within 0 to 1 already.
@@ -182,6 +188,18 @@ impl KnowledgeBase {
     /// [`Error::InvalidRequest`] for a query, number or filter out of range, a mode this build lacks, or reranking without
     /// a reranker; [`Error::Model`] when a model fails; [`Error::Store`], [`Error::Damaged`] from the store.
     pub async fn search(&self, search: &Search) -> Result<Vec<Passage>, Error> {
+        if let Some(configuration) = &search.implicit_filter {
+            let Some(model) = &self.query_model else {
+                return Err(Error::InvalidRequest(
+                    "an implicit filter was asked for, but the knowledge base has no query model".to_owned(),
+                ));
+            };
+            let (model, mut usage) = (model.as_ref(), TokenUsage::default());
+            let implied = implied_filter(model, configuration, &search.text, &mut usage).await?;
+            let filter = both(search.filter.clone(), implied);
+            let search = Search { implicit_filter: None, filter, ..search.clone() };
+            return Box::pin(self.search(&search)).await;
+        }
         let results = search.results.unwrap_or(DEFAULT_RESULTS);
         let characters = search.text.chars().count();
         if search.text.trim().is_empty() || characters > 20_000 {
@@ -570,11 +588,9 @@ impl KnowledgeBase {
             return refuse("managedSearchConfiguration: this knowledge base is one of vectors".to_owned());
         }
         let Some(vector) = &configuration.vector_search_configuration else { return Ok(()) };
-        if vector.implicit_filter_configuration.is_some() {
-            return refuse("implicitFilterConfiguration: not supported; set `filter`".to_owned());
-        }
         search.results = vector.number_of_results.map(|number| number as usize).or(search.results);
         search.filter.clone_from(&vector.filter);
+        search.implicit_filter.clone_from(&vector.implicit_filter_configuration);
         search.mode = match &vector.override_search_type {
             None => search.mode,
             Some(SearchType::Semantic) => Some(SearchMode::Vector),

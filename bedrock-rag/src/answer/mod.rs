@@ -6,19 +6,21 @@
 
 mod markers;
 mod support;
+pub(crate) mod transform;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bedrock_core::retrieve_and_generate::{
-    Citation, CitationEvent, GeneratedResponsePart, RetrieveAndGenerateOutput, RetrieveAndGenerateRequest,
-    RetrieveAndGenerateResponse, RetrieveAndGenerateStreamEvent, RetrieveAndGenerateType, RetrievedReference, Span,
-    TextResponsePart,
+    Citation, CitationEvent, GeneratedResponsePart, GenerationConfiguration, RetrieveAndGenerateOutput,
+    RetrieveAndGenerateRequest, RetrieveAndGenerateResponse, RetrieveAndGenerateStreamEvent, RetrieveAndGenerateType,
+    RetrievedReference, Span, TextResponsePart,
 };
 use bedrock_core::{
     ChatModel, ContentBlockDelta, ConverseRequest, EmbedPurpose, InferenceConfiguration, KnowledgeBaseGuardrailAction,
-    RetrievalResultContent, StopReason, StreamEvent, TokenUsage,
+    Message, RetrievalResultContent, Role, Session, SessionStore, StopReason, StreamEvent, TokenUsage,
 };
 use futures::channel::mpsc;
 use futures::stream::BoxStream;
@@ -26,12 +28,19 @@ use futures::{SinkExt, StreamExt};
 use serde_json::Value;
 
 use crate::Error;
-use crate::chunk::sentences;
-use crate::document::{Document, LineEnds};
+use crate::chunk::{ModelTokens, sentences};
+use crate::document::{Document, ExtractOptions, LineEnds, extract};
 use crate::knowledge_base::KnowledgeBase;
-use crate::retrieve::{Passage, Search};
+use crate::retrieve::{DEFAULT_RESULTS, Passage, Search};
 use markers::MarkerFilter;
 use support::support;
+use transform::Turn;
+
+/// Turns that a session remembers.
+const SESSION_TURNS: usize = 20;
+
+/// Sessions begun by this process.
+static SESSIONS: AtomicU64 = AtomicU64::new(0);
 
 /// The template unless [`AnswerOptions::prompt_template`] is set.
 pub const DEFAULT_PROMPT_TEMPLATE: &str = "\
@@ -55,7 +64,13 @@ pub struct AnswerOptions {
     pub model_id: String,
     /// How passages are found; the text is the question's. Default: five passages, the knowledge base's search mode.
     pub search: Search,
-    /// What the model is told, with the service's placeholders `$search_results$` (which it must have), `$query$` and
+    /// Whether the model takes the question apart into simple ones first, each of which is searched for; the best of each come first.
+    /// Default false.
+    pub decompose: bool,
+    /// What the model is told for that, with `$query$`. It answers with a question a line.
+    pub decompose_template: Option<String>,
+    /// What the model is told, with the service's placeholders `$search_results$` (which it must have), `$query$`,
+    /// `$conversation_history$` (without which earlier turns of a session are messages of their own) and
     /// `$output_format_instructions$`. A template without `$query$` becomes the system prompt, and the question a
     /// message of its own. Default [`DEFAULT_PROMPT_TEMPLATE`].
     pub prompt_template: Option<String>,
@@ -85,6 +100,8 @@ impl Default for AnswerOptions {
         Self {
             model_id: String::new(),
             search: Search::default(),
+            decompose: false,
+            decompose_template: None,
             prompt_template: None,
             ask_for_markers: false,
             inference: InferenceConfiguration {
@@ -107,6 +124,9 @@ pub struct Answerer {
     knowledge_base: Arc<KnowledgeBase>,
     model: Arc<dyn ChatModel>,
     options: AnswerOptions,
+    sessions: Option<Arc<dyn SessionStore>>,
+    /// The document of a request that brings its own, in place of the knowledge base's.
+    document: Option<(String, Arc<[u8]>)>,
 }
 
 impl fmt::Debug for Answerer {
@@ -169,7 +189,8 @@ pub type AnswerStream<'a> = BoxStream<'a, Result<AnswerEvent, Error>>;
 impl Answerer {
     /// An answerer with default options.
     pub fn new(knowledge_base: Arc<KnowledgeBase>, model: Arc<dyn ChatModel>) -> Self {
-        Self { knowledge_base, model, options: AnswerOptions::default() }
+        let options = AnswerOptions::default();
+        Self { knowledge_base, model, options, sessions: None, document: None }
     }
 
     /// Replaces the options.
@@ -178,20 +199,51 @@ impl Answerer {
         self
     }
 
+    /// Keeps conversations there, so that questions may refer to earlier ones.
+    pub fn with_sessions(mut self, sessions: Arc<dyn SessionStore>) -> Self {
+        self.sessions = Some(sessions);
+        self
+    }
+
+    /// Answers from this document alone, in place of the knowledge base, whose embedding model and chunking are used for it. `name` should
+    /// end in the file's suffix. Nothing of it is kept.
+    pub fn with_document(mut self, name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Self {
+        self.document = Some((name.into(), bytes.into()));
+        self
+    }
+
+    /// Begins a conversation, and gives the id under which questions continue it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] without [`Answerer::with_sessions`]; [`Error::Session`].
+    pub async fn begin_session(&self) -> Result<String, Error> {
+        let sessions = self.sessions()?;
+        let id = session_id(&self.knowledge_base);
+        sessions.save(&mut Session::new(&id)).await.map_err(|source| Error::Session { source })?;
+        Ok(id)
+    }
+
+    fn sessions(&self) -> Result<&Arc<dyn SessionStore>, Error> {
+        let none = || Error::InvalidRequest("sessionId: this answerer keeps no sessions".to_owned());
+        self.sessions.as_ref().ok_or_else(none)
+    }
+
+    /// The whole answer to a question that continues a conversation: the model makes it one that stands alone, which is searched for,
+    /// and sees the earlier turns when it answers. Question and answer are added to the session.
+    ///
+    /// # Errors
+    /// As [`Answerer::ask`]; [`Error::Session`] for a session that is not there, or that another question has changed meanwhile.
+    pub async fn ask_in_session(&self, session_id: &str, question: &str) -> Result<Answer, Error> {
+        last(self.stream(question, Some(session_id))).await
+    }
+
     /// The whole answer.
     ///
     /// # Errors
     /// As [`KnowledgeBase::search`]; [`Error::Model`] when the chat model fails; [`Error::InvalidRequest`] for a template
     /// without `$search_results$`, or when not even the question fits into [`AnswerOptions::max_context_tokens`].
     pub async fn ask(&self, question: &str) -> Result<Answer, Error> {
-        let mut events = self.ask_stream(question);
-        while let Some(event) = events.next().await {
-            if let AnswerEvent::Finished(answer) = event? {
-                return Ok(*answer);
-            }
-        }
-        let source = bedrock_core::Error::internal_server("the answer ended without its last event");
-        Err(Error::Model { role: "chat", source })
+        last(self.stream(question, None)).await
     }
 
     /// [`Answerer::ask`] for callers without an async runtime.
@@ -204,12 +256,16 @@ impl Answerer {
 
     /// The answer as it comes. An error is the last item. Dropping the stream stops the model.
     pub fn ask_stream<'a>(&'a self, question: &'a str) -> AnswerStream<'a> {
+        self.stream(question, None)
+    }
+
+    fn stream<'a>(&'a self, question: &'a str, session: Option<&'a str>) -> AnswerStream<'a> {
         let (sender, receiver) = mpsc::channel(1);
         // The request to the model lives in this future, and so does the model's stream that borrows it. The future is
         // polled as a part of the stream, so that dropping the stream drops all of it.
         let work = async move {
             let mut sender = sender;
-            if let Err(error) = self.run(question, &mut sender).await {
+            if let Err(error) = self.run(question, session, &mut sender).await {
                 // The receiver is a part of the same stream: when it is gone nobody is there to tell.
                 let _ = sender.send(Err(error)).await;
             }
@@ -218,10 +274,20 @@ impl Answerer {
         futures::stream::select(receiver, work).boxed()
     }
 
-    async fn run(&self, question: &str, events: &mut Events) -> Result<(), Error> {
+    async fn run(&self, question: &str, session: Option<&str>, events: &mut Events) -> Result<(), Error> {
         let started = Instant::now();
-        let search = Search { text: question.to_owned(), ..self.options.search.clone() };
-        let mut passages = self.knowledge_base.search(&search).await?;
+        let mut spent = TokenUsage::default();
+        let mut session = match session {
+            Some(id) => Some(self.load(id).await?),
+            None => None,
+        };
+        let mut history = session.as_ref().map(turns).unwrap_or_default();
+        let (model, id) = (self.model.as_ref(), &self.options.model_id);
+        let standalone = transform::standalone(model, id, &history, question, &mut spent).await?;
+        let mut passages = match &self.document {
+            Some((name, bytes)) => self.passages_of(name, bytes, &standalone).await?,
+            None => self.find(&standalone, &mut spent).await?,
+        };
         let relevant =
             |passage: &Passage| passage.similarity.is_none_or(|cosine| cosine >= self.options.min_similarity);
         passages.retain(relevant);
@@ -236,14 +302,15 @@ impl Answerer {
                 passages,
                 found: false,
                 stop_reason: StopReason::EndTurn,
-                usage: TokenUsage::default(),
+                usage: spent,
                 first_text_ms: elapsed,
                 total_ms: elapsed,
             };
+            self.remember(&mut session, question, &answer.text).await?;
             send(events, AnswerEvent::Finished(Box::new(answer))).await;
             return Ok(());
         }
-        let request = self.fit(question, &mut passages).await?;
+        let request = self.fit(question, &mut passages, &mut history).await?;
         send(events, AnswerEvent::Passages(passages.clone())).await;
 
         let chat = |source| Error::Model { role: "chat", source };
@@ -251,7 +318,7 @@ impl Answerer {
         let mut text = String::new();
         let mut first_text_ms = None;
         let mut stop_reason = StopReason::EndTurn;
-        let mut usage = TokenUsage::default();
+        let mut usage = spent;
         {
             let mut stream = self.model.converse_stream(&request).await.map_err(chat)?;
             while let Some(event) = stream.next().await {
@@ -267,7 +334,10 @@ impl Answerer {
                         }
                     }
                     StreamEvent::MessageStop(stop) => stop_reason = stop.stop_reason,
-                    StreamEvent::Metadata(metadata) => usage = metadata.usage,
+                    StreamEvent::Metadata(metadata) => {
+                        let own = std::mem::replace(&mut usage, metadata.usage);
+                        transform::add(&mut usage, &own);
+                    }
                     _ => {}
                 }
             }
@@ -297,6 +367,7 @@ impl Answerer {
         for citation in &citations {
             send(events, AnswerEvent::Citation(citation.clone())).await;
         }
+        self.remember(&mut session, question, &text).await?;
         let total_ms = started.elapsed().as_millis() as u64;
         let answer = Answer {
             text,
@@ -312,14 +383,107 @@ impl Answerer {
         Ok(())
     }
 
-    /// Makes the request, with as many of the passages as fit.
-    async fn fit(&self, question: &str, passages: &mut Vec<Passage>) -> Result<ConverseRequest, Error> {
+    /// Searches: for the question, or for each of those that it consists of.
+    async fn find(&self, question: &str, spent: &mut TokenUsage) -> Result<Vec<Passage>, Error> {
+        let (model, id) = (self.model.as_ref(), &self.options.model_id);
+        let mut search = self.options.search.clone();
+        if let Some(configuration) = search.implicit_filter.take() {
+            let implied = transform::implied_filter(model, &configuration, question, spent).await?;
+            search.filter = transform::both(search.filter.take(), implied);
+        }
+        let questions = if self.options.decompose {
+            let template = self.options.decompose_template.as_deref();
+            transform::decomposed(model, id, template, question, spent).await?
+        } else {
+            vec![question.to_owned()]
+        };
+        let mut found: Vec<(usize, Passage)> = Vec::new();
+        for text in questions {
+            let search = Search { text, ..search.clone() };
+            for (rank, passage) in self.knowledge_base.search(&search).await?.into_iter().enumerate() {
+                match found.iter_mut().find(|(_, known)| known.chunk_id == passage.chunk_id) {
+                    Some(known) if (rank, -passage.score) < (known.0, -known.1.score) => *known = (rank, passage),
+                    Some(_) => {}
+                    None => found.push((rank, passage)),
+                }
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.score.total_cmp(&a.1.score)));
+        Ok(found.into_iter().map(|(_, passage)| passage).collect())
+    }
+
+    /// The passages of a document that fit a question best, cut and compared as the knowledge base does it.
+    async fn passages_of(&self, name: &str, bytes: &[u8], question: &str) -> Result<Vec<Passage>, Error> {
+        let document = extract(name, bytes, &ExtractOptions::default())?;
+        let knowledge_base = &self.knowledge_base;
+        let counter = ModelTokens(knowledge_base.embedder.clone());
+        let chunks =
+            knowledge_base.chunking().chunk(&document, &counter, Some(knowledge_base.embedder.as_ref())).await?;
+        let parents: Vec<usize> = chunks.iter().filter_map(|chunk| chunk.parent).collect();
+        let query = knowledge_base.embed(vec![question.to_owned()], EmbedPurpose::Query).await?;
+        let mut passages = Vec::new();
+        let searched: Vec<_> = chunks.iter().filter(|chunk| !parents.contains(&chunk.index)).collect();
+        for some in searched.chunks(knowledge_base.embed_batch) {
+            let texts: Vec<String> = some.iter().map(|chunk| chunk.passage(&document).into_owned()).collect();
+            let vectors = knowledge_base.embed(texts.clone(), EmbedPurpose::Document).await?;
+            for ((chunk, text), vector) in some.iter().zip(texts).zip(vectors) {
+                let similarity: f32 = query.iter().flatten().zip(&vector).map(|(a, b)| a * b).sum();
+                passages.push(Passage {
+                    chunk_id: chunk.index as u64,
+                    uri: name.to_owned(),
+                    title: document.title.clone(),
+                    score: ((1.0 + similarity) / 2.0).clamp(0.0, 1.0),
+                    similarity: Some(similarity.clamp(-1.0, 1.0)),
+                    text,
+                    start: chunk.start,
+                    end: chunk.end,
+                    tokens: chunk.tokens,
+                    headings: document.heading_path(chunk.start).into_iter().map(str::to_owned).collect(),
+                    page: document.page(chunk.start),
+                    metadata: document.metadata.clone(),
+                });
+            }
+        }
+        passages.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.chunk_id.cmp(&b.chunk_id)));
+        passages.truncate(self.options.search.results.unwrap_or(DEFAULT_RESULTS));
+        Ok(passages)
+    }
+
+    async fn load(&self, id: &str) -> Result<Session, Error> {
+        let session = self.sessions()?.load(id).await.map_err(|source| Error::Session { source })?;
+        session.ok_or_else(|| {
+            let source = bedrock_core::Error::resource_not_found(format!("there is no session {id}"));
+            Error::Session { source }
+        })
+    }
+
+    /// Adds a turn to a session, whose oldest are forgotten.
+    async fn remember(&self, session: &mut Option<Session>, question: &str, answer: &str) -> Result<(), Error> {
+        let Some(session) = session else { return Ok(()) };
+        session.messages.extend([Message::user(question), Message::assistant(answer)]);
+        let old = session.messages.len().saturating_sub(2 * SESSION_TURNS);
+        session.messages.drain(..old);
+        self.sessions()?.save(session).await.map_err(|source| Error::Session { source })
+    }
+
+    /// Makes the request, with as many of the passages, and of the earlier turns, as fit.
+    async fn fit(
+        &self,
+        question: &str,
+        passages: &mut Vec<Passage>,
+        history: &mut Vec<Turn>,
+    ) -> Result<ConverseRequest, Error> {
         let most = u64::from(self.options.max_context_tokens);
         loop {
-            let request = self.request(question, passages)?;
+            let request = self.request(question, passages, history)?;
             let tokens = self.count(&request).await?;
             if tokens <= most {
                 return Ok(request);
+            }
+            // What was said longest ago matters least.
+            if !history.is_empty() {
+                history.remove(0);
+                continue;
             }
             if passages.len() > 1 {
                 // By its share of the prompt, the last passages that certainly don't fit go at once.
@@ -357,7 +521,7 @@ impl Answerer {
         }
     }
 
-    fn request(&self, question: &str, passages: &[Passage]) -> Result<ConverseRequest, Error> {
+    fn request(&self, question: &str, passages: &[Passage], history: &[Turn]) -> Result<ConverseRequest, Error> {
         let template = self.options.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
         if !template.contains("$search_results$") {
             return Err(Error::InvalidRequest("the prompt template has no $search_results$".to_owned()));
@@ -373,9 +537,19 @@ impl Answerer {
         let instructions = if self.options.ask_for_markers { MARKER_INSTRUCTIONS } else { PLAIN_INSTRUCTIONS };
         let prompt = fill(
             template,
-            &[("$search_results$", &results), ("$query$", question), ("$output_format_instructions$", instructions)],
+            &[
+                ("$search_results$", &results),
+                ("$query$", question),
+                ("$output_format_instructions$", instructions),
+                ("$conversation_history$", &transform::shown(history)),
+            ],
         );
-        let request = ConverseRequest::new(&self.options.model_id);
+        let mut request = ConverseRequest::new(&self.options.model_id);
+        if !template.contains("$conversation_history$") {
+            for turn in history {
+                request = request.user(turn.question.as_str()).assistant(turn.answer.as_str());
+            }
+        }
         let mut request =
             if template.contains("$query$") { request.user(prompt) } else { request.system(prompt).user(question) };
         request.inference_config = Some(self.options.inference.clone());
@@ -421,6 +595,27 @@ impl Answerer {
             })
             .collect())
     }
+}
+
+/// The answer at the end of a stream.
+async fn last(mut events: AnswerStream<'_>) -> Result<Answer, Error> {
+    while let Some(event) = events.next().await {
+        if let AnswerEvent::Finished(answer) = event? {
+            return Ok(*answer);
+        }
+    }
+    let source = bedrock_core::Error::internal_server("the answer ended without its last event");
+    Err(Error::Model { role: "chat", source })
+}
+
+/// The turns of a session, oldest first. What is no pair of a question and an answer is not ours.
+fn turns(session: &Session) -> Vec<Turn> {
+    let pair = |pair: &[Message]| {
+        let (question, answer) = (pair[0].text(), pair[1].text());
+        let roles = pair[0].role == Role::User && pair[1].role == Role::Assistant;
+        (roles && !question.is_empty() && !answer.is_empty()).then_some(Turn { question, answer })
+    };
+    session.messages.chunks_exact(2).filter_map(pair).collect()
 }
 
 type Events = mpsc::Sender<Result<AnswerEvent, Error>>;
@@ -543,19 +738,28 @@ impl Answerer {
     /// Answers a request of the service. What it leaves open comes from the options.
     ///
     /// # Errors
-    /// `ValidationException` for what this version can't honour: sessions, query decomposition, external sources, and a
-    /// guardrail by id (wrap the chat model in one instead); `ResourceNotFoundException` for another knowledge base's
-    /// id; and what search and model fail with.
+    /// `ValidationException` for what this version can't honour: a session's key, sessions without [`Answerer::with_sessions`], documents in
+    /// an object store, and a guardrail by id (wrap the chat model in one instead); `ResourceNotFoundException` for another knowledge base's
+    /// id and for a session that is not there; `ConflictException` for a session that another request has continued meanwhile; and what
+    /// search and model fail with.
     pub async fn retrieve_and_generate(
         &self,
         request: &RetrieveAndGenerateRequest,
     ) -> Result<RetrieveAndGenerateResponse, bedrock_core::Error> {
         let configured = self.configured(request)?;
-        let answer = configured.ask(&request.input.text).await?;
-        Ok(answer.to_response(session_id(&self.knowledge_base, &request.input.text)))
+        // The service gives every answer a session. Without a store nothing is kept under the id; it is only of the right form.
+        let session = match (&request.session_id, &self.sessions) {
+            (Some(id), _) => id.clone(),
+            (None, Some(_)) => self.begin_session().await?,
+            (None, None) => session_id(&self.knowledge_base),
+        };
+        let kept = self.sessions.as_ref().map(|_| session.as_str());
+        let answer = last(configured.stream(&request.input.text, kept)).await?;
+        Ok(answer.to_response(session))
     }
 
-    /// Answers a request of the service as a stream: text first, then citations. An error is the last item.
+    /// Answers a request of the service as a stream: text first, then citations. An error is the last item. A conversation is continued if
+    /// the request names one ([`Answerer::begin_session`]).
     pub fn retrieve_and_generate_stream<'a>(
         &'a self,
         request: &'a RetrieveAndGenerateRequest,
@@ -566,7 +770,7 @@ impl Answerer {
         };
         let (mut sender, receiver) = mpsc::channel(1);
         let work = async move {
-            let mut events = configured.ask_stream(&request.input.text);
+            let mut events = configured.stream(&request.input.text, request.session_id.as_deref());
             let mut passages = Vec::new();
             let mut text = String::new();
             while let Some(event) = events.next().await {
@@ -603,7 +807,12 @@ impl Answerer {
     fn configured(&self, request: &RetrieveAndGenerateRequest) -> Result<Self, bedrock_core::Error> {
         request.validate()?;
         let refuse = |what: &str| Err(bedrock_core::Error::validation(what));
-        if request.session_id.is_some() || request.session_configuration.is_some() {
+        if request.session_configuration.is_some() {
+            return refuse(
+                "sessionConfiguration: sessions are kept as their store keeps them, under no key of the request's",
+            );
+        }
+        if request.session_id.is_some() && self.sessions.is_none() {
             return refuse("sessionId: this answerer keeps no sessions");
         }
         if request.user_context.is_some() {
@@ -612,23 +821,58 @@ impl Answerer {
         let mut configured = self.clone();
         let options = &mut configured.options;
         let Some(configuration) = &request.retrieve_and_generate_configuration else { return Ok(configured) };
+        if configuration.kind == RetrieveAndGenerateType::ExternalSources {
+            let Some(external) = &configuration.external_sources_configuration else {
+                return refuse("retrieveAndGenerateConfiguration.externalSourcesConfiguration is missing");
+            };
+            options.model_id.clone_from(&external.model_arn);
+            let Some(document) = external.sources.first().and_then(|source| source.byte_content.as_ref()) else {
+                return refuse("externalSourcesConfiguration.sources.0: only byteContent is read; nothing is fetched");
+            };
+            configured.document = Some((document.identifier.clone(), Arc::from(document.data.as_bytes())));
+            if let Some(generation) = &external.generation_configuration {
+                options.generate(generation)?;
+            }
+            return Ok(configured);
+        }
         if configuration.kind != RetrieveAndGenerateType::KnowledgeBase
             || configuration.external_sources_configuration.is_some()
         {
-            return refuse("retrieveAndGenerateConfiguration.type: only KNOWLEDGE_BASE is supported");
+            return refuse("retrieveAndGenerateConfiguration.type contradicts what is configured");
         }
         let Some(configuration) = &configuration.knowledge_base_configuration else {
             return refuse("retrieveAndGenerateConfiguration.knowledgeBaseConfiguration is missing");
         };
         self.knowledge_base.check_id(&configuration.knowledge_base_id)?;
-        if configuration.orchestration_configuration.is_some() {
-            return refuse("orchestrationConfiguration: queries are not transformed");
+        if let Some(orchestration) = &configuration.orchestration_configuration {
+            if orchestration.inference_config.is_some()
+                || orchestration.performance_config.is_some()
+                || !orchestration.additional_model_request_fields.is_empty()
+            {
+                return refuse("orchestrationConfiguration: only the template and the transformation can be set");
+            }
+            options.decompose = orchestration.query_transformation_configuration.is_some();
+            let template = orchestration.prompt_template.as_ref().and_then(|t| t.text_prompt_template.as_ref());
+            if template.is_some_and(|template| !template.contains("$query$")) {
+                return refuse("orchestrationConfiguration.promptTemplate.textPromptTemplate has no $query$");
+            }
+            options.decompose_template = template.cloned();
         }
         options.model_id.clone_from(&configuration.model_arn);
         if let Some(retrieval) = &configuration.retrieval_configuration {
             self.knowledge_base.configure(&mut options.search, retrieval)?;
         }
-        let Some(generation) = &configuration.generation_configuration else { return Ok(configured) };
+        if let Some(generation) = &configuration.generation_configuration {
+            options.generate(generation)?;
+        }
+        Ok(configured)
+    }
+}
+
+impl AnswerOptions {
+    /// Takes over what a request says about the generation.
+    fn generate(&mut self, generation: &GenerationConfiguration) -> Result<(), bedrock_core::Error> {
+        let (refuse, options) = (|what: &str| Err(bedrock_core::Error::validation(what)), self);
         if generation.guardrail_configuration.is_some() {
             return refuse("guardrailConfiguration: wrap the chat model in the guardrail instead");
         }
@@ -654,14 +898,20 @@ impl Answerer {
             let fields = generation.additional_model_request_fields.clone();
             options.additional_model_request_fields = Some(Value::Object(fields.into_iter().collect()));
         }
-        Ok(configured)
+        Ok(())
     }
 }
 
-/// The service gives every answer a session id. Nothing is kept under this one; it is only of the right form.
-fn session_id(knowledge_base: &KnowledgeBase, question: &str) -> String {
-    let hash = blake3::hash(format!("{} {question}", knowledge_base.id()).as_bytes());
-    hash.to_hex()[..32].to_owned()
+/// An id that no other session has, of the service's form. It can't be guessed from outside, and is no key.
+fn session_id(knowledge_base: &KnowledgeBase) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let count = SESSIONS.fetch_add(1, Ordering::Relaxed);
+    // Where the system puts things, and the seeds of its hash maps, differ from run to run.
+    let chance = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), count);
+    let hash =
+        blake3::hash(format!("{} {now:?} {count} {chance} {}", knowledge_base.id(), std::process::id()).as_bytes());
+    let hex = &hash.to_hex()[..32];
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 #[cfg(test)]
