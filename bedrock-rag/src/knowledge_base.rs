@@ -255,7 +255,7 @@ impl KnowledgeBaseBuilder {
         self
     }
 
-    /// Searches vectors in a store of another kind, a database server of [`external`](crate::external) for example, which holds this
+    /// Searches vectors in a store of another kind, a database server of `bedrock_rag::external` for example, which holds this
     /// knowledge base's chunks alone. The folder stays the truth: an existing knowledge base can be opened with a store that is
     /// empty, which is then sent everything, and again without it. Opening sends what the store lacks, and so needs it to answer.
     /// Words are searched there too if it can ([`VectorStore::searches_text`]); if not, keyword and hybrid search are refused.
