@@ -36,6 +36,7 @@
 //! | what is asked and answered | [`inference`], [`usage`]; as events: [`stream`] |
 //! | what a guardrail is told and finds | [`guardrail`] |
 //! | what a knowledge base is asked and answers | [`retrieve`], [`retrieve_and_generate`] |
+//! | which models there are | [`catalog`] |
 //! | what to implement | models: [`ChatModel`], [`EmbeddingModel`], [`Reranker`], [`TextClassifier`], [`ImageModel`] |
 //! | | what they work with: [`Retriever`], [`Guardrail`], [`Tool`] |
 //! | | where things are kept: [`VectorStore`], [`SessionStore`], [`InvocationSink`]; encrypted: [`Sealer`] |
@@ -61,6 +62,7 @@
 //! | `seal` | no | `AesGcmSealer` and `KeyRing`: encryption at rest with AES-256-GCM. Costs some fifteen small crates, all Rust |
 //! | `testing` | no | `testing`: doubles of every trait, and the contract checks that implementations run |
 
+pub mod catalog;
 pub mod citation;
 pub mod classify;
 pub mod embed;
@@ -90,6 +92,7 @@ mod validate;
 mod watch;
 mod wire;
 
+pub use catalog::*;
 pub use citation::*;
 pub use classify::*;
 pub use embed::*;

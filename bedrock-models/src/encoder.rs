@@ -9,11 +9,12 @@ use sha2::{Digest, Sha256};
 
 use crate::arch::text_encoder::{ConfigFile, EncoderInput, FAMILIES, Head, Loaded, Purpose, TextEncoder};
 use crate::error::Error;
+use crate::import;
 use crate::language_model::{model_type, name_of, read_json};
 use crate::layers::{Compute, Loader, Phase, Run};
 use crate::options::LoadOptions;
 use crate::tokenizer::{EncodeOptions, Encoding, Tokenizer};
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, Survey};
 
 /// Values of `model_type` of encoders.
 pub const ENCODERS: &[&str] = &{
@@ -58,6 +59,8 @@ impl fmt::Debug for Encoder {
 impl Encoder {
     /// Loads a folder, with the head that the purpose needs.
     pub(crate) fn load(path: &Path, options: &LoadOptions, purpose: Purpose) -> Result<Self, Error> {
+        let quantize = options.quantize.or(import::quantization_of(path)?);
+        let options = &LoadOptions { quantize, ..options.clone() };
         let file = path.join("config.json");
         let found = model_type(&file)?;
         let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
@@ -108,6 +111,24 @@ impl Encoder {
             tokenizer_limit,
             identity,
         })
+    }
+
+    /// Compares the tensors of a folder with what its configuration asks for, and loads none of them.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`], or what is wrong with the configuration.
+    pub(crate) fn survey(path: &Path, compute: &Compute, purpose: Purpose) -> Result<(), Error> {
+        let file = path.join("config.json");
+        let found = model_type(&file)?;
+        let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
+            return Err(Error::UnsupportedArchitecture { path: file, found, supported: ENCODERS });
+        };
+        let config = ConfigFile { path: &file, json: read_json(&file)? };
+        let survey = Survey::default();
+        let mut loader =
+            Loader::new(Checkpoint::open(path)?.surveyed(&survey), compute.clone(), |name| name.to_string());
+        let loaded = (family.load)(&mut loader, &config, purpose).and_then(|loaded| loader.finish(loaded.ignorable));
+        survey.end(path, loaded)
     }
 
     /// Lowers the limit of tokens to what `sentence-transformers` files say or, if they say nothing, to what the tokenizer

@@ -241,6 +241,20 @@ pub enum Error {
         names: Vec<String>,
     },
 
+    /// A checkpoint does not hold what its configuration says: every difference, found before any weight was used. Lists of a
+    /// thousand are incomplete.
+    #[error("{path} does not fit its configuration: {}", differences(missing, unknown, wrong))]
+    Tensors {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Tensors that the model needs and the checkpoint lacks.
+        missing: Vec<String>,
+        /// Tensors that the checkpoint has and the model does not know, sorted.
+        unknown: Vec<String>,
+        /// Tensors of another shape or type.
+        wrong: Vec<WrongTensor>,
+    },
+
     /// A tensor has another shape than the configuration says.
     #[error("tensor {name} has shape {got:?}, the configuration says {expected:?}")]
     TensorShape {
@@ -470,6 +484,52 @@ pub enum Error {
     #[error("no folder to keep models in: set BEDROCK_HOME")]
     NoCacheFolder,
 
+    /// Weights are only there as pickles, which are programs: to read one is to run it.
+    #[error(
+        "{} holds weights only as pickles ({}), which run code when they are read; where you trust them, convert them with \
+         `transformers`: AutoModel….from_pretrained(folder).save_pretrained(folder, safe_serialization=True)",
+        path.display(),
+        first_few(files)
+    )]
+    Pickled {
+        /// The folder or file.
+        path: PathBuf,
+        /// Names of the pickles.
+        files: Vec<String>,
+    },
+
+    /// A file of a model is a link to somewhere else.
+    #[error("{} leads to {}, outside of the model's folder", path.display(), target.display())]
+    LeadsOutside {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+
+    /// A folder has more files than any model.
+    #[error("{} has more than {limit} entries", path.display())]
+    TooManyFiles {
+        /// The folder.
+        path: PathBuf,
+        /// The most that are looked at.
+        limit: usize,
+    },
+
+    /// A model of that name is there already.
+    #[error("there is a model named {name} already")]
+    ModelExists {
+        /// The name.
+        name: String,
+    },
+
+    /// No model of that name was imported.
+    #[error("no imported model is named {name}")]
+    NotImported {
+        /// The name or ARN as it was asked for.
+        name: String,
+    },
+
     /// A file or folder could not be written.
     #[error("cannot write {path}")]
     Write {
@@ -495,13 +555,35 @@ impl From<Error> for bedrock_core::Error {
             | Error::CacheTooSmall { .. }
             | Error::NoTokenizer { .. }
             | Error::NoChatTemplate { .. } => Self::validation(error.to_string()),
-            Error::UnknownModel { .. } => Self::resource_not_found(error.to_string()),
+            Error::ModelExists { .. } => Self::conflict(error.to_string()),
+            Error::UnknownModel { .. } | Error::NotImported { .. } => Self::resource_not_found(error.to_string()),
             Error::Busy => Self::throttling(error.to_string()),
             Error::DeadlineExceeded => Self::model_timeout(error.to_string()),
             Error::EngineStopped => Self::service_unavailable(error.to_string()),
             _ => Self::backend(error),
         }
     }
+}
+
+/// A tensor that is not as the configuration says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongTensor {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// The shape or type asked for.
+    pub expected: String,
+    /// The shape and type in the file.
+    pub got: String,
+}
+
+fn differences(missing: &[String], unknown: &[String], wrong: &[WrongTensor]) -> String {
+    let list = |what: &str, names: &[String]| format!("{} {what}: {}", names.len(), first_few(names));
+    let wrong: Vec<String> =
+        wrong.iter().map(|tensor| format!("{} is {}, not {}", tensor.name, tensor.got, tensor.expected)).collect();
+    let parts = [("missing", missing), ("unknown", unknown), ("of another shape or type", &wrong)];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();
+    parts.join("; ")
 }
 
 /// The first names of a list, for a message that stays readable when all of a model's tensors are in it.

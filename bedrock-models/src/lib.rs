@@ -16,7 +16,9 @@
 //! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: encoders
 //!   of the BERT, RoBERTa, MPNet, ModernBERT, nomic-BERT and DeBERTa families.
 //! - [`LanguageModel`]: logits and scores, without a thread. [`Engine`]: prompts in tokens.
-//! - [`catalog`] and [`fetch`]: known models, downloaded on first use and checked.
+//! - [`catalog`] and [`fetch`]: known models, downloaded on first use and checked. [`import`]: models of your own, checked
+//!   and kept under a name.
+//! - [`invoke`]: the bodies of `InvokeModel` of each family, over any model.
 //! - [`weights`], [`tokenizer`], [`chat_template`], [`generate`]: the parts, usable alone.
 //!
 //! # Features
@@ -43,6 +45,8 @@ mod engine;
 mod error;
 pub mod fetch;
 pub mod generate;
+pub mod import;
+pub mod invoke;
 pub mod kernels;
 mod language_model;
 mod layers;
@@ -60,7 +64,7 @@ pub use encoder::ENCODERS;
 pub use engine::{
     Engine, EngineMetrics, Generation, GenerationEvent, GenerationRequest, GenerationUsage, Latencies, Priority,
 };
-pub use error::Error;
+pub use error::{Error, WrongTensor};
 pub use language_model::{LANGUAGE_MODELS, LanguageModel};
 pub use layers::RopeProblem;
 pub use options::{DeviceKind, EngineOptions, LoadOptions, Speculation};

@@ -263,6 +263,15 @@ def main():
         write(f"{name}_request", requests(model, operation))
         write(f"{name}_response", responses(model, operation))
 
+    for name, operation in [
+        ("list_foundation_models", "ListFoundationModels"),
+        ("get_foundation_model", "GetFoundationModel"),
+        ("list_imported_models", "ListImportedModels"),
+        ("get_imported_model", "GetImportedModel"),
+        ("get_model_import_job", "GetModelImportJob"),
+    ]:
+        write(f"{name}_response", responses(control, operation))
+
     write("converse_stream_request", requests(runtime, "ConverseStream"))
     converse_events, converse_exceptions = stream_events(runtime, "ConverseStream")
     write("converse_stream_events", converse_events)

@@ -235,6 +235,11 @@ impl DebertaV2Layer {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let compute = loader.compute().clone();
         let run = Run { compute: &compute, phase: Phase::Prompt };
+        let surveys = loader.surveys();
+        let projected = |linear: &Linear, positions: &Tensor<2>| match surveys {
+            true => positions.clone(),
+            false => linear.forward(run, positions.clone()),
+        };
         let mut linear =
             |part: &str, rows, columns| loader.linear(&format!("{name}.{part}"), rows, columns, Bias::Present);
         let query_proj = linear("attention.self.query_proj", hidden, hidden)?;
@@ -245,14 +250,14 @@ impl DebertaV2Layer {
         if let Some(positions) = positions {
             if c2p {
                 keys = Some(match config.share_att_key {
-                    true => key_proj.forward(run, positions.clone()),
-                    false => linear("attention.self.pos_key_proj", hidden, hidden)?.forward(run, positions.clone()),
+                    true => projected(&key_proj, positions),
+                    false => projected(&linear("attention.self.pos_key_proj", hidden, hidden)?, positions),
                 });
             }
             if p2c {
                 queries = Some(match config.share_att_key {
-                    true => query_proj.forward(run, positions.clone()),
-                    false => linear("attention.self.pos_query_proj", hidden, hidden)?.forward(run, positions.clone()),
+                    true => projected(&query_proj, positions),
+                    false => projected(&linear("attention.self.pos_query_proj", hidden, hidden)?, positions),
                 });
             }
         }
@@ -373,8 +378,14 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
         let compute = loader.compute().clone();
         let run = Run { compute: &compute, phase: Phase::Prompt };
         let rows = 2 * config.buckets().span;
-        let table = loader.embedding(&format!("{encoder}.rel_embeddings"), rows, hidden)?;
-        let x = table.forward(run, 0..rows);
+        let table = format!("{encoder}.rel_embeddings");
+        let x = if loader.surveys() {
+            let values = loader.values(&format!("{table}.weight"), &[rows, hidden])?;
+            Tensor::from_data(TensorData::new(values, [rows, hidden]), &compute.device)
+        } else {
+            loader.embedding(&table, rows, hidden)?.forward(run, 0..rows)
+        };
+        let norm = norm.filter(|_| !loader.surveys());
         positions = Some(norm.map_or(x.clone(), |norm| norm.forward(run, x)));
     }
     let layers = (0..config.num_hidden_layers)

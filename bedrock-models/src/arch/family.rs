@@ -113,12 +113,23 @@ pub(crate) fn load_folder(
     compute: Compute,
     quantize: Option<Dtype>,
 ) -> Result<Loaded, Error> {
+    load_checkpoint(path, Checkpoint::open(path)?, model_type, compute, quantize)
+}
+
+/// As [`load_folder`], from a checkpoint that is open already.
+pub(crate) fn load_checkpoint(
+    path: &Path,
+    checkpoint: Checkpoint,
+    model_type: &str,
+    compute: Compute,
+    quantize: Option<Dtype>,
+) -> Result<Loaded, Error> {
     let config = path.join("config.json");
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
         let found = model_type.to_string();
         return Err(Error::UnsupportedArchitecture { path: config, found, supported: LANGUAGE_MODELS });
     };
-    let loader = Loader::new(Checkpoint::open(path)?, compute, |name| name.to_string()).quantized(quantize)?;
+    let loader = Loader::new(checkpoint, compute, |name| name.to_string()).quantized(quantize)?;
     (family.folder)(&config, loader)
 }
 

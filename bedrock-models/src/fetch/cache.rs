@@ -17,7 +17,7 @@ const NOTE: &str = "bedrock.json";
 const MAX_NOTE: u64 = 1 << 20;
 
 /// The cache folder of the options or the environment.
-pub(super) fn folder(options: &FetchOptions) -> Result<PathBuf, Error> {
+pub(crate) fn folder(options: &FetchOptions) -> Result<PathBuf, Error> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     options
         .cache_folder
@@ -30,19 +30,19 @@ pub(super) fn folder(options: &FetchOptions) -> Result<PathBuf, Error> {
 
 /// A file that was fetched and checked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct StoredFile {
+pub(crate) struct StoredFile {
     /// Path in the model's folder, with `/` between the parts.
-    pub(super) path: String,
-    pub(super) bytes: u64,
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
     /// Hexadecimal.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
     /// Time of the last change, in nanoseconds since 1970; zero until the model is placed.
     #[serde(default)]
     modified: u64,
 }
 
 impl StoredFile {
-    pub(super) fn new(path: impl Into<String>, bytes: u64, sha256: String) -> Self {
+    pub(crate) fn new(path: impl Into<String>, bytes: u64, sha256: String) -> Self {
         Self { path: path.into(), bytes, sha256, modified: 0 }
     }
 }
@@ -69,7 +69,7 @@ impl Note {
 }
 
 /// What the cache has of a model.
-pub(super) enum Cached {
+pub(crate) enum Cached {
     /// All of it; where to load it from.
     Whole(PathBuf),
     /// All of it, but something changed since it was checked.
@@ -79,7 +79,7 @@ pub(super) enum Cached {
 
 /// The place of one model in the cache.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     folder: PathBuf,
     lock: PathBuf,
     staging: PathBuf,
@@ -88,18 +88,22 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// `name` is a plain file name.
+    /// A model that is fetched; `name` is a plain file name.
     pub(super) fn new(cache: &Path, name: &str) -> Result<Self, Error> {
-        let models = cache.join("models");
-        Ok(Self {
+        Ok(Self { partial: cache.join("partial").join(name), ..Self::within(cache.join("models"), name) })
+    }
+
+    /// A model in a folder of models.
+    pub(crate) fn within(models: PathBuf, name: &str) -> Self {
+        Self {
             folder: models.join(name),
             lock: models.join(format!("{name}.lock")),
             staging: models.join(format!(".staging-{name}")),
-            partial: cache.join("partial").join(name),
-        })
+            partial: models.join(format!(".partial-{name}")),
+        }
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -111,7 +115,7 @@ impl Slot {
 
     /// Looks the model up. Files whose size and time of change are those of the note are trusted, unless `verify`;
     /// others are hashed, so that a cache that was copied is not fetched again.
-    pub(super) fn check(&self, verify: bool) -> Result<Cached, Error> {
+    pub(crate) fn check(&self, verify: bool) -> Result<Cached, Error> {
         let Some(note) = self.read_note()? else { return Ok(Cached::Absent) };
         for file in &note.files {
             let path = self.folder.join(&file.path);
@@ -155,8 +159,21 @@ impl Slot {
         Ok(note.filter(|note| !note.files.is_empty() && note.files.iter().all(|file| is_inside(&file.path))))
     }
 
+    /// Takes the model away, at once: killed in between, it is gone all the same.
+    pub(crate) fn remove(self, staging: Staging) -> Result<(), Error> {
+        let write = |source| Error::Write { path: self.folder.clone(), source };
+        remove(&staging.path)?;
+        fs::rename(&self.folder, &staging.path).map_err(write)
+    }
+
+    /// Whether somebody places this model at the moment.
+    pub(crate) fn is_locked(&self) -> bool {
+        let lock = File::options().write(true).open(&self.lock);
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Waits until nobody else fetches this model, and gives an empty folder to fetch it into.
-    pub(super) fn lock(&self, on_wait: impl FnOnce()) -> Result<Staging, Error> {
+    pub(crate) fn lock(&self, on_wait: impl FnOnce()) -> Result<Staging, Error> {
         let failed = |source| Error::Write { path: self.lock.clone(), source };
         let models = self.lock.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(models).map_err(|source| Error::Write { path: models.to_path_buf(), source })?;
@@ -176,7 +193,7 @@ impl Slot {
     }
 
     /// Makes a complete folder the model, at once.
-    pub(super) fn place(self, staging: Staging, source: &str, files: Vec<StoredFile>) -> Result<PathBuf, Error> {
+    pub(crate) fn place(self, staging: Staging, source: &str, files: Vec<StoredFile>) -> Result<PathBuf, Error> {
         let read = |path: &Path| {
             let path = path.to_path_buf();
             move |source| Error::Read { path, source }
@@ -214,13 +231,13 @@ impl Slot {
 
 /// The folder that a model is fetched into, and the right to do so. Removed when dropped.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     path: PathBuf,
     _lock: File,
 }
 
 impl Staging {
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -253,12 +270,12 @@ fn modified(metadata: &fs::Metadata) -> u64 {
 }
 
 /// Whether a path with `/` stays in the folder it is joined to.
-pub(super) fn is_inside(path: &str) -> bool {
+pub(crate) fn is_inside(path: &str) -> bool {
     path.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']))
 }
 
 /// The SHA-256 of a file, in hexadecimal.
-pub(super) fn sha256_of(path: &Path) -> Result<String, Error> {
+pub(crate) fn sha256_of(path: &Path) -> Result<String, Error> {
     let read = |source| Error::Read { path: path.to_path_buf(), source };
     let mut file = File::open(path).map_err(read)?;
     let mut hasher = Sha256::new();
@@ -266,7 +283,7 @@ pub(super) fn sha256_of(path: &Path) -> Result<String, Error> {
     Ok(hexadecimal(hasher))
 }
 
-pub(super) fn hexadecimal(hasher: Sha256) -> String {
+pub(crate) fn hexadecimal(hasher: Sha256) -> String {
     use std::fmt::Write;
     hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Embedding, LayerNorm, Linear, RmsNorm, run::Compute};
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::quantize;
 use crate::weights::{Checkpoint, Dtype, StoredTensor};
+
+/// Most values that stand in for a tensor that a survey did not find.
+const STAND_IN: usize = 1 << 20;
 
 /// Takes tensors out of a checkpoint by the names of the Hugging Face module, checks their shapes, and makes layers of them.
 pub(crate) struct Loader {
@@ -39,6 +44,11 @@ impl Loader {
         Ok(self)
     }
 
+    /// Whether tensors are only looked at: see [`Survey`](crate::weights::Survey). Layers compute nothing then.
+    pub(crate) fn surveys(&self) -> bool {
+        self.checkpoint.survey().is_some()
+    }
+
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.checkpoint.contains(&(self.rename)(name))
     }
@@ -59,19 +69,58 @@ impl Loader {
 
     /// The values of a tensor of that shape, row-major.
     pub(crate) fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        let tensor = self.checkpoint.take(&(self.rename)(name))?;
-        tensor.expect_shape(shape)?;
+        let tensor = self.take(name, shape)?;
+        if self.checkpoint.survey().is_some() {
+            // Of what is not there, no more than a layer's vectors: matrices are not asked for by their values.
+            let elements = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
+            let stand_in = |tensor: &StoredTensor| match elements {
+                Some(elements) if elements <= STAND_IN => Ok(vec![0.0; elements]),
+                _ => {
+                    Err(Error::MissingTensor { path: self.checkpoint.path().to_path_buf(), name: tensor.name.clone() })
+                }
+            };
+            return tensor.to_f32().or_else(|_| stand_in(&tensor));
+        }
         tensor.to_f32()
+    }
+
+    /// Takes a tensor of that shape. A survey notes what is wrong and gets one without data.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredTensor, Error> {
+        let name = (self.rename)(name);
+        let Some(survey) = self.checkpoint.survey().cloned() else {
+            let tensor = self.checkpoint.take(&name)?;
+            tensor.expect_shape(shape)?;
+            return Ok(tensor);
+        };
+        let path = self.checkpoint.path().to_path_buf();
+        let stand_in = |name| StoredTensor { name, dtype: Dtype::F32, shape: shape.to_vec(), data: Bytes::new() };
+        let Some(tensor) = self.checkpoint.take_optional(&name) else {
+            survey.missing(&path, &name)?;
+            return Ok(stand_in(name));
+        };
+        if tensor.shape == shape && tensor.dtype.is_weight() {
+            return Ok(tensor);
+        }
+        survey.wrong(&path, &tensor, format!("{shape:?} of numbers with a fraction or of blocks"))?;
+        Ok(stand_in(name))
     }
 
     /// A matrix of `rows` × `columns`.
     fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
-        let tensor = self.checkpoint.take(&(self.rename)(name))?;
-        tensor.expect_shape(&[rows, columns])?;
+        let tensor = self.take(name, &[rows, columns])?;
+        if let Some(survey) = self.checkpoint.survey()
+            && (rows == 0 || columns == 0 || !columns.is_multiple_of(tensor.dtype.block_len()))
+        {
+            survey.wrong(self.checkpoint.path(), &tensor, "rows of whole blocks".into())?;
+        }
         self.read(tensor)
     }
 
     fn read(&self, tensor: StoredTensor) -> Result<Matrix, Error> {
+        if self.checkpoint.survey().is_some() {
+            let (name, data) = (tensor.name, Bytes::from_static(&[0; 4]));
+            return Matrix::new(StoredTensor { name, dtype: Dtype::F32, shape: vec![1, 1], data });
+        }
         Matrix::new(match self.quantize {
             Some(to) => quantize::on_load(tensor, to)?,
             None => tensor,
@@ -84,13 +133,28 @@ impl Loader {
     /// # Errors
     /// [`Error::MissingTensor`]; [`Error::TensorShape`] unless the parts are the whole tensor.
     pub(crate) fn split(&mut self, name: &str, parts: &[(String, usize)], columns: usize) -> Result<(), Error> {
-        let tensor = self.checkpoint.take(&(self.rename)(name))?;
         let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
+        let name = (self.rename)(name);
+        let tensor = match (self.checkpoint.take_optional(&name), self.checkpoint.survey()) {
+            (Some(tensor), _) => tensor,
+            (None, None) => return Err(Error::MissingTensor { path: self.checkpoint.path().to_path_buf(), name }),
+            (None, Some(survey)) => {
+                survey.missing(self.checkpoint.path(), &name)?;
+                self.stand_in_for(parts, columns);
+                return Ok(());
+            }
+        };
         let is_vector = columns == 1 && tensor.shape.len() == 1;
         let same = tensor.elements() == rows * columns && (is_vector || tensor.shape.last() == Some(&columns));
         let row = tensor.dtype.bytes_for(columns).filter(|_| same);
         let Some(row) = row else {
-            return Err(Error::TensorShape { name: tensor.name, expected: vec![rows, columns], got: tensor.shape });
+            let expected = vec![rows, columns];
+            if let Some(survey) = self.checkpoint.survey() {
+                survey.wrong(self.checkpoint.path(), &tensor, format!("{expected:?}"))?;
+                self.stand_in_for(parts, columns);
+                return Ok(());
+            }
+            return Err(Error::TensorShape { name: tensor.name, expected, got: tensor.shape });
         };
         let mut start = 0;
         for (name, rows) in parts {
@@ -105,14 +169,27 @@ impl Loader {
         Ok(())
     }
 
+    /// The parts of a tensor that a survey found wrong, so that they are not missed as well.
+    fn stand_in_for(&mut self, parts: &[(String, usize)], columns: usize) {
+        for (name, rows) in parts {
+            let (name, data) = ((self.rename)(name), Bytes::new());
+            let shape = if name.ends_with(".bias") { vec![*rows] } else { vec![*rows, columns] };
+            self.checkpoint.insert(StoredTensor { name, dtype: Dtype::F32, shape, data });
+        }
+    }
+
     /// Turns a stored `[in, out]` matrix of plain numbers into `[out, in]`, in place of the former.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorShape`]; [`Error::NotAMatrix`] for blocks, which cannot be turned.
     pub(crate) fn transpose(&mut self, name: &str, from: [usize; 2]) -> Result<(), Error> {
-        let tensor = self.checkpoint.take(&(self.rename)(name))?;
-        tensor.expect_shape(&from)?;
+        let mut tensor = self.take(name, &from)?;
         let [rows, columns] = from;
+        if self.checkpoint.survey().is_some() {
+            tensor.shape = vec![columns, rows];
+            self.checkpoint.insert(tensor);
+            return Ok(());
+        }
         if tensor.dtype.is_block() {
             return Err(Error::NotAMatrix { name: tensor.name, shape: tensor.shape, dtype: tensor.dtype });
         }
@@ -137,6 +214,7 @@ impl Loader {
             Bias::IfPresent if !self.contains(&name) => None,
             Bias::Present | Bias::IfPresent => Some(self.vector(&name, rows)?),
         };
+        let bias = bias.filter(|_| self.checkpoint.survey().is_none());
         Ok(Linear::new(&self.compute, matrix, bias))
     }
 
@@ -166,7 +244,8 @@ impl Loader {
         let tensor = StoredTensor { name: name.to_string(), dtype: Dtype::F32, shape: vec![rows, columns], data };
         let matrix = self.read(tensor)?;
         let matrix = if self.panels { matrix.into_panels() } else { matrix };
-        Ok(Linear::new(&self.compute, Arc::new(matrix), Some(bias)))
+        let bias = Some(bias).filter(|_| self.checkpoint.survey().is_none());
+        Ok(Linear::new(&self.compute, Arc::new(matrix), bias))
     }
 
     /// An output layer that shares the table of an embedding.
@@ -198,9 +277,8 @@ impl Loader {
 
     /// Layer normalisation of each head with weights of its own, `[heads, dim]`, without a bias.
     pub(crate) fn head_norm(&mut self, name: &str, heads: usize, dim: usize, eps: f64) -> Result<LayerNorm, Error> {
-        let tensor = self.checkpoint.take(&(self.rename)(&format!("{name}.weight")))?;
-        tensor.expect_shape(&[heads, dim])?;
-        Ok(LayerNorm::heads(&self.compute, dim, tensor.to_f32()?, vec![0.0; heads * dim], eps))
+        let weight = self.values(&format!("{name}.weight"), &[heads, dim])?;
+        Ok(LayerNorm::heads(&self.compute, dim, weight, vec![0.0; heads * dim], eps))
     }
 
     pub(crate) fn layer_norm(&mut self, name: &str, len: usize, eps: f64) -> Result<LayerNorm, Error> {
@@ -236,8 +314,6 @@ pub(crate) enum Bias {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::options::LoadOptions;
 

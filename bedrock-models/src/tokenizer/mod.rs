@@ -239,12 +239,14 @@ fn guarded<T>(path: &Path, action: &'static str, run: impl FnOnce() -> tokenizer
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(Error::Tokenize { path: path.to_path_buf(), action, source }),
         Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            Err(Error::DependencyPanic { path: path.to_path_buf(), action, message: message.to_string() })
+            let message = panic_message(&*panic);
+            Err(Error::DependencyPanic { path: path.to_path_buf(), action, message })
         }
     }
+}
+
+/// What a caught panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no message").to_string()
 }

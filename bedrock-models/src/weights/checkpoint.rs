@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use super::{Dtype, block};
-use crate::error::Error;
+use crate::error::{Error, WrongTensor};
 
 /// One tensor as it lies in a file.
 ///
@@ -66,6 +67,67 @@ impl StoredTensor {
 pub struct Checkpoint {
     path: PathBuf,
     tensors: BTreeMap<String, StoredTensor>,
+    survey: Option<Survey>,
+}
+
+/// What is wrong with the tensors of a checkpoint, gathered where loading would end at the first. Layers made meanwhile
+/// hold no weights and are not to be used.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Survey {
+    findings: Arc<Mutex<Findings>>,
+}
+
+/// See [`Survey`].
+#[derive(Debug, Default)]
+struct Findings {
+    missing: Vec<String>,
+    unknown: Vec<String>,
+    wrong: Vec<WrongTensor>,
+}
+
+impl Survey {
+    /// More are not told apart: a configuration that claims a thousand layers has no other ten thousand to name.
+    const MOST: usize = 1000;
+
+    /// Notes a tensor that is not there.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] once there are so many that looking on is of no use.
+    pub(crate) fn missing(&self, path: &Path, name: &str) -> Result<(), Error> {
+        self.note(path, name, |findings| findings.missing.push(name.to_string()))
+    }
+
+    /// Notes a tensor of another shape or type.
+    ///
+    /// # Errors
+    /// As [`Survey::missing`].
+    pub(crate) fn wrong(&self, path: &Path, tensor: &StoredTensor, expected: String) -> Result<(), Error> {
+        let got = format!("{:?} of {}", tensor.shape, tensor.dtype);
+        let name = tensor.name.clone();
+        self.note(path, &name.clone(), |findings| findings.wrong.push(WrongTensor { name, expected, got }))
+    }
+
+    fn note(&self, path: &Path, name: &str, note: impl FnOnce(&mut Findings)) -> Result<(), Error> {
+        let mut findings = self.findings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        note(&mut findings);
+        if findings.missing.len() + findings.wrong.len() < Self::MOST {
+            return Ok(());
+        }
+        Err(Error::MissingTensor { path: path.to_path_buf(), name: name.to_string() })
+    }
+
+    /// The verdict, given how loading ended.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] if anything was noted, else what loading failed with.
+    pub(crate) fn end<T>(self, path: &Path, loaded: Result<T, Error>) -> Result<T, Error> {
+        let found = std::mem::take(&mut *self.findings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let Findings { missing, unknown, wrong } = found;
+        if missing.is_empty() && unknown.is_empty() && wrong.is_empty() {
+            return loaded;
+        }
+        Err(Error::Tensors { path: path.to_path_buf(), missing, unknown, wrong })
+    }
 }
 
 impl Checkpoint {
@@ -96,7 +158,8 @@ impl Checkpoint {
 
     /// The caller has made sure that no two tensors share a name.
     pub(super) fn new(path: PathBuf, tensors: impl IntoIterator<Item = StoredTensor>) -> Self {
-        Self { path, tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect() }
+        let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+        Self { path, tensors, survey: None }
     }
 
     /// The file or folder that was opened.
@@ -142,6 +205,17 @@ impl Checkpoint {
         self.tensors.remove(name)
     }
 
+    /// Notes what is wrong in `survey` instead of failing at the first.
+    pub(crate) fn surveyed(mut self, survey: &Survey) -> Self {
+        self.survey = Some(survey.clone());
+        self
+    }
+
+    /// Where findings are noted, if nothing is to be loaded.
+    pub(crate) fn survey(&self) -> Option<&Survey> {
+        self.survey.as_ref()
+    }
+
     /// Puts a tensor there under its name, in place of one that has it.
     pub(crate) fn insert(&mut self, tensor: StoredTensor) {
         self.tensors.insert(tensor.name.clone(), tensor);
@@ -160,6 +234,11 @@ impl Checkpoint {
             .into_keys()
             .filter(|name| !ignorable.iter().any(|pattern| matches_pattern(pattern, name)))
             .collect();
+        if let Some(survey) = &self.survey {
+            let mut findings = survey.findings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            findings.unknown.extend(names);
+            return Ok(());
+        }
         if names.is_empty() { Ok(()) } else { Err(Error::UnusedTensors { path: self.path, names }) }
     }
 }

@@ -91,6 +91,11 @@ impl Dtype {
         self.block_len() > 1
     }
 
+    /// Whether weights are stored so: floating point numbers or blocks. Plain integers are not: they need scales from elsewhere.
+    pub(crate) const fn is_weight(self) -> bool {
+        self.is_block() || matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::F64)
+    }
+
     /// Bytes that `elements` elements take; `None` if they do not fill whole blocks or the number overflows.
     pub const fn bytes_for(self, elements: usize) -> Option<usize> {
         if !elements.is_multiple_of(self.block_len()) {

@@ -17,6 +17,7 @@ pub(crate) mod gguf_write;
 mod metadata;
 mod safetensors;
 
+pub(crate) use checkpoint::Survey;
 pub use checkpoint::{Checkpoint, StoredTensor};
 pub use dtype::Dtype;
 pub use gguf::{GgufFile, GgufProblem};
