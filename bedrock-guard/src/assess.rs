@@ -171,7 +171,7 @@ impl Side {
             let managed = profanity().filter(|_| profane.is_some()).map(|word| (word, Label::Profanity));
             let list: Vec<_> = custom.chain(managed).collect();
             if !list.is_empty() {
-                let words = WordRecognizer::new(list)
+                let words = WordRecognizer::new(list, models.words)
                     .map_err(|error| Error::validation(format!("wordPolicyConfig.wordsConfig: {error}")))?;
                 recognizers.push(Box::new(words));
             }

@@ -40,7 +40,8 @@
 //!   `data/CONTENT_CARD.md` and `data/GROUNDING_CARD.md`.
 //! - Names and addresses are found by word lists and grammar, not by a learned recogniser. Names that no list, ending or cue gives
 //!   away are missed; the lists lean to the languages of Europe and North America.
-//! - Words of the word filter are matched as they are written: no inflection, no look-alike letters, no leetspeak.
+//! - Words of the word filter are matched as they are written, unless [`GuardrailBuilder::word_inflections`] or
+//!   [`GuardrailBuilder::word_disguises`] asks for more.
 //! - A match is looked for inside one text: a number that is spread over two blocks of content is not found.
 
 mod assess;

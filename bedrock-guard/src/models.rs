@@ -10,6 +10,7 @@ use crate::examine::embed;
 use crate::guardrail::{Guardrail, read_config};
 use crate::policy::content::standard;
 use crate::policy::topic::Topics;
+use crate::policy::word::Matching;
 
 /// Models, as far as there are any.
 #[derive(Clone, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Models {
     pub(crate) embedder: Option<Arc<dyn EmbeddingModel>>,
     pub(crate) classifier: Option<Arc<ContentClassifier>>,
     pub(crate) judge: Option<GroundingJudge>,
+    /// What counts as a word of the word filter.
+    pub(crate) words: Matching,
     /// Embedded when the guardrail is built.
     pub(crate) topics: Option<Arc<Topics>>,
 }
@@ -106,6 +109,19 @@ impl GuardrailBuilder {
     /// sentences, a sentence that of the best of three passages of the source.
     pub fn grounding_judge(mut self, model: impl TextClassifier + 'static, label: impl Into<String>) -> Self {
         self.models.judge = Some(GroundingJudge { model: Arc::new(model), label: label.into() });
+        self
+    }
+
+    /// Whether the word filter finds English inflections of its words too: `stab` finds "stabs", "stabbed", "stabbing". Default: no.
+    pub fn word_inflections(mut self, yes: bool) -> Self {
+        self.models.words.inflections = yes;
+        self
+    }
+
+    /// Whether the word filter sees through disguises: accents, letters of other scripts that look alike, digits and signs in place of letters
+    /// (`s3cret`), letters set apart (`s e c r e t`, `s.e.c.r.e.t`). Default: no. Letters that are drawn out or left out hide a word still.
+    pub fn word_disguises(mut self, yes: bool) -> Self {
+        self.models.words.disguises = yes;
         self
     }
 

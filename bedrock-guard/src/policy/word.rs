@@ -1,11 +1,13 @@
 //! Words and phrases: the guardrail's own, and the managed list `PROFANITY`.
 //!
-//! A word is found whatever its case, between Unicode word boundaries, as it is written: no inflection, no look-alike
-//! letters. A run of white space in the text counts as one blank, and characters that cannot be seen (soft hyphens, zero-width
+//! A word is found whatever its case, between Unicode word boundaries, as it is written or, if the guardrail asks for it
+//! ([`Matching`]), in its inflections and behind disguises. A run of white space in the text counts as one blank, and characters that cannot be seen (soft hyphens, zero-width
 //! joiners) do not count. In scripts that write no blanks between words there are no boundaries to keep.
 
 use aho_corasick::AhoCorasick;
+use unicode_normalization::UnicodeNormalization;
 
+use crate::policy::content::normal::{look_alike, revealed};
 use crate::scan::{Candidate, Label, Recognizer, Window, is_mark};
 
 const PROFANITY: &str = include_str!("../../data/profanity.txt");
@@ -20,9 +22,48 @@ pub(crate) fn is_invisible(word: &str) -> bool {
     Folded::new(word, 0).text.trim().is_empty()
 }
 
+/// What else counts as a word of the list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Matching {
+    /// English endings of its last word: plural, past, participle, the one who does it.
+    pub(crate) inflections: bool,
+    /// Accents, letters of other scripts that look alike, digits and signs in place of letters, letters set apart.
+    pub(crate) disguises: bool,
+}
+
+/// The inflections of a word or of the last word of a phrase. Some are no words; nobody writes those.
+fn inflections(word: &str) -> Vec<String> {
+    let bytes = word.as_bytes();
+    let tail = word.rsplit(' ').next().unwrap_or(word);
+    if tail.len() < 3 || !tail.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return Vec::new();
+    }
+    let vowel = |byte: u8| matches!(byte, b'a' | b'e' | b'i' | b'o' | b'u');
+    let [.., third, second, last] = bytes else { return Vec::new() };
+    let stem = &word[..word.len() - 1];
+    let add = |stem: &str, endings: &[&str]| endings.iter().map(|ending| format!("{stem}{ending}")).collect::<Vec<_>>();
+    let mut all = add(word, &["s", "'s", "\u{2019}s", "es"]);
+    match last {
+        b'e' => all.extend(add(stem, &["ed", "ing", "er", "ers"])),
+        b'y' if !vowel(*second) => {
+            all.extend(add(stem, &["ies", "ied", "ier", "iers"]));
+            all.extend(add(word, &["ing"]));
+        }
+        _ => all.extend(add(word, &["ed", "ing", "er", "ers"])),
+    }
+    if !vowel(*last) && vowel(*second) && !vowel(*third) && !matches!(last, b'w' | b'x' | b'y') {
+        let doubled = format!("{word}{}", char::from(*last));
+        all.extend(add(&doubled, &["ed", "ing", "er", "ers", "y"]));
+    }
+    all
+}
+
 /// Finds a list of words.
 #[derive(Debug)]
 pub(crate) struct WordRecognizer {
+    disguises: bool,
+    /// Whether the word has a letter: what it is found in has to have one too, so that `411` is not `all`.
+    lettered: Vec<bool>,
     automaton: AhoCorasick,
     labels: Vec<Label>,
     /// The folded words, sorted, to ask whether the end of a growing text is the beginning of one.
@@ -36,19 +77,49 @@ impl WordRecognizer {
     ///
     /// # Errors
     /// If the list is too large for the automaton, which 10,000 words of 100 characters are not.
-    pub(crate) fn new<'w>(words: impl IntoIterator<Item = (&'w str, Label)>) -> Result<Self, aho_corasick::BuildError> {
-        let (mut sorted, mut labels) = (Vec::new(), Vec::new());
+    pub(crate) fn new<'w>(
+        words: impl IntoIterator<Item = (&'w str, Label)>,
+        matching: Matching,
+    ) -> Result<Self, aho_corasick::BuildError> {
+        let (mut sorted, mut labels, mut lettered) = (Vec::new(), Vec::new(), Vec::new());
         for (word, label) in words {
-            let folded = Folded::new(word.trim(), 0).text.trim().to_owned();
-            if !folded.is_empty() {
-                sorted.push(folded);
+            let plain = Folded::new(word.trim(), 0).text.trim().to_owned();
+            let others = if matching.inflections { inflections(&plain) } else { Vec::new() };
+            for word in std::iter::once(plain).chain(others).filter(|word| !word.is_empty()) {
+                lettered.push(word.contains(char::is_alphabetic));
+                sorted.push(if matching.disguises { word.chars().flat_map(undisguised).collect() } else { word });
                 labels.push(label);
             }
         }
         let automaton = AhoCorasick::new(&sorted)?;
         let longest = sorted.iter().map(String::len).max().unwrap_or(0);
         sorted.sort_unstable();
-        Ok(Self { automaton, labels, sorted, longest })
+        Ok(Self { disguises: matching.disguises, lettered, automaton, labels, sorted, longest })
+    }
+
+    /// Where the end of a growing text begins that more text may fold otherwise: letters set apart, and a last character that may turn out to be one.
+    fn unsettled(&self, window: Window<'_>, from: usize) -> usize {
+        let mut characters = window.text[from..].char_indices().rev().map(|(at, c)| (from + at, c));
+        let mut start = window.text.len();
+        let (mut letters, mut in_word) = (0usize, 0usize);
+        for (at, character) in characters.by_ref() {
+            if is_invisible_character(character) {
+                continue;
+            }
+            let gap = is_gap(character) || character.is_whitespace();
+            in_word = if gap { 0 } else { in_word + 1 };
+            if in_word > 1 {
+                break;
+            }
+            letters += usize::from(!gap);
+            // No word is longer.
+            if letters > self.longest + 1 {
+                break;
+            }
+            start = at;
+        }
+        // The gap before the letters stays where it is decided.
+        start
     }
 
     /// Whether some word begins with `text` (or is it).
@@ -60,8 +131,20 @@ impl WordRecognizer {
 
 impl Recognizer for WordRecognizer {
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
-        let folded = Folded::new(window.text, from);
+        let folded = if self.disguises { Folded::revealing(window, from) } else { Folded::new(window.text, from) };
         let boundary = |at: usize| -> bool {
+            if self.disguises {
+                let apart = |at: usize| folded.apart.get(at) == Some(&true);
+                // The characters as they stand in the text: a sign in place of a letter may begin a word, and end one.
+                let left = match at.checked_sub(1) {
+                    Some(before) => window.after(folded.origins[before]),
+                    None => visible_before(window, from),
+                };
+                let right = folded.origins.get(at).and_then(|origin| window.after(*origin));
+                return apart(at)
+                    || at.checked_sub(1).is_some_and(apart)
+                    || !matches!((left, right), (Some(left), Some(right)) if joins(left) && joins(right));
+            }
             let left =
                 folded.text[..at].chars().next_back().or(if at == 0 { visible_before(window, from) } else { None });
             let right = folded.text[at..].chars().next();
@@ -78,10 +161,23 @@ impl Recognizer for WordRecognizer {
                 .find(|at| boundary(*at) && self.begins(&folded.text[*at..]))
                 .map_or(window.text.len(), |at| folded.origin(at))
         };
+        let frontier =
+            if self.disguises && !window.complete { frontier.min(self.unsettled(window, from)) } else { frontier };
         for matched in self.automaton.find_overlapping_iter(&folded.text) {
             let span = folded.origin(matched.start())..folded.end_of(window.text, matched.end());
             if span.start < frontier && boundary(matched.start()) && boundary(matched.end()) {
-                let label = self.labels[matched.pattern().as_usize()];
+                let pattern = matched.pattern().as_usize();
+                if self.disguises && self.lettered[pattern] && !window.text[span.clone()].contains(char::is_alphabetic)
+                {
+                    continue;
+                }
+                // "a b" is no "ab": what is put together is a word if it is not the shortest.
+                let put_together =
+                    folded.apart.get(matched.start()..matched.end()).is_some_and(|apart| apart.contains(&true));
+                if put_together && matched.len() < 3 {
+                    continue;
+                }
+                let label = self.labels[pattern];
                 found.push(Candidate { span, label, score: 1.0 });
             }
         }
@@ -94,12 +190,17 @@ struct Folded {
     text: String,
     /// For each byte, the position of the character that it comes from.
     origins: Vec<usize>,
+    /// For each byte, whether it is a letter that was set apart: every such letter may begin and end a word.
+    apart: Vec<bool>,
 }
 
 impl Folded {
     fn new(text: &str, from: usize) -> Self {
-        let mut folded =
-            Self { text: String::with_capacity(text.len() - from), origins: Vec::with_capacity(text.len() - from) };
+        let mut folded = Self {
+            text: String::with_capacity(text.len() - from),
+            origins: Vec::with_capacity(text.len() - from),
+            apart: Vec::new(),
+        };
         let mut blank = false;
         for (at, character) in text[from..].char_indices() {
             if is_invisible_character(character) {
@@ -121,6 +222,39 @@ impl Folded {
         folded
     }
 
+    /// The same with disguises taken off. A letter is set apart if signs or blanks are on both its sides; a sign or blank between
+    /// two such letters is left out.
+    fn revealing(window: Window<'_>, from: usize) -> Self {
+        let plain = Self::new(window.text, from);
+        let mut folded = Self {
+            text: String::with_capacity(plain.text.len()),
+            origins: Vec::with_capacity(plain.text.len()),
+            apart: Vec::with_capacity(plain.text.len()),
+        };
+        let characters: Vec<(usize, char)> = plain.text.char_indices().collect();
+        let before = visible_before(window, from);
+        let at = |index: Option<usize>| index.and_then(|index| characters.get(index)).map(|(_, character)| *character);
+        let left = |index: usize| if index == 0 { before } else { at(index.checked_sub(1)) };
+        let single = |index: usize| {
+            at(Some(index)).is_some_and(|c| joins(c) || revealed(c) != c)
+                && left(index).is_none_or(|c| !joins(c))
+                && at(Some(index + 1)).is_none_or(|c| !joins(c))
+        };
+        for (index, (place, character)) in characters.iter().enumerate() {
+            let origin = plain.origins[*place];
+            let between = index > 0 && is_gap(*character) && single(index - 1) && single(index + 1);
+            if between && at(Some(index + 1)).is_some() {
+                continue;
+            }
+            let apart = single(index);
+            for character in undisguised(*character) {
+                folded.push(character, origin);
+                folded.apart.resize(folded.text.len(), apart);
+            }
+        }
+        folded
+    }
+
     fn push(&mut self, character: char, origin: usize) {
         self.text.push(character);
         self.origins.resize(self.text.len(), origin);
@@ -135,6 +269,17 @@ impl Folded {
         let last = self.origins[at - 1];
         last + text[last..].chars().next().map_or(0, char::len_utf8)
     }
+}
+
+/// What stands between letters that are set apart.
+fn is_gap(character: char) -> bool {
+    matches!(character, ' ' | '.' | '-' | '*' | '/' | '\\' | '|' | '~' | '+')
+}
+
+/// The plain letters that a character in lower case stands for.
+fn undisguised(character: char) -> impl Iterator<Item = char> {
+    let marks = |c: &char| !matches!(c, '\u{300}'..='\u{36f}');
+    std::iter::once(character).nfkd().filter(marks).flat_map(char::to_lowercase).map(look_alike).map(revealed)
 }
 
 fn visible_before(window: Window<'_>, at: usize) -> Option<char> {
@@ -165,7 +310,7 @@ mod tests {
     fn find<'t>(words: &[&str], text: &'t str) -> Vec<&'t str> {
         let words = words.iter().enumerate().map(|(index, word)| (*word, Label::Word(index as u16)));
         let mut found = Vec::new();
-        WordRecognizer::new(words).unwrap().scan(Window::whole(text), 0, &mut found);
+        WordRecognizer::new(words, Matching::default()).unwrap().scan(Window::whole(text), 0, &mut found);
         found.into_iter().map(|candidate| &text[candidate.span]).collect()
     }
 
@@ -177,6 +322,69 @@ mod tests {
         );
         assert_eq!(find(&["élan"], "ÉLAN vital, d'élan, délan"), ["ÉLAN", "élan"]);
         assert_eq!(find(&["c++"], "C++ or c++11?"), ["C++", "c++"]);
+    }
+
+    fn find_as<'t>(matching: Matching, words: &[&str], text: &'t str) -> Vec<&'t str> {
+        let words = words.iter().enumerate().map(|(index, word)| (*word, Label::Word(index as u16)));
+        let mut found = Vec::new();
+        WordRecognizer::new(words, matching).unwrap().scan(Window::whole(text), 0, &mut found);
+        found.into_iter().map(|candidate| &text[candidate.span]).collect()
+    }
+
+    const INFLECTED: Matching = Matching { inflections: true, disguises: false };
+    const DISGUISED: Matching = Matching { inflections: false, disguises: true };
+
+    #[test]
+    fn inflections_are_found_and_other_words_are_not() {
+        let words = ["stab", "hate", "bully", "kill", "project x", "fox"];
+        let text = "stabbing stabs hated haters bullies bullying killer's kills killers stable hat foxes kilt";
+        let found = find_as(INFLECTED, &words, text);
+        assert_eq!(
+            found,
+            ["stabbing", "stabs", "hated", "haters", "bullies", "bullying", "killer", "kills", "killers", "foxes"]
+        );
+    }
+
+    #[test]
+    fn disguises_are_seen_through() {
+        let words = ["secret", "élan", "grok"];
+        for text in ["s3cret", "$ecret", "ѕесrеt", "s e c r e t", "s.e.c.r.e.t", "S-E-C-R-E-T", "ｓecret", "sécrèt"]
+        {
+            assert_eq!(find_as(DISGUISED, &words, &format!("a {text}, b")), [text], "{text}");
+            assert_eq!(find_as(DISGUISED, &words, text), [text], "{text}");
+        }
+        assert_eq!(find_as(DISGUISED, &words, "elan g r 0 k s"), ["elan", "g r 0 k"]);
+        for text in ["secretary", "s ecret", "se cret", "a b c", "6r0k5"] {
+            assert!(find_as(DISGUISED, &words, text).is_empty(), "{text}");
+        }
+        // Numbers are no words, and two letters apart are no word.
+        assert!(find_as(DISGUISED, &["all", "ab"], "411 a b").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_growing_text_is_folded_like_a_whole_one(
+            pieces in proptest::collection::vec(proptest::sample::select(vec![
+                "secret", "s", "e", "c", "r", "3", "t", " ", "  ", ".", "-", "\n", "é", "x", "grok", "g", "o", "k", "\u{200b}", ",", "в", "@",
+            ]), 0..24),
+            size in 1usize..5,
+        ) {
+            let text = pieces.concat();
+            let both = Matching { inflections: true, disguises: true };
+            let words = WordRecognizer::new([("secret", Label::Word(0)), ("grok", Label::Word(1)), ("c r", Label::Word(2))], both).unwrap();
+            let mut whole = Vec::new();
+            words.scan(Window::whole(&text), 0, &mut whole);
+            let (mut grown, mut frontier) = (Vec::new(), 0);
+            let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).skip(size).step_by(size).collect();
+            for end in ends {
+                frontier = words.scan(Window::growing(&text[..end]), frontier, &mut grown);
+            }
+            words.scan(Window::whole(&text), frontier, &mut grown);
+            let key = |candidate: &Candidate| (candidate.span.start, candidate.span.end, candidate.label);
+            whole.sort_by_key(key);
+            grown.sort_by_key(key);
+            proptest::prop_assert_eq!(grown, whole, "{:?}", text);
+        }
     }
 
     #[test]
@@ -196,7 +404,7 @@ mod tests {
 
     #[test]
     fn only_the_beginning_of_a_word_is_held_back() {
-        let words = WordRecognizer::new([("project x", Label::Profanity)]).unwrap();
+        let words = WordRecognizer::new([("project x", Label::Profanity)], Matching::default()).unwrap();
         let frontier = |text| words.scan(Window::growing(text), 0, &mut Vec::new());
         assert_eq!(frontier("the project"), 4);
         assert_eq!(frontier("the project "), 4);

@@ -66,7 +66,7 @@ fn is_invisible(c: char) -> bool {
 
 /// The Latin letter that a small letter of another script looks like.
 #[rustfmt::skip]
-fn look_alike(c: char) -> char {
+pub(crate) fn look_alike(c: char) -> char {
     match c {
         'а' | 'α' | 'ɑ' => 'a', 'в' | 'β' => 'b', 'с' | 'ϲ' | 'ᴄ' => 'c', 'ԁ' | 'ɗ' => 'd', 'е' | 'ё' | 'ε' | 'є' => 'e', 'ɡ' => 'g',
         'һ' | 'н' => 'h', 'і' | 'ι' | 'ı' | 'ɪ' | 'ї' => 'i', 'ј' => 'j', 'к' | 'κ' => 'k', 'ӏ' | 'ⅼ' => 'l', 'м' => 'm', 'п' | 'η' | 'ո' => 'n',
@@ -134,7 +134,7 @@ fn disguised(word: &str) -> bool {
 }
 
 /// The letter that a digit or sign stands for.
-fn revealed(c: char) -> char {
+pub(crate) fn revealed(c: char) -> char {
     match c {
         '0' => 'o',
         '1' | '!' | '|' => 'i',
