@@ -535,7 +535,7 @@ fn unknown_field(given: &Value, understood: &Value, path: &str) -> Option<String
 }
 
 /// FNV-1a of the configuration, in base 36: ids look like the service's.
-fn id_of(config: &CreateGuardrailRequest) -> String {
+pub(crate) fn id_of(config: &CreateGuardrailRequest) -> String {
     let json = serde_json::to_vec(config).unwrap_or_default();
     let mut hash = json
         .iter()

@@ -31,6 +31,7 @@
 //!   in place of the built-in filters.
 //! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
 //! - [`PiiRecognizer`] is the finder of personal data by itself: the 31 kinds of the service, with scores.
+//! - [`suite`] runs cases against a guardrail, disguises them, and compares versions; [`GuardrailVersions`] keeps a draft and numbered versions.
 //! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
 //!
 //! # What it can't do
@@ -58,8 +59,10 @@ mod policy;
 mod record;
 mod relay;
 mod scan;
+pub mod suite;
 #[cfg(feature = "train")]
 pub mod train;
+mod versions;
 
 pub use classifier::ContentClassifier;
 pub use guarded::{Guarded, OnFailure};
@@ -67,3 +70,4 @@ pub use guardrail::{FindingKind, Guardrail, TextFinding};
 pub use models::GuardrailBuilder;
 pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
 pub use record::{FindingCount, Intervention};
+pub use versions::GuardrailVersions;

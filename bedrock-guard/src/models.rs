@@ -62,6 +62,7 @@ impl Models {
 pub struct GuardrailBuilder {
     config: CreateGuardrailRequest,
     models: Models,
+    identity: Option<(String, String)>,
 }
 
 impl fmt::Debug for GuardrailBuilder {
@@ -74,7 +75,7 @@ impl Guardrail {
     /// Begins a guardrail that asks models: content filters of tier `STANDARD` and denied topics need an
     /// [`embedder`](GuardrailBuilder::embedder), other models may replace what is built in.
     pub fn builder(config: CreateGuardrailRequest) -> GuardrailBuilder {
-        GuardrailBuilder { config, models: Models::default() }
+        GuardrailBuilder { config, models: Models::default(), identity: None }
     }
 
     /// The same from the JSON body of a `CreateGuardrail` request.
@@ -109,6 +110,12 @@ impl GuardrailBuilder {
     /// sentences, a sentence that of the best of three passages of the source.
     pub fn grounding_judge(mut self, model: impl TextClassifier + 'static, label: impl Into<String>) -> Self {
         self.models.judge = Some(GroundingJudge { model: Arc::new(model), label: label.into() });
+        self
+    }
+
+    /// The id (lower-case letters and digits) and version (`DRAFT` or a number) of the guardrail.
+    pub fn identity(mut self, id: impl Into<String>, version: impl Into<String>) -> Self {
+        self.identity = Some((id.into(), version.into()));
         self
     }
 
@@ -151,7 +158,11 @@ impl GuardrailBuilder {
                 let embedder = self.models.embedder("topicPolicyConfig: denied topics need")?;
                 self.models.topics = Some(Arc::new(Topics::new(&policy.topics_config, embedder).await?));
             }
-            Guardrail::compile(self.config, self.models)
+            let guardrail = Guardrail::compile(self.config, self.models)?;
+            Ok(match self.identity {
+                Some((id, version)) => guardrail.with_identity(id, version),
+                None => guardrail,
+            })
         })
     }
 

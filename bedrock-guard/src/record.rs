@@ -38,9 +38,9 @@ pub struct Intervention {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct FindingCount {
-    /// `contentPolicy`, `contextualGroundingPolicy`, `sensitiveInformationPolicy` or `wordPolicy`.
+    /// `topicPolicy`, `contentPolicy`, `contextualGroundingPolicy`, `sensitiveInformationPolicy` or `wordPolicy`.
     pub policy: &'static str,
-    /// `EMAIL`, the name of a pattern, `customWord`, `PROFANITY` or a content category. Custom words are not named: they may be confidential.
+    /// `EMAIL`, the name of a topic or pattern, `customWord`, `PROFANITY` or a content category. Custom words are not named: they may be confidential.
     pub kind: String,
     /// What was done.
     pub action: GuardrailPolicyAction,
@@ -65,6 +65,10 @@ impl Intervention {
             Some(found) => found.count += 1,
             None => findings.push(FindingCount { policy, kind: kind.to_owned(), action: action.clone(), count: 1 }),
         };
+        let topics = assessment.topic_policy.iter().flat_map(|policy| &policy.topics);
+        for topic in topics.filter(|topic| topic.detected == Some(true)) {
+            count("topicPolicy", &topic.name, &topic.action);
+        }
         for filter in assessment.content_policy.iter().flat_map(|policy| &policy.filters) {
             count("contentPolicy", filter.kind.as_str(), &filter.action);
         }
