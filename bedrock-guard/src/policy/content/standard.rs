@@ -114,7 +114,7 @@ impl Network {
 pub struct Head {
     /// Logits from which confidence is low, medium and high.
     pub steps: [[f32; 3]; CATEGORIES],
-    /// The embedding of [`PROBE`].
+    /// The embedding of the probe, by which encoders are told apart.
     pub probe: Vec<f32>,
     /// The networks, all of one size.
     pub networks: Vec<Network>,
