@@ -359,6 +359,22 @@ impl JsonlSink {
         self
     }
 
+    /// Appends any record as a line: what a guardrail did, what an agent stepped through.
+    ///
+    /// # Errors
+    /// [`Error::ServiceQuotaExceeded`] if the line is longer than a line may be; [`Error::Backend`] if the file can't be written.
+    pub fn line(&self, record: &impl Serialize) -> Result<(), Error> {
+        let mut line = serde_json::to_vec(record).map_err(Error::backend)?;
+        if line.len() >= self.line_bytes {
+            let (bytes, most) = (line.len(), self.line_bytes);
+            return Err(Error::service_quota_exceeded(format!(
+                "a record of {bytes} bytes exceeds the {most} of a line"
+            )));
+        }
+        line.push(b'\n');
+        self.write(&line).map_err(Error::backend)
+    }
+
     fn append(path: &Path) -> io::Result<(File, u64)> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let size = file.metadata()?.len();
@@ -539,6 +555,18 @@ mod tests {
             Logged::new(ScriptedModel::answering(|_| Reply::text("fine")), Arc::new(RecordingSink::with_bodies()));
         block_on(check_chat_model(&model, &ConverseRequest::new("m").user("hi")));
         assert_eq!(model.lost(), 0);
+    }
+
+    #[test]
+    fn any_record_is_a_line() {
+        let folder = std::env::temp_dir().join(format!("bedrock-any-record-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("lines.jsonl");
+        let sink = JsonlSink::open(&path).expect("a file").line_bytes(40);
+        sink.line(&serde_json::json!({"a": "b\n"})).expect("a short line");
+        assert!(matches!(sink.line(&"x".repeat(40)), Err(Error::ServiceQuotaExceeded { .. })));
+        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "{\"a\":\"b\\n\"}\n");
+        std::fs::remove_dir_all(&folder).expect("it goes");
     }
 
     #[test]

@@ -144,7 +144,22 @@ impl Guardrail {
         self.change(|inner| (inner.id, inner.version) = (id.into(), version.into()))
     }
 
-    /// The same guardrail, with a function that is called for each [`Intervention`].
+    /// The same guardrail, with a function that is called for each [`Intervention`]: to count, or to write it to a file that is rotated.
+    ///
+    /// ```
+    /// use bedrock_core::{ApplyGuardrailRequest, Guardrail as _, JsonlSink};
+    /// use bedrock_guard::Guardrail;
+    ///
+    /// let path = std::env::temp_dir().join(format!("interventions-{}.jsonl", std::process::id()));
+    /// let sink = JsonlSink::open(&path)?.rotation(64 << 20, 4);
+    /// let guardrail = Guardrail::from_json(include_str!("../../examples/data/guardrail.json"))?
+    ///     .on_intervention(move |record| sink.line(record).unwrap_or_else(|error| eprintln!("a record is lost: {error}")));
+    /// guardrail.apply_blocking(&ApplyGuardrailRequest::input("Mail ada@example.org."))?;
+    /// let line = std::fs::read_to_string(&path)?;
+    /// assert!(line.contains("\"kind\":\"EMAIL\"") && !line.contains("ada"));
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn on_intervention(self, recorder: impl Fn(&Intervention) + Send + Sync + 'static) -> Self {
         self.change(|inner| inner.recorder = Some(Arc::new(recorder)))

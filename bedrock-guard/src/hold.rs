@@ -173,16 +173,19 @@ impl<'s> Hold<'s> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
+    use std::sync::{Arc, LazyLock};
 
-    use bedrock_core::{CreateGuardrailRequest, GuardrailContentSource};
+    use bedrock_core::testing::{HashEmbedder, KeywordClassifier};
+    use bedrock_core::{CreateGuardrailRequest, GuardrailContentFilterType, GuardrailContentSource};
     use futures::executor::block_on;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::classifier::ContentClassifier;
     use crate::models::Models;
     use crate::policy::pii::KINDS;
+    use crate::policy::topic::Topics;
 
     fn side(config: serde_json::Value) -> Side {
         let mut all = json!({"name": "g", "blockedInputMessaging": "no", "blockedOutputsMessaging": "no"});
@@ -232,6 +235,29 @@ mod tests {
             "contentPolicyConfig": {"filtersConfig": [filter("HATE"), filter("INSULTS"), filter("VIOLENCE")]},
             "sensitiveInformationPolicyConfig": {"piiEntitiesConfig": [{"type": "PHONE", "action": "ANONYMIZE"}]},
         }))
+    });
+
+    /// The same by models: a topic, and a classifier for one category.
+    static ASKING: LazyLock<Side> = LazyLock::new(|| {
+        let filter = |kind: &str| json!({"type": kind, "inputStrength": "NONE", "outputStrength": "HIGH", "outputAction": "NONE"});
+        let topic = json!({"name": "Trains", "definition": "When trains leave", "examples": ["The train leaves at nine"], "type": "DENY", "outputAction": "NONE"});
+        let config = json!({
+            "name": "g", "blockedInputMessaging": "no", "blockedOutputsMessaging": "no",
+            "topicPolicyConfig": {"topicsConfig": [topic]},
+            "contentPolicyConfig": {"filtersConfig": [filter("HATE"), filter("INSULTS")]},
+            "sensitiveInformationPolicyConfig": {"piiEntitiesConfig": [{"type": "PHONE", "action": "ANONYMIZE"}]},
+        });
+        let config: CreateGuardrailRequest = serde_json::from_value(config).unwrap();
+        let embedder = Arc::new(HashEmbedder::default());
+        let topics = Topics::new(&config.topic_policy_config.as_ref().unwrap().topics_config, embedder.clone());
+        let classifier = ContentClassifier::new(KeywordClassifier::new([("insult", "idiot stupid pathetic")]));
+        let models = Models {
+            topics: Some(Arc::new(block_on(topics).unwrap())),
+            embedder: Some(embedder),
+            classifier: Some(Arc::new(classifier.label("insult", GuardrailContentFilterType::Insults))),
+            ..Models::default()
+        };
+        Side::new(&config, GuardrailContentSource::Output, &models).unwrap()
     });
 
     /// Long texts of harmless and harmful sentences.
@@ -334,6 +360,18 @@ mod tests {
             let (streamed, mut findings, _) = stream(&REPORTING, &chunks(&text, &sizes));
             prop_assert_eq!(&streamed, &masked);
             // Learned findings are decided where they begin, so they may come before a mask that begins earlier and ends later.
+            let key = |finding: &Finding| (finding.span.start, finding.span.end, finding.label);
+            whole.sort_by_key(key);
+            findings.sort_by_key(key);
+            prop_assert_eq!(findings, whole);
+        }
+
+        #[test]
+        fn what_models_report_is_what_they_report_of_the_whole(text in prose(), sizes in prop::collection::vec(1usize..90, 1..4)) {
+            let mut whole = block_on(ASKING.judge(&text)).unwrap();
+            let masked = ASKING.mask(&text, 0..text.len(), &whole);
+            let (streamed, mut findings, _) = stream(&ASKING, &chunks(&text, &sizes));
+            prop_assert_eq!(&streamed, &masked);
             let key = |finding: &Finding| (finding.span.start, finding.span.end, finding.label);
             whole.sort_by_key(key);
             findings.sort_by_key(key);
