@@ -82,3 +82,21 @@ fn gpt2() {
 fn mixtral_calls_itself_llama() {
     check("mixtral", "llama", json!({}));
 }
+
+#[test]
+fn t5() {
+    for case in ["t5_original", "t5_v11"] {
+        let original = load(folder(case, &json!({ "relative_attention_max_distance": 128 })).path());
+        let converted = load(&fixtures().join("gguf_families").join(format!("{case}.gguf")));
+        assert_eq!((converted.architecture(), converted.vocab_size()), ("t5", original.vocab_size()), "{case}");
+        let prompt: Vec<u32> = (0..45).map(|i| (i * 7919 + 3) % 200).collect();
+        let [want, got] = [&original, &converted].map(|model| {
+            [model.answer_logits(&prompt, &[5, 17, 3]).unwrap(), model.encoder_state(&prompt).unwrap().unwrap()]
+                .concat()
+        });
+        let largest = want.iter().flatten().fold(0f32, |a, b| a.max(b.abs()));
+        for (want, got) in want.iter().flatten().zip(got.iter().flatten()) {
+            assert!((want - got).abs() <= 1e-5 * largest, "{case}: {got} for {want}");
+        }
+    }
+}

@@ -74,7 +74,7 @@ fn subjects() -> Vec<(String, Files)> {
     for entry in fs::read_dir(fixtures.join("gguf_families")).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.extension().is_some_and(|end| end == "gguf") {
             let name = entry.file_name().unwrap().to_str().unwrap().to_string();
-            subjects.push((name.clone(), vec![(name, fs::read(entry).unwrap())]));
+            subjects.push((name.clone(), vec![(name, tiny::with_tokenizer(&fs::read(entry).unwrap()))]));
         }
     }
     subjects.sort();

@@ -27,6 +27,8 @@ CHANGES = {
     "cohere": {},
     "gpt2": {},
     "mixtral": {},
+    "t5_original": {"relative_attention_max_distance": 128},
+    "t5_v11": {"relative_attention_max_distance": 128},
 }
 
 

@@ -24,7 +24,7 @@ const FAMILIES: &[Family] = &[
     family::<phi3::Phi3Config>("phi3", Some("phi3")),
     family::<cohere::CohereConfig>("cohere", Some("command-r")),
     family::<gpt2::Gpt2Config>("gpt2", Some("gpt2")),
-    family::<t5::T5Config>("t5", None),
+    family::<t5::T5Config>("t5", Some("t5")),
     family::<t5::T5Config>("mt5", None),
 ];
 
@@ -44,6 +44,11 @@ pub const LANGUAGE_MODELS: &[&str] = &{
 pub(crate) trait Configuration: DeserializeOwned {
     /// From the module's names to those of GGUF, each replaced once.
     const GGUF_NAMES: &'static [(&'static str, &'static str)];
+
+    /// GGUF's name of a tensor of the module.
+    fn gguf_name(name: &str) -> String {
+        Self::GGUF_NAMES.iter().fold(name.to_string(), |name, (from, to)| name.replacen(from, to, 1))
+    }
 
     /// Whether a GGUF file that calls its architecture as this family's does is of this family: some share a name.
     fn is_in(_file: &Gguf<'_>) -> Result<bool, Error> {
@@ -94,8 +99,7 @@ fn from_file<C: Configuration>(
     quantize: Option<Dtype>,
 ) -> Result<Loaded, Error> {
     let config = C::from_gguf(&Gguf::new(metadata, &checkpoint)?)?;
-    let name = |name: &str| C::GGUF_NAMES.iter().fold(name.to_string(), |name, (from, to)| name.replacen(from, to, 1));
-    finish(config, Loader::new(checkpoint, compute, name).quantized(quantize)?, metadata.path())
+    finish(config, Loader::new(checkpoint, compute, C::gguf_name).quantized(quantize)?, metadata.path())
 }
 
 fn finish<C: Configuration>(config: C, loader: Loader, path: &Path) -> Result<Loaded, Error> {

@@ -2,8 +2,6 @@
 //!
 //! Keys: llama.cpp's `src/llama-arch.cpp`, meanings: `src/llama-model.cpp` and `conversion/`.
 
-use std::path::Path;
-
 use super::decoder::LayerType;
 use crate::error::Error;
 use crate::layers::RopeParameters;
@@ -41,10 +39,6 @@ impl<'a> Gguf<'a> {
     pub(crate) fn new(metadata: &'a Metadata, checkpoint: &'a Checkpoint) -> Result<Self, Error> {
         let architecture = metadata.required::<&str>("general.architecture")?;
         Ok(Self { architecture, metadata, checkpoint })
-    }
-
-    pub(crate) fn path(&self) -> &'a Path {
-        self.metadata.path()
     }
 
     pub(crate) fn architecture(&self) -> &'a str {

@@ -1,7 +1,8 @@
 //! T5, its v1.1, Flan-T5, and mT5: an encoder reads the prompt, a decoder writes the answer and looks at what the encoder made of it.
 //!
 //! Papers: Raffel et al. 2019 (<https://arxiv.org/abs/1910.10683>), Xue et al. 2020 (<https://arxiv.org/abs/2010.11934>).
-//! Reference: HF `modeling_t5.py`, `modeling_mt5.py` (transformers 4.48 and 5). Checked against: tiny random checkpoints.
+//! Reference: HF `modeling_t5.py`, `modeling_mt5.py` (transformers 4.48 and 5), and llama.cpp's `t5` GGUF layout. Checked against:
+//! tiny random checkpoints.
 //!
 //! A sequence's first tokens are the prompt, all in one step: they go through the encoder, whose keys and values for the decoder stay in
 //! the sequence's cache, and the decoder's start token gives the first logits. Later tokens are the answer's, and go through the decoder.
@@ -149,15 +150,55 @@ impl T5Config {
 }
 
 impl Configuration for T5Config {
-    const GGUF_NAMES: &'static [(&'static str, &'static str)] = &[];
+    const GGUF_NAMES: &'static [(&'static str, &'static str)] = &[
+        ("shared.", "token_embd."),
+        ("lm_head.", "output."),
+        ("encoder.block.", "enc.blk."),
+        ("decoder.block.", "dec.blk."),
+        ("encoder.final_layer_norm", "enc.output_norm"),
+        ("decoder.final_layer_norm", "dec.output_norm"),
+        ("layer.0.SelfAttention.relative_attention_bias", "attn_rel_b"),
+        ("layer.0.SelfAttention.", "attn_"),
+        ("layer.0.layer_norm", "attn_norm"),
+        ("layer.1.EncDecAttention.", "cross_attn_"),
+        ("layer.2.layer_norm", "ffn_norm"),
+    ];
 
-    fn is_in(_: &Gguf<'_>) -> Result<bool, Error> {
-        Ok(false)
+    fn gguf_name(name: &str) -> String {
+        let mut name = Self::GGUF_NAMES.iter().fold(name.to_string(), |name, (from, to)| name.replacen(from, to, 1));
+        // The second layer of a block is one thing in the encoder and another in the decoder.
+        let norm = if name.starts_with("dec.") { "cross_attn_norm" } else { "ffn_norm" };
+        name = name.replacen("layer.1.layer_norm", norm, 1);
+        for layer in ["layer.1.DenseReluDense.", "layer.2.DenseReluDense."] {
+            for (from, to) in [("wi_0", "ffn_gate"), ("wi_1", "ffn_up"), ("wi", "ffn_up"), ("wo", "ffn_down")] {
+                name = name.replacen(&format!("{layer}{from}"), to, 1);
+            }
+        }
+        name
     }
 
+    /// What the file has no key for is as T5 has it: positions up to 128, GELU where the feed-forward gates, else ReLU; the
+    /// output is scaled where the tables are shared.
     fn from_gguf(file: &Gguf<'_>) -> Result<Self, Error> {
-        let (path, found) = (file.path().to_path_buf(), file.description()?);
-        Err(Error::UnsupportedArchitecture { path, found, supported: &[] })
+        let layers = file.size("block_count")?;
+        let gates = file.contains("enc.blk.0.ffn_gate.weight");
+        Ok(Self {
+            model_type: "t5".into(),
+            vocab_size: Some(file.vocab_size()),
+            d_model: file.size("embedding_length")?,
+            d_kv: file.head_dim()?,
+            d_ff: Some(file.size("feed_forward_length")?),
+            num_layers: Some(layers),
+            num_decoder_layers: file.optional_size("decoder_block_count")?,
+            num_heads: Some(file.size("attention.head_count")?),
+            relative_attention_num_buckets: file.size("attention.relative_buckets_count")?,
+            relative_attention_max_distance: default_distance(),
+            layer_norm_epsilon: file.float("attention.layer_norm_rms_epsilon")?.unwrap_or(default_eps()),
+            feed_forward_proj: Some(if gates { "gated-gelu" } else { "relu" }.into()),
+            tie_word_embeddings: Some(file.is_tied()),
+            decoder_start_token_id: file.optional_size("decoder_start_token_id")?.and_then(|id| u32::try_from(id).ok()),
+            pad_token_id: None,
+        })
     }
 
     fn vocab_size(&self) -> usize {

@@ -22,7 +22,7 @@ use crate::quantize::quantize;
 use crate::tokenizer::read_bounded;
 
 /// The record beside a model's files.
-const RECORD: &str = "import.json";
+const RECORD: &str = "bedrock-import.json";
 const MOST_RECORD: u64 = 4 << 20;
 /// Models that are listed.
 const MOST_MODELS: usize = 10_000;

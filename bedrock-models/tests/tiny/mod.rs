@@ -188,3 +188,36 @@ pub(crate) fn write_gguf(path: &Path) {
     file.extend(data);
     fs::write(path, file).unwrap();
 }
+
+/// A GGUF file with a tokenizer (the same bytes and special tokens) and a chat template more. Weights stay where their
+/// alignment has them, since what is put in is a multiple of it.
+pub(crate) fn with_tokenizer(file: &[u8]) -> Vec<u8> {
+    let text = |value: &str| [&(value.len() as u64).to_le_bytes()[..], value.as_bytes()].concat();
+    let string = |key: &str, value: &str| [text(key), 8u32.to_le_bytes().to_vec(), text(value)].concat();
+    let number =
+        |key: &str, value: u32| [text(key), 4u32.to_le_bytes().to_vec(), value.to_le_bytes().to_vec()].concat();
+    let array = |key: &str, kind: u32, length: usize, items: Vec<u8>| {
+        let head = [9u32.to_le_bytes(), kind.to_le_bytes()].concat();
+        [text(key), head, (length as u64).to_le_bytes().to_vec(), items].concat()
+    };
+    let mut tokens: Vec<String> = byte_characters().iter().map(char::to_string).collect();
+    tokens.extend(["<s>", "</s>", "<|user|>", "<|assistant|>"].map(str::to_string));
+    let kinds: Vec<u8> = (0..tokens.len()).flat_map(|id| if id < 256 { 1i32 } else { 3 }.to_le_bytes()).collect();
+    let template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
+    let mut keys = [
+        string("tokenizer.ggml.model", "gpt2"),
+        string("tokenizer.ggml.pre", "gpt-2"),
+        array("tokenizer.ggml.tokens", 8, tokens.len(), tokens.iter().flat_map(|token| text(token)).collect()),
+        array("tokenizer.ggml.token_type", 5, tokens.len(), kinds),
+        array("tokenizer.ggml.merges", 8, 0, Vec::new()),
+        number("tokenizer.ggml.bos_token_id", 256),
+        number("tokenizer.ggml.eos_token_id", 257),
+        string("tokenizer.chat_template", template),
+    ]
+    .concat();
+    let empty = string("padding", "").len();
+    let padding = (keys.len() + empty).next_multiple_of(32) - keys.len() - empty;
+    keys.extend(string("padding", &" ".repeat(padding)));
+    let count = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 9;
+    [&file[..16], &count.to_le_bytes(), &keys, &file[24..]].concat()
+}
