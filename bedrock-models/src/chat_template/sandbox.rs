@@ -239,7 +239,8 @@ fn prepared(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         out.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        // Not the same sign twice, as in `{%}`.
+        let Some(end) = tag[2..].find("%}").map(|end| end + 2) else {
             rest = tag;
             break;
         };
@@ -691,5 +692,14 @@ mod tests {
         assert_eq!(ok(&wide), "2001");
         let chain = format!("{{% if a %}}{}{{% else %}}x{{% endif %}}", "{% elif a %}".repeat(1500));
         assert_eq!(ok(&chain), "x");
+    }
+
+    #[test]
+    fn a_tag_without_an_inside_is_none() {
+        for source in ["{%}", "{%}{% generation %}", "{%", "{%%}", "a {%}%} b"] {
+            let prepared = prepared(source);
+            assert!(prepared.starts_with(&source[..source.find("{%").unwrap() + 2]), "{prepared}");
+        }
+        assert_eq!(prepared("{%- generation %}x{% endgeneration -%}"), "{%- if true %}x{% endif -%}");
     }
 }
