@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use memmap2::Mmap;
 
 use crate::error::Error;
 
@@ -34,8 +36,42 @@ pub(crate) fn map_file(path: &Path) -> Result<Bytes, Error> {
     // as other weights (every bit pattern is a valid `u8`, and all structure is parsed into owned values at opening),
     // and a file cut short raises SIGBUS in the reader, as for every program that maps its input. Our own fetch only
     // ever places finished files by renaming, which leaves an existing mapping on the old file.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
-    Ok(Bytes::from_owner(map))
+    let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(read)?);
+    let mut maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+    maps.retain(|map| map.strong_count() > 0);
+    maps.push(Arc::downgrade(&map));
+    Ok(Bytes::from_owner(Shared(map)))
+}
+
+/// The mappings that are alive.
+static MAPS: Mutex<Vec<Weak<Mmap>>> = Mutex::new(Vec::new());
+
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Takes the pages of `bytes` out of the process's memory, if they are a part of a mapped file; whoever reads them again has them
+/// read from it again. For weights that were copied into another order.
+pub(crate) fn release(bytes: &[u8]) {
+    /// At least as large as any processor's pages, of which only whole ones can be taken out.
+    const PAGE: usize = 1 << 16;
+    let maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+    let start = bytes.as_ptr().addr();
+    for map in maps.iter().filter_map(Weak::upgrade) {
+        let Some(offset) = start.checked_sub(map.as_ptr().addr()) else { continue };
+        let (from, to) = (offset.next_multiple_of(PAGE), (offset + bytes.len()) / PAGE * PAGE);
+        if offset + bytes.len() > map.len() || from >= to {
+            continue;
+        }
+        // SAFETY: the range lies in a mapping of a file that nobody writes to through it, so what is read there afterwards is what the
+        // file holds, as before. Failure only means that the pages stay.
+        #[cfg(unix)]
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from) };
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +89,24 @@ mod tests {
         drop(bytes);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(&slice[..], b"345");
+    }
+
+    #[test]
+    fn what_was_released_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let content: Vec<u8> = (0..1 << 20).map(|i: u32| (i * 31 >> 3) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let bytes = map_file(&path).unwrap();
+        assert_eq!(bytes, content);
+        let part = bytes.slice(70_001..900_003);
+        release(&part);
+        assert_eq!(bytes, content);
+        // Memory of other kinds stays as it is.
+        release(&content);
+        assert_eq!(bytes, content);
+        drop((bytes, part));
+        release(&content);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::interleaved::Interleaved;
 use super::isa::{Isa, isa};
+use super::map::release;
 use super::panels::Panels;
 use super::tile::COLUMNS;
 use crate::error::Error;
@@ -60,7 +61,9 @@ impl Matrix {
             return Err(Error::NotAMatrix { name: tensor.name, shape: tensor.shape, dtype: tensor.dtype });
         };
         let storage = if Interleaved::supports(tensor.dtype, columns) {
-            Storage::Interleaved(Interleaved::new(tensor.dtype, rows, columns, &tensor.data))
+            let weights = Interleaved::new(tensor.dtype, rows, columns, &tensor.data);
+            release(&tensor.data);
+            Storage::Interleaved(weights)
         } else {
             Storage::File(tensor.data)
         };
@@ -78,6 +81,9 @@ impl Matrix {
                     self.panel(isa(), first, start, depth, &mut out[start * COLUMNS..]);
                 }
             });
+            if let Storage::File(bytes) = &self.storage {
+                release(bytes);
+            }
             self.storage = Storage::Panels(panels);
         }
         self
