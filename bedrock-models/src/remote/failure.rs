@@ -212,7 +212,9 @@ mod tests {
         }
         let long = failure(400, json!({"detail": [{"loc": ["body"], "msg": "x".repeat(5000)}]}));
         assert!(long.error.to_string().len() < 1100);
-        assert_eq!(failure(418, json!("<html>")).error.to_string(), "the server answered 418");
+        let no_json = Failure::of_answer(418, None, b"<html>", None, &[]);
+        assert_eq!(no_json.error.to_string(), "the server answered 418");
+        assert_eq!(failure(418, json!("tea")).error.to_string(), "the server answered 418: tea");
     }
 
     #[test]
