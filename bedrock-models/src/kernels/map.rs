@@ -95,7 +95,7 @@ mod tests {
     fn what_was_released_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let content: Vec<u8> = (0..1 << 20).map(|i: u32| (i * 31 >> 3) as u8).collect();
+        let content: Vec<u8> = (0..1 << 20).map(|i: u32| ((i * 31) >> 3) as u8).collect();
         std::fs::write(&path, &content).unwrap();
         let bytes = map_file(&path).unwrap();
         assert_eq!(bytes, content);
