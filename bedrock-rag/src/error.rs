@@ -127,6 +127,22 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// A data source could not be listed, or a document of it not be read.
+    #[error("cannot read from {place}")]
+    DataSource {
+        /// Address of the place or the document.
+        place: String,
+        /// The cause.
+        source: bedrock_core::Error,
+    },
+    /// A folder can't be watched for changes.
+    #[error("cannot watch {path}", path = path.display())]
+    Watch {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A metadata sidecar (`name.ext.metadata.json`) is not what it should be.
     #[error("metadata file {name}: {reason}")]
     BadMetadata {
@@ -296,6 +312,7 @@ impl Error {
 impl From<Error> for bedrock_core::Error {
     fn from(error: Error) -> Self {
         match error {
+            Error::DataSource { source, .. } => source,
             Error::Model { source, .. } | Error::VectorStore { source } | Error::Session { source } => source,
             Error::InvalidRequest(_) | Error::BadChunking(_) | Error::BadIndexSetting(_) => {
                 Self::validation(error.to_string())

@@ -57,11 +57,14 @@
 //! | `keyword` | [`SearchMode::Keyword`] and [`SearchMode::Hybrid`], through tantivy |
 //! | `postgres`, `redis` | vectors and words in a database server, for [`KnowledgeBaseBuilder::vector_store`]: PostgreSQL with pgvector (some 60 crates), Redis with RediSearch (some 20) |
 //! | `qdrant`, `opensearch`, `pinecone` | the same on these, over HTTP (ureq) |
+//! | `watch` | [`Schedule::on_change`]: some ten small crates |
+//! | `s3` | a bucket as a data source, over HTTP: ureq, and those of `word` for XML |
 //! | `seal` | `AesGcmSealer` and key rings in `bedrock_core`, for [`KnowledgeBaseBuilder::sealer`] |
 
 pub mod answer;
 mod blocking;
 pub mod chunk;
+mod data_source;
 pub mod document;
 mod error;
 #[cfg(feature = "external")]
@@ -70,14 +73,20 @@ pub mod filter;
 pub mod index;
 mod knowledge_base;
 mod retrieve;
+#[cfg(feature = "s3")]
+mod s3;
 mod store;
 mod sync;
 
 pub use answer::{Answer, AnswerEvent, AnswerOptions, Answerer};
+pub use data_source::{DataSource, Reported, Schedule, Synchroniser};
 pub use error::Error;
 pub use index::rank::Fusion;
 pub use knowledge_base::{DocumentSummary, KnowledgeBase, KnowledgeBaseBuilder};
 pub use retrieve::{Passage, Search, SearchMode, keys};
+#[cfg(feature = "s3")]
+pub use s3::S3Bucket;
 pub use sync::{
-    Cancellation, Content, IngestOptions, IngestionReport, IngestionStatistics, IngestionStatus, Progress, Source,
+    Cancellation, Content, ContentReader, IngestOptions, IngestionReport, IngestionStatistics, IngestionStatus,
+    Progress, Source,
 };

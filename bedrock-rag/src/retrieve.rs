@@ -512,7 +512,7 @@ pub mod keys {
 }
 
 impl Passage {
-    /// The passage in the service's shape. The document's address is its location.
+    /// The passage in the service's shape. The document's address is its location: in an object store if it begins with `s3://`.
     pub fn into_result(self) -> KnowledgeBaseRetrievalResult {
         KnowledgeBaseRetrievalResult {
             score: Some(f64::from(self.score)),
@@ -524,6 +524,9 @@ impl Passage {
     }
 
     pub(crate) fn location(&self) -> RetrievalResultLocation {
+        if self.uri.starts_with("s3://") {
+            return RetrievalResultLocation::s3(&self.uri);
+        }
         RetrievalResultLocation::custom(&self.uri)
     }
 

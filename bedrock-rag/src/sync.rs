@@ -43,6 +43,9 @@ pub struct Source {
     pub metadata: Metadata,
     /// A metadata sidecar to read more attributes from.
     pub sidecar: Option<PathBuf>,
+    /// What the source tells this state of the content by, such as an entity tag. If it is what it was, the content is not read
+    /// again; if not, or if there is none, the content itself decides whether it has changed.
+    pub version: Option<String>,
 }
 
 /// The content of a [`Source`].
@@ -54,6 +57,28 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// Text that is text already, whatever its address looks like.
     Text(String),
+    /// The bytes of a file, read when its turn comes ([`Content::reader`]).
+    Reader(ContentReader),
+}
+
+impl Content {
+    /// Content that is read when its turn comes, by a function that is given the most bytes it may return; what has more is
+    /// [`Error::DocumentTooLarge`]. It is called again should the content be needed again.
+    pub fn reader(read: impl Fn(u64) -> Result<Vec<u8>, Error> + Send + Sync + 'static) -> Self {
+        Self::Reader(ContentReader(Arc::new(read)))
+    }
+}
+
+/// Reads content.
+#[derive(Clone)]
+pub struct ContentReader(ReadContent);
+
+type ReadContent = Arc<dyn Fn(u64) -> Result<Vec<u8>, Error> + Send + Sync>;
+
+impl fmt::Debug for ContentReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentReader").finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -72,8 +97,9 @@ impl Source {
         Self::new(uri, Content::File(path.into()))
     }
 
-    fn new(uri: impl Into<String>, content: Content) -> Self {
-        Self { uri: uri.into(), content, metadata: Metadata::new(), sidecar: None }
+    /// Any content.
+    pub fn new(uri: impl Into<String>, content: Content) -> Self {
+        Self { uri: uri.into(), content, metadata: Metadata::new(), sidecar: None, version: None }
     }
 
     /// Adds an attribute.
@@ -329,7 +355,7 @@ impl KnowledgeBase {
 
     /// Reads a source, compares it with what is stored, and cuts it if it is new.
     async fn prepare(&self, source: Source, options: &IngestOptions) -> Result<Outcome, Error> {
-        let Source { uri, content, mut metadata, sidecar } = source;
+        let Source { uri, content, mut metadata, sidecar, version } = source;
         if uri.is_empty() || uri.len() > 1825 {
             return Err(Error::InvalidRequest(format!(
                 "an address must have 1 to 1825 bytes, this one has {}",
@@ -340,21 +366,35 @@ impl KnowledgeBase {
             let bytes = read_bounded(&path, MAX_SIDECAR_BYTES)?;
             metadata.extend(parse_sidecar(&path.to_string_lossy(), &bytes)?);
         }
+        let metadata_hash = hash_of(&metadata);
+        let stored = self.store.document_by_uri(&uri)?;
+        let same = |record: &DocumentRecord| version.is_some() && record.version == version;
+        if stored.as_ref().is_some_and(|(_, record)| same(record) && record.metadata_hash == metadata_hash) {
+            return Ok(Outcome::Unchanged);
+        }
         let (bytes, is_text) = match content {
+            Content::Reader(reader) => {
+                let bytes = (reader.0)(options.extract.max_bytes)?;
+                let (length, limit) = (bytes.len() as u64, options.extract.max_bytes);
+                if length > limit {
+                    return Err(Error::DocumentTooLarge { name: uri, bytes: length, limit });
+                }
+                (bytes, false)
+            }
             Content::File(path) => (read_bounded(&path, options.extract.max_bytes)?, false),
             Content::Bytes(bytes) => (bytes, false),
             Content::Text(text) => (text.into_bytes(), true),
         };
         let content_hash = blake3::hash(&bytes).to_hex().to_string();
-        let metadata_hash = hash_of(&metadata);
-        let stored = self.store.document_by_uri(&uri)?;
         let modified = stored.is_some();
         if let Some((number, mut record)) = stored
             && record.content_hash == content_hash
         {
-            if record.metadata_hash == metadata_hash {
+            // A version that is new for the same content is kept, so that it is not read the next time.
+            if record.metadata_hash == metadata_hash && record.version == version {
                 return Ok(Outcome::Unchanged);
             }
+            record.version = version;
             record.metadata = metadata;
             record.metadata_hash = metadata_hash;
             return Ok(Outcome::MetadataChanged(number, Box::new(record)));
@@ -398,6 +438,7 @@ impl KnowledgeBase {
             format: document.format,
             content_hash,
             metadata_hash,
+            version,
             bytes: length,
             own_metadata: document.metadata,
             metadata,

@@ -37,7 +37,8 @@ mod qdrant;
 mod query;
 #[cfg(feature = "redis")]
 mod redis;
-mod secret;
+pub(crate) mod secret;
+#[cfg(any(feature = "http", feature = "postgres", feature = "redis"))]
 mod worker;
 
 #[cfg(feature = "opensearch")]
@@ -52,6 +53,7 @@ pub use qdrant::{Qdrant, QdrantBuilder};
 pub use redis::{RediSearch, RediSearchBuilder};
 
 /// The vector at length 1, which is how all of these keep it: neither tiny nor huge ones lose their direction on the way.
+#[cfg(any(feature = "http", feature = "postgres", feature = "redis"))]
 fn unit(vector: &[f32]) -> Vec<f32> {
     let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     vector.iter().map(|x| (f64::from(*x) / norm) as f32).collect()

@@ -684,6 +684,7 @@ mod tests {
             format: None,
             content_hash: String::new(),
             metadata_hash: String::new(),
+            version: None,
             bytes: 1,
             own_metadata: Default::default(),
             metadata: Default::default(),

@@ -61,6 +61,9 @@ pub(crate) struct DocumentRecord {
     pub(crate) content_hash: String,
     /// BLAKE3 of the metadata that came with the document.
     pub(crate) metadata_hash: String,
+    /// What the source told this content by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
     pub(crate) bytes: u64,
     /// What the document says of itself.
     pub(crate) own_metadata: Metadata,

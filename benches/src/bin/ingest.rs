@@ -114,7 +114,8 @@ fn ingest(arguments: Arguments) -> Result<(), Failure> {
         "change_s": rounded(change_s),
         "change_embed_s": rounded(change_embed_s),
         "change_share": rounded(change_s / ingest_s),
-    }))
+    }))?;
+    Ok(())
 }
 
 /// Words that a seed draws, after a heading.
