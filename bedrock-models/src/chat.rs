@@ -109,7 +109,7 @@ impl LocalChatModel {
         let engine = match &options.draft {
             None => Engine::start(model, &options.engine)?,
             Some(path) => {
-                let draft = LoadOptions { draft: None, model_id: None, ..options.clone() };
+                let draft = LoadOptions { draft: None, adapter: None, model_id: None, ..options.clone() };
                 Engine::start_with_draft(model, Arc::new(LanguageModel::load(path, &draft)?), &options.engine)?
             }
         };

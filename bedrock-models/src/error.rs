@@ -91,6 +91,15 @@ pub enum Error {
         value: f32,
     },
 
+    /// A loss is NaN or infinite: the learning rate is too high, or the weights are damaged.
+    #[error("the loss is {loss} after {steps} steps")]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// Steps of the optimizer before it.
+        steps: u64,
+    },
+
     /// No token can be chosen: all of them are banned, or there are none.
     #[error("none of {vocabulary} tokens can be chosen")]
     NoCandidates {

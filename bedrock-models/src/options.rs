@@ -65,6 +65,8 @@ pub struct LoadOptions {
     /// [`quantize`](crate::quantize::quantize) for which. Less memory and faster answers at some loss; quantised files stay as
     /// they are.
     pub quantize: Option<Dtype>,
+    /// A LoRA adapter as PEFT writes it, a folder: language models answer with it beside their own weights.
+    pub adapter: Option<PathBuf>,
     /// A smaller language model with the same vocabulary, which guesses for [`Speculation::Draft`]: a folder or a `.gguf` file.
     pub draft: Option<PathBuf>,
     /// Limits of the engine that serves a language model.
@@ -139,16 +141,26 @@ impl LoadOptions {
                 device: Device::flex(),
                 pool: Some(Arc::new(Pool::new(self.threads))),
                 activations: self.activations,
+                adapter: None,
+                parameters: None,
             },
             // burn names flex as its successor; it stays selectable to compare with.
             #[cfg(feature = "ndarray")]
             #[allow(deprecated)]
-            DeviceKind::NdArray => Compute { device: Device::ndarray(), pool: None, activations: self.activations },
+            DeviceKind::NdArray => Compute {
+                device: Device::ndarray(),
+                pool: None,
+                activations: self.activations,
+                adapter: None,
+                parameters: None,
+            },
             #[cfg(feature = "wgpu")]
             DeviceKind::Wgpu => Compute {
                 device: Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
                 pool: None,
                 activations: self.activations,
+                adapter: None,
+                parameters: None,
             },
         }
     }

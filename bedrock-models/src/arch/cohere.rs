@@ -250,7 +250,7 @@ impl Cohere {
 }
 
 impl CausalLm for Cohere {
-    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+    fn hidden(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
         step.renew(&self.rotary, self, compute);
         let run = step.run(compute);
         let angles = step.angles(&self.rotary);
@@ -259,7 +259,11 @@ impl CausalLm for Cohere {
         let x = step.through(&self.layers, x, |layer, x, sequences, caches| {
             layer.forward(run, x, &angles, sequences, caches)
         })?;
-        Some(self.lm_head.forward(run, self.norm.forward(run, x) * self.logit_scale))
+        Some(self.norm.forward(run, x))
+    }
+
+    fn logits(&self, run: Run<'_>, hidden: Tensor<2>) -> Tensor<2> {
+        self.lm_head.forward(run, hidden * self.logit_scale)
     }
 
     fn layers(&self) -> usize {

@@ -332,7 +332,7 @@ impl Gemma2 {
 }
 
 impl CausalLm for Gemma2 {
-    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+    fn hidden(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
         step.renew(&self.rotary, self, compute);
         let run = step.run(compute);
         let angles = step.angles(&self.rotary);
@@ -341,11 +341,15 @@ impl CausalLm for Gemma2 {
         let x = step.through(&self.layers, x, |layer, x, sequences, caches| {
             layer.forward(run, x, &angles, sequences, caches)
         })?;
-        let logits = self.lm_head.forward(run, self.norm.forward(run, x));
-        Some(match self.cap {
+        Some(self.norm.forward(run, x))
+    }
+
+    fn logits(&self, run: Run<'_>, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = self.lm_head.forward(run, hidden);
+        match self.cap {
             Some(cap) => soft_cap(run, logits, cap),
             None => logits,
-        })
+        }
     }
 
     fn layers(&self) -> usize {

@@ -363,7 +363,7 @@ impl Gemma3 {
 }
 
 impl CausalLm for Gemma3 {
-    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+    fn hidden(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
         step.renew(&self.rotary, self, compute);
         let run = step.run(compute);
         let (full, local) = (step.angles(&self.rotary), step.angles(&self.local_rotary));
@@ -374,11 +374,15 @@ impl CausalLm for Gemma3 {
             let angles = if layer.kind == LayerType::Full { &full } else { &local };
             layer.forward(run, x, angles, sequences, caches)
         })?;
-        let logits = self.lm_head.forward(run, self.norm.forward(run, x));
-        Some(match self.cap {
+        Some(self.norm.forward(run, x))
+    }
+
+    fn logits(&self, run: Run<'_>, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = self.lm_head.forward(run, hidden);
+        match self.cap {
             Some(cap) => soft_cap(run, logits, cap),
             None => logits,
-        })
+        }
     }
 
     fn layers(&self) -> usize {

@@ -267,12 +267,16 @@ impl Gpt2 {
 }
 
 impl CausalLm for Gpt2 {
-    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+    fn hidden(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
         let run = step.run(compute);
         let positions = self.wpe.forward(run, step.positions().into_iter());
         let x = add(run, self.wte.forward(run, step.indices()), positions);
         let x = step.through(&self.h, x, |block, x, sequences, caches| block.forward(run, x, sequences, caches))?;
-        Some(self.lm_head.forward(run, self.ln_f.forward(run, x)))
+        Some(self.ln_f.forward(run, x))
+    }
+
+    fn logits(&self, run: Run<'_>, hidden: Tensor<2>) -> Tensor<2> {
+        self.lm_head.forward(run, hidden)
     }
 
     fn layers(&self) -> usize {

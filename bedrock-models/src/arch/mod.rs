@@ -127,7 +127,7 @@ impl<'a> Step<'a> {
             let mut step = Step::new(Phase::Prompt, Outputs::Nothing, self.cancelled);
             step.push(tokens, &mut renewed);
             step.at_least = len;
-            network.forward(compute, &mut step);
+            network.hidden(compute, &mut step);
             cache.layers = renewed.layers;
         }
     }
@@ -174,9 +174,21 @@ impl<'a> Step<'a> {
 
 /// A language model that writes token after token.
 pub(crate) trait CausalLm: Send + Sync {
-    /// Appends the step's tokens to their caches and returns logits, `[selected rows, vocabulary]`; `None` if the
-    /// step wants none or was cancelled (the caches are then unusable).
-    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>>;
+    /// Appends the step's tokens to their caches and returns what the output layer reads, `[selected rows, features]`; `None` if
+    /// the step wants no rows or was cancelled (the caches are then unusable).
+    fn hidden(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>>;
+
+    /// The output layer.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[rows, features]`; returns `[rows, vocabulary]`
+    fn logits(&self, run: Run<'_>, hidden: Tensor<2>) -> Tensor<2>;
+
+    /// [`CausalLm::hidden`], then [`CausalLm::logits`].
+    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+        let hidden = self.hidden(compute, step)?;
+        Some(self.logits(step.run(compute), hidden))
+    }
 
     /// Layers, for [`Cache::new`].
     fn layers(&self) -> usize;

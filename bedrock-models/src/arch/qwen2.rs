@@ -248,7 +248,7 @@ impl Qwen2 {
 }
 
 impl CausalLm for Qwen2 {
-    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+    fn hidden(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
         step.renew(&self.rotary, self, compute);
         let run = step.run(compute);
         let angles = step.angles(&self.rotary);
@@ -257,7 +257,11 @@ impl CausalLm for Qwen2 {
         let x = step.through(&self.layers, x, |layer, x, sequences, caches| {
             layer.forward(run, x, &angles, sequences, caches)
         })?;
-        Some(self.lm_head.forward(run, self.norm.forward(run, x)))
+        Some(self.norm.forward(run, x))
+    }
+
+    fn logits(&self, run: Run<'_>, hidden: Tensor<2>) -> Tensor<2> {
+        self.lm_head.forward(run, hidden)
     }
 
     fn layers(&self) -> usize {

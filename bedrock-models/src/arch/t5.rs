@@ -472,7 +472,7 @@ impl T5 {
 }
 
 impl CausalLm for T5 {
-    fn forward(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
+    fn hidden(&self, compute: &Compute, step: &mut Step<'_>) -> Option<Tensor<2>> {
         let run = step.run(compute);
         if !self.read_prompts(run, step) {
             return None;
@@ -518,8 +518,11 @@ impl CausalLm for T5 {
                 x.select(0, last)
             }
         };
-        let x = self.decoder_norm.forward(run, x);
-        Some(self.lm_head.forward(run, if self.output_scale == 1.0 { x } else { x * self.output_scale }))
+        Some(self.decoder_norm.forward(run, x))
+    }
+
+    fn logits(&self, run: Run<'_>, hidden: Tensor<2>) -> Tensor<2> {
+        self.lm_head.forward(run, if self.output_scale == 1.0 { hidden } else { hidden * self.output_scale })
     }
 
     /// Two a layer of the decoder: of the answer, and of the prompt.

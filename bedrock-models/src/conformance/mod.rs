@@ -8,6 +8,7 @@
 //! | `kind` | what is compared |
 //! | --- | --- |
 //! | `causal_lm` | tokens, logits at all positions, greedy continuations (engine, cached, uncached), end of text, batches, log-probabilities |
+//! | `causal_lm_train`, `causal_lm_lora` | the same; logits with adapters; losses and gradients over steps of AdamW (feature `tune`) |
 //! | `seq2seq_lm` | tokens, the encoder's hidden state, logits, greedy answers (engine, cached), end of text, batches, log-probabilities |
 //! | `text_embedding` | tokens, last hidden states, pooled and normalised vectors, the pooler |
 //! | `sequence_classification` | tokens of texts and pairs, logits, scores |
@@ -34,6 +35,7 @@ mod sequence_classification;
 mod text_embedding;
 mod token_classification;
 mod tokenizers;
+mod training;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -117,10 +119,8 @@ pub fn check(folder: &Path, options: &LoadOptions) -> Outcome {
         match case.kind() {
             "causal_lm" => causal_lm::check(&case, options, findings),
             "causal_lm_train" | "causal_lm_lora" => {
-                // What there is to infer must be right even where training is not there yet.
                 causal_lm::check(&case, options, findings)?;
-                findings.verdict()?;
-                Err(Stop::Unsupported(format!("{}: training and adapters; inference agrees", case.kind())))
+                training::check(&case, options, findings)
             }
             "seq2seq_lm" => seq2seq_lm::check(&case, options, findings),
             "text_embedding" => text_embedding::check(&case, options, findings),

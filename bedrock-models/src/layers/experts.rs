@@ -1,6 +1,7 @@
 //! A feed-forward part of which each row uses only some experts.
 
 use burn::Tensor;
+use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, TensorData};
 
 use super::{GatedMlp, Linear, Run, run};
@@ -28,7 +29,8 @@ impl Experts {
     /// - `x`: `[rows, hidden]`; returns the same
     pub(crate) fn forward(&self, run: Run<'_>, x: Tensor<2>) -> Tensor<2> {
         let [rows, hidden] = x.dims();
-        let logits = self.router.forward(run, x.clone()).into_data();
+        let scores = self.router.forward(run, x.clone());
+        let logits = scores.clone().into_data();
         let logits = logits.try_into_vec::<f32>().expect("all devices compute in f32");
         // Rows and weights of each expert.
         let mut uses: Vec<(Vec<usize>, Vec<f32>)> = vec![Default::default(); self.experts.len()];
@@ -38,14 +40,22 @@ impl Experts {
                 uses[expert].1.push(weight);
             }
         }
-        let used = self.experts.iter().zip(uses).filter(|(_, (rows, _))| !rows.is_empty());
+        let used = |(_, (rows, _)): &(usize, (Vec<usize>, Vec<f32>))| !rows.is_empty();
         if run.pool().is_none() {
+            // The same weights by burn's operations, so that training follows them: of those not chosen nothing is left.
+            let count = self.experts.len();
+            let mut unchosen = vec![-1e30; rows * count];
+            for (expert, (rows, _)) in uses.iter().enumerate() {
+                rows.iter().for_each(|row| unchosen[row * count + expert] = 0.0);
+            }
+            let unchosen = Tensor::<2>::from_data(TensorData::new(unchosen, [rows, count]), &run.compute.device);
+            let shares = softmax(scores + unchosen, 1);
             let mut out = x.zeros_like();
-            for (expert, (rows, weights)) in used {
-                let count = rows.len();
+            for (index, (rows, _)) in uses.into_iter().enumerate().filter(used) {
+                let (expert, count) = (&self.experts[index], rows.len());
                 let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
                 let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &run.compute.device);
-                let weights = Tensor::<2>::from_data(TensorData::new(weights, [count, 1]), &run.compute.device);
+                let weights = shares.clone().select(0, rows.clone()).narrow(1, index, 1);
                 let y = expert.forward(run, x.clone().select(0, rows.clone())) * weights;
                 out = out.select_assign(0, rows, y, IndexingUpdateOp::Add);
             }
@@ -53,7 +63,8 @@ impl Experts {
         }
         let x = run::flex(x);
         let mut out = vec![0.0f32; rows * hidden];
-        for (expert, (rows, weights)) in used {
+        for (index, (rows, weights)) in uses.into_iter().enumerate().filter(used) {
+            let expert = &self.experts[index];
             let mut gathered = Vec::with_capacity(rows.len() * hidden);
             rows.iter().for_each(|row| gathered.extend_from_slice(&run::values(&x)[row * hidden..][..hidden]));
             let y = run::flex(expert.forward(run, run::from_vec(gathered, [rows.len(), hidden])));

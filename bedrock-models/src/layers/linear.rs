@@ -4,6 +4,8 @@ use burn::Tensor;
 use burn::tensor::TensorData;
 
 use super::activation::Activation;
+use super::adapter::Lora;
+use super::parameter::Parameter;
 use super::run::{self, Compute, Phase, Run};
 use crate::kernels::Matrix;
 use crate::kernels::gemm::{self, Product, Then};
@@ -14,6 +16,7 @@ pub(crate) struct Linear {
     weight: Weight,
     bias: Option<Vec<f32>>,
     rows: usize,
+    lora: Option<Lora>,
 }
 
 #[derive(Debug)]
@@ -24,6 +27,8 @@ enum Weight {
     Stored(std::sync::Arc<Matrix>),
     /// `[columns, rows]` in `f32` on a device without kernels, and the bias there.
     Dense(Tensor<2>, Option<Tensor<1>>),
+    /// `[rows, columns]` and the bias, in training.
+    Trained(Parameter, Option<Parameter>),
 }
 
 impl Linear {
@@ -40,7 +45,18 @@ impl Linear {
             let bias = bias.as_ref().map(|bias| Tensor::from_data(TensorData::new(bias.clone(), [rows]), device));
             Weight::Dense(Tensor::<2>::from_data(data, device).transpose(), bias)
         };
-        Self { weight, bias, rows }
+        Self { weight, bias, rows, lora: None }
+    }
+
+    /// A layer whose weights are trained.
+    pub(crate) fn trained(weight: Parameter, bias: Option<Parameter>) -> Self {
+        let rows = weight.shape()[0];
+        Self { weight: Weight::Trained(weight, bias), bias: None, rows, lora: None }
+    }
+
+    /// The same layer with an adapter beside it.
+    pub(crate) fn with_lora(self, lora: Option<Lora>) -> Self {
+        Self { lora, ..self }
     }
 
     /// # Shapes
@@ -58,7 +74,7 @@ impl Linear {
     /// - returns `[rows, out]`
     pub(crate) fn forward_activated(&self, run: Run<'_>, x: Tensor<2>, activation: Activation) -> Tensor<2> {
         match activation.kernel() {
-            Some(kernel) if run.pool().is_some() => {
+            Some(kernel) if run.pool().is_some() && self.lora.is_none() => {
                 let [y] = project_then(run, [self], x, Some(kernel));
                 y
             }
@@ -83,6 +99,21 @@ fn project_then<const N: usize>(
     x: Tensor<2>,
     then: Option<Then>,
 ) -> [Tensor<2>; N] {
+    let results = project_bare(run, layers, x.clone(), then);
+    let mut layers = layers.iter();
+    results.map(|y| match &layers.next().expect("one layer a result").lora {
+        Some(lora) => lora.add(run, x.clone(), y),
+        None => y,
+    })
+}
+
+/// [`project_then`] without adapters.
+fn project_bare<const N: usize>(
+    run: Run<'_>,
+    layers: [&Linear; N],
+    x: Tensor<2>,
+    then: Option<Then>,
+) -> [Tensor<2>; N] {
     let [rows, _] = x.dims();
     let Some(pool) = run.pool() else {
         return layers.map(|layer| match &layer.weight {
@@ -90,13 +121,19 @@ fn project_then<const N: usize>(
                 let y = x.clone().matmul(weight.clone());
                 bias.as_ref().map_or(y.clone(), |bias| y + bias.clone().unsqueeze())
             }
+            Weight::Trained(weight, bias) => {
+                let y = x.clone().matmul(weight.matrix().transpose());
+                bias.as_ref().map_or(y.clone(), |bias| y + bias.vector().unsqueeze())
+            }
             Weight::Stored(_) => unreachable!("stored weights are kept only where there are kernels"),
         });
     };
     let x = run::flex(x);
     let products = layers.map(|layer| match &layer.weight {
         Weight::Stored(weights) => Product { weights, bias: layer.bias.as_deref(), then },
-        Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
+        Weight::Dense(..) | Weight::Trained(..) => {
+            unreachable!("dense weights are kept only where there are no kernels")
+        }
     });
     let outs = match run.phase {
         Phase::Prompt => gemm::products(pool, run::values(&x), rows, &products),

@@ -1,10 +1,12 @@
 //! From a checkpoint's tensors to layers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Embedding, LayerNorm, Linear, RmsNorm, run::Compute};
+use super::adapter::Part;
+use super::{Embedding, LayerNorm, Linear, Parameter, RmsNorm, run::Compute};
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::quantize;
@@ -21,11 +23,13 @@ pub(crate) struct Loader {
     rename: fn(&str) -> String,
     panels: bool,
     quantize: Option<Dtype>,
+    /// Modules that are a part of another in the checkpoint.
+    parts: BTreeMap<String, Part>,
 }
 
 impl Loader {
     pub(crate) fn new(checkpoint: Checkpoint, compute: Compute, rename: fn(&str) -> String) -> Self {
-        Self { checkpoint, compute, rename, panels: false, quantize: None }
+        Self { checkpoint, compute, rename, panels: false, quantize: None, parts: BTreeMap::new() }
     }
 
     /// For models without a decode step: layers hold their weights in the order of [`Matrix::into_panels`].
@@ -105,6 +109,11 @@ impl Loader {
         Ok(stand_in(name))
     }
 
+    /// A parameter of that value, if weights are trained.
+    fn train(&self, name: String, shape: Vec<usize>, values: Vec<f32>) -> Option<Parameter> {
+        Some(self.compute.trained()?.add(name, shape, values, &self.compute.device))
+    }
+
     /// A matrix of `rows` × `columns`.
     fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         let tensor = self.take(name, &[rows, columns])?;
@@ -133,7 +142,8 @@ impl Loader {
     /// # Errors
     /// [`Error::MissingTensor`]; [`Error::TensorShape`] unless the parts are the whole tensor.
     pub(crate) fn split(&mut self, name: &str, parts: &[(String, usize)], columns: usize) -> Result<(), Error> {
-        let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
+        let total: usize = parts.iter().map(|(_, rows)| rows).sum();
+        let (rows, whole) = (total, name);
         let name = (self.rename)(name);
         let tensor = match (self.checkpoint.take_optional(&name), self.checkpoint.survey()) {
             (Some(tensor), _) => tensor,
@@ -156,6 +166,14 @@ impl Loader {
             }
             return Err(Error::TensorShape { name: tensor.name, expected, got: tensor.shape });
         };
+        let mut start = 0;
+        for (part, rows) in parts {
+            if let (Some(module), Some(part)) = (whole.strip_suffix(".weight"), part.strip_suffix(".weight")) {
+                let (module, range) = (module.to_string(), start..start + rows);
+                self.parts.insert(part.to_string(), Part { module, rows: range, total });
+            }
+            start += rows;
+        }
         let mut start = 0;
         for (name, rows) in parts {
             self.checkpoint.insert(StoredTensor {
@@ -208,14 +226,26 @@ impl Loader {
     pub(crate) fn linear(&mut self, name: &str, rows: usize, columns: usize, bias: Bias) -> Result<Linear, Error> {
         let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;
         let matrix = Arc::new(if self.panels { matrix.into_panels() } else { matrix });
-        let name = format!("{name}.bias");
+        let (module, name) = (name, format!("{name}.bias"));
         let bias = match bias {
             Bias::Absent => None,
             Bias::IfPresent if !self.contains(&name) => None,
             Bias::Present | Bias::IfPresent => Some(self.vector(&name, rows)?),
         };
         let bias = bias.filter(|_| self.checkpoint.survey().is_none());
-        Ok(Linear::new(&self.compute, matrix, bias))
+        if self.compute.trained().is_some() {
+            let weight = self.train(format!("{module}.weight"), vec![rows, columns], matrix.to_f32());
+            let bias = bias.and_then(|bias| self.train(name, vec![rows], bias));
+            return Ok(Linear::trained(weight.expect("weights are trained"), bias));
+        }
+        let lora = match &self.compute.adapter {
+            Some(adapter) => {
+                let whole = Part { module: module.to_string(), rows: 0..rows, total: rows };
+                adapter.layer(&self.compute, self.parts.get(module).unwrap_or(&whole), columns)?
+            }
+            None => None,
+        };
+        Ok(Linear::new(&self.compute, matrix, bias).with_lora(lora))
     }
 
     /// Several layers whose matrices (and biases) lie one after another in one tensor, of `rows` each: see [`Loader::split`].
@@ -250,35 +280,61 @@ impl Loader {
 
     /// An output layer that shares the table of an embedding.
     pub(crate) fn tied(&self, embedding: &Embedding) -> Linear {
-        Linear::new(&self.compute, embedding.table().clone(), None)
+        match embedding.parameter() {
+            Some(table) => Linear::trained(table.clone(), None),
+            None => Linear::new(&self.compute, embedding.table().clone(), None),
+        }
     }
 
     pub(crate) fn embedding(&mut self, name: &str, rows: usize, columns: usize) -> Result<Embedding, Error> {
-        Ok(Embedding::new(Arc::new(self.matrix(&format!("{name}.weight"), rows, columns)?)))
+        let name = format!("{name}.weight");
+        let table = Arc::new(self.matrix(&name, rows, columns)?);
+        let trained = self.compute.trained().is_some().then(|| table.to_f32());
+        Ok(match trained.and_then(|values| self.train(name, vec![rows, columns], values)) {
+            Some(parameter) => Embedding::trained(table, parameter),
+            None => Embedding::new(table),
+        })
     }
 
     pub(crate) fn rms_norm(&mut self, name: &str, len: usize, eps: f64) -> Result<RmsNorm, Error> {
-        let weight = self.vector(&format!("{name}.weight"), len)?;
-        Ok(RmsNorm::new(&self.compute, weight, eps))
+        self.rms_norm_from(name, len, eps, 0.0)
     }
 
     /// A norm whose weights are stored as differences from `offset`.
     pub(crate) fn rms_norm_from(&mut self, name: &str, len: usize, eps: f64, offset: f32) -> Result<RmsNorm, Error> {
-        let mut weight = self.vector(&format!("{name}.weight"), len)?;
-        weight.iter_mut().for_each(|weight| *weight += offset);
-        Ok(RmsNorm::new(&self.compute, weight, eps))
+        let name = format!("{name}.weight");
+        let mut weight = self.vector(&name, len)?;
+        let trained = self.train(name, vec![len], weight.clone());
+        if offset != 0.0 {
+            weight.iter_mut().for_each(|weight| *weight += offset);
+        }
+        let norm = RmsNorm::new(&self.compute, weight, eps);
+        Ok(match trained {
+            Some(weight) => norm.trained(weight, offset),
+            None => norm,
+        })
     }
 
     /// Layer normalisation without a bias.
     pub(crate) fn layer_norm_unbiased(&mut self, name: &str, len: usize, eps: f64) -> Result<LayerNorm, Error> {
         let weight = self.vector(&format!("{name}.weight"), len)?;
-        Ok(LayerNorm::new(&self.compute, weight, vec![0.0; len], eps))
+        let trained = self.train(format!("{name}.weight"), vec![len], weight.clone());
+        let norm = LayerNorm::new(&self.compute, weight, vec![0.0; len], eps);
+        Ok(match trained {
+            Some(weight) => norm.trained(weight, None),
+            None => norm,
+        })
     }
 
     /// Layer normalisation of each head with weights of its own, `[heads, dim]`, without a bias.
     pub(crate) fn head_norm(&mut self, name: &str, heads: usize, dim: usize, eps: f64) -> Result<LayerNorm, Error> {
         let weight = self.values(&format!("{name}.weight"), &[heads, dim])?;
-        Ok(LayerNorm::heads(&self.compute, dim, weight, vec![0.0; heads * dim], eps))
+        let trained = self.train(format!("{name}.weight"), vec![heads * dim], weight.clone());
+        let norm = LayerNorm::heads(&self.compute, dim, weight, vec![0.0; heads * dim], eps);
+        Ok(match trained {
+            Some(weight) => norm.trained(weight, None),
+            None => norm,
+        })
     }
 
     pub(crate) fn layer_norm(&mut self, name: &str, len: usize, eps: f64) -> Result<LayerNorm, Error> {
@@ -293,8 +349,16 @@ impl Loader {
                 name_of(new)
             }
         });
-        let (weight, bias) = (self.vector(&weight, len)?, self.vector(&bias, len)?);
-        Ok(LayerNorm::new(&self.compute, weight, bias, eps))
+        let names = [weight, bias];
+        let (weight, bias) = (self.vector(&names[0], len)?, self.vector(&names[1], len)?);
+        let [weight_name, bias_name] = names;
+        let trained = self.train(weight_name, vec![len], weight.clone());
+        let trained_bias = self.train(bias_name, vec![len], bias.clone());
+        let norm = LayerNorm::new(&self.compute, weight, bias, eps);
+        Ok(match trained {
+            Some(weight) => norm.trained(weight, trained_bias),
+            None => norm,
+        })
     }
 
     /// Ends loading: an error if a tensor was not used, except those whose name ends in one of `ignorable`.

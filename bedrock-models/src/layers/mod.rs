@@ -5,6 +5,7 @@
 //! is one call of our [kernels](crate::kernels) on the tensor's own memory; on every other device it is composed of burn's operations.
 
 pub(crate) mod activation;
+pub(crate) mod adapter;
 pub(crate) mod attention;
 pub(crate) mod disentangled;
 pub(crate) mod embedding;
@@ -13,11 +14,15 @@ pub(crate) mod linear;
 pub(crate) mod loader;
 pub(crate) mod mlp;
 pub(crate) mod norm;
+pub(crate) mod parameter;
 pub(crate) mod relative;
 pub(crate) mod rope;
 pub(crate) mod run;
 
 pub(crate) use activation::Activation;
+pub(crate) use adapter::Adapter;
+#[cfg(feature = "tune")]
+pub(crate) use adapter::LoraConfig;
 pub(crate) use attention::{Attention, LayerCache, Scratch, Sequence};
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;
@@ -25,6 +30,9 @@ pub(crate) use linear::{Linear, project};
 pub(crate) use loader::{Bias, Loader};
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::{LayerNorm, RmsNorm};
+pub(crate) use parameter::Parameter;
+#[cfg(feature = "tune")]
+pub(crate) use parameter::Parameters;
 pub use rope::RopeProblem;
 pub(crate) use rope::{RopeFields, RopeParameters, Rotary};
 pub(crate) use run::{Compute, Phase, Run};

@@ -3,25 +3,32 @@
 use burn::Tensor;
 use burn::tensor::TensorData;
 
+use super::parameter::Parameter;
 use super::run::{self, Compute, Run};
 use crate::kernels::elementwise;
 
 /// A vector of parameters, on the host for the kernels and on the device for burn.
 #[derive(Debug)]
-struct Parameters {
+struct Vector {
     host: Vec<f32>,
     device: Option<Tensor<1>>,
+    /// In training: the parameter, and what is added to it.
+    trained: Option<(Parameter, f32)>,
 }
 
-impl Parameters {
+impl Vector {
     fn new(compute: &Compute, values: Vec<f32>) -> Self {
         let len = values.len();
         let device =
             compute.pool.is_none().then(|| Tensor::from_data(TensorData::new(values.clone(), [len]), &compute.device));
-        Self { host: values, device }
+        Self { host: values, device, trained: None }
     }
 
     fn tensor(&self) -> Tensor<2> {
+        if let Some((parameter, offset)) = &self.trained {
+            let values = parameter.vector().unsqueeze();
+            return if *offset == 0.0 { values } else { values + *offset };
+        }
         self.device.clone().expect("kept where there are no kernels").unsqueeze()
     }
 }
@@ -29,13 +36,19 @@ impl Parameters {
 /// Root-mean-square normalisation (Zhang and Sennrich 2019): `x / √(mean(x²) + ε) · w`.
 #[derive(Debug)]
 pub(crate) struct RmsNorm {
-    weight: Parameters,
+    weight: Vector,
     eps: f64,
 }
 
 impl RmsNorm {
     pub(crate) fn new(compute: &Compute, weight: Vec<f32>, eps: f64) -> Self {
-        Self { weight: Parameters::new(compute, weight), eps }
+        Self { weight: Vector::new(compute, weight), eps }
+    }
+
+    /// The same with a trained weight, to which `offset` is added.
+    pub(crate) fn trained(mut self, weight: Parameter, offset: f32) -> Self {
+        self.weight.trained = Some((weight, offset));
+        self
     }
 
     /// # Shapes
@@ -66,8 +79,8 @@ impl RmsNorm {
 /// Layer normalisation (Ba et al. 2016): `(x - mean) / √(variance + ε) · w + b`.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
-    weight: Parameters,
-    bias: Parameters,
+    weight: Vector,
+    bias: Vector,
     eps: f64,
     /// Values that are normalised together: all of a row, or a head.
     dim: usize,
@@ -87,7 +100,14 @@ impl LayerNorm {
     /// If weight and bias differ in length, or are not whole heads.
     pub(crate) fn heads(compute: &Compute, dim: usize, weight: Vec<f32>, bias: Vec<f32>, eps: f64) -> Self {
         assert!(weight.len() == bias.len() && weight.len().is_multiple_of(dim));
-        Self { weight: Parameters::new(compute, weight), bias: Parameters::new(compute, bias), eps, dim }
+        Self { weight: Vector::new(compute, weight), bias: Vector::new(compute, bias), eps, dim }
+    }
+
+    /// The same with a trained weight, and bias where there is one.
+    pub(crate) fn trained(mut self, weight: Parameter, bias: Option<Parameter>) -> Self {
+        self.weight.trained = Some((weight, 0.0));
+        self.bias.trained = bias.map(|bias| (bias, 0.0));
+        self
     }
 
     /// # Shapes

@@ -6,6 +6,8 @@ use burn::Tensor;
 use burn::tensor::{Device, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
+use super::adapter::Adapter;
+use super::parameter::Parameters;
 use crate::kernels::{Activations, Pool};
 
 /// What all layers of a loaded model share.
@@ -15,6 +17,17 @@ pub(crate) struct Compute {
     /// The kernels' threads; `None` where the device has no kernels of ours and burn's own operations run.
     pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) activations: Activations,
+    /// What is added to layers while they are loaded.
+    pub(crate) adapter: Option<Arc<Adapter>>,
+    /// Where layers put the parameters that are trained: those of the adapter, or all.
+    pub(crate) parameters: Option<Arc<Parameters>>,
+}
+
+impl Compute {
+    /// Whether the weights themselves are trained.
+    pub(crate) fn trained(&self) -> Option<&Parameters> {
+        self.parameters.as_deref().filter(|_| self.adapter.is_none())
+    }
 }
 
 /// Which product suits the rows of a forward pass. A property of what the rows are, not of how many there are.

@@ -1,0 +1,248 @@
+//! Low-rank adapters beside fully connected layers (Hu et al. 2021), in the layout of PEFT.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use burn::Tensor;
+use burn::tensor::TensorData;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use serde::Deserialize;
+
+use super::parameter::Parameter;
+use super::run::{self, Compute, Run};
+use crate::error::Error;
+use crate::kernels::gemm::{self, Product};
+use crate::kernels::{Matrix, elementwise};
+use crate::language_model::read_json;
+use crate::weights::{Checkpoint, Dtype, StoredTensor};
+
+/// The part of `adapter_config.json` that matters to the result.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LoraConfig {
+    pub(crate) peft_type: String,
+    pub(crate) r: usize,
+    pub(crate) lora_alpha: f64,
+    #[serde(default)]
+    pub(crate) use_rslora: bool,
+    #[serde(default)]
+    pub(crate) alpha_pattern: BTreeMap<String, f64>,
+    #[serde(default)]
+    use_dora: bool,
+}
+
+/// The adapter of a model: read from a folder, or new.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    path: PathBuf,
+    config: LoraConfig,
+    /// Factors by PEFT's names.
+    tensors: Option<Checkpoint>,
+    /// Of a new adapter: the last names of the modules that get one, and where its numbers come from.
+    targets: Vec<String>,
+    seed: u64,
+    /// Modules met so far, with their trained factors.
+    used: Mutex<BTreeSet<String>>,
+    trained: Mutex<BTreeMap<String, [Parameter; 2]>>,
+}
+
+/// Which rows of a module a layer has, where a checkpoint stores several layers as one.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) module: String,
+    pub(crate) rows: Range<usize>,
+    pub(crate) total: usize,
+}
+
+/// `A` `[r, in]`, `B` `[out, r]`, and `r`.
+type Factors = (Vec<f32>, Vec<f32>, usize);
+
+/// What is added to a layer's result: `scale · (x · Aᵀ) · Bᵀ`.
+#[derive(Debug)]
+// One a layer: its size is nothing beside the weights.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Lora {
+    /// For our kernels, `B` scaled.
+    Stored(Matrix, Matrix),
+    /// `[in, r]` and `[r, out]` on the device, the latter scaled.
+    Dense(Tensor<2>, Tensor<2>),
+    /// Factors of the module, of which the layer has some rows.
+    Trained { factors: [Parameter; 2], rows: Range<usize>, scale: f32 },
+}
+
+impl LoraConfig {
+    #[cfg(feature = "tune")]
+    pub(crate) fn new(r: usize, alpha: f64, use_rslora: bool) -> Self {
+        let alpha_pattern = BTreeMap::new();
+        Self { peft_type: "LORA".into(), r, lora_alpha: alpha, use_rslora, alpha_pattern, use_dora: false }
+    }
+}
+
+impl Adapter {
+    /// Reads a folder as PEFT writes it: `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] for what is not a plain LoRA; unreadable files.
+    pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("adapter_config.json");
+        let config: LoraConfig = read_json(&path)?;
+        let wrong = |what: String| Error::ConfigValue { path: path.clone(), what };
+        if config.peft_type != "LORA" {
+            return Err(wrong(format!("peft_type is {:?}, only LORA is supported", config.peft_type)));
+        }
+        if config.use_dora {
+            return Err(wrong("use_dora is true, which is not supported".into()));
+        }
+        let numbers = || config.alpha_pattern.values().chain([&config.lora_alpha]);
+        if config.r == 0 || !numbers().all(|alpha| alpha.is_finite()) {
+            return Err(wrong(format!("r is {} and lora_alpha {}", config.r, config.lora_alpha)));
+        }
+        let tensors = Checkpoint::open(folder.join("adapter_model.safetensors"))?;
+        Ok(Self::with(folder, config, Some(tensors), Vec::new(), 0))
+    }
+
+    /// A new adapter of the modules whose last name is one of `targets`: `A` uniform in `±1/√in`, `B` zero.
+    #[cfg(feature = "tune")]
+    pub(crate) fn new(config: LoraConfig, targets: Vec<String>, seed: u64) -> Self {
+        Self::with(Path::new("adapter"), config, None, targets, seed)
+    }
+
+    fn with(path: &Path, config: LoraConfig, tensors: Option<Checkpoint>, targets: Vec<String>, seed: u64) -> Self {
+        let (used, trained) = Default::default();
+        Self { path: path.to_path_buf(), config, tensors, targets, seed, used, trained }
+    }
+
+    /// `lora_alpha / r`, or `lora_alpha / √r`; a module may have an `alpha` of its own.
+    fn scale(&self, module: &str, r: usize) -> f32 {
+        let own = self.config.alpha_pattern.iter().find(|(name, _)| is_named(module, name));
+        let alpha = own.map_or(self.config.lora_alpha, |(_, alpha)| *alpha);
+        let r = r as f64;
+        (alpha / if self.config.use_rslora { r.sqrt() } else { r }) as f32
+    }
+
+    /// The factors of a module of `rows` × `columns`, if it has an adapter.
+    fn factors(&self, module: &str, rows: usize, columns: usize) -> Result<Option<Factors>, Error> {
+        let Some(tensors) = &self.tensors else {
+            if !self.targets.iter().any(|target| is_named(module, target)) {
+                return Ok(None);
+            }
+            let r = self.config.r;
+            let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+            random.set_stream(self.used.lock().unwrap_or_else(PoisonError::into_inner).len() as u64);
+            let bound = 1.0 / (columns as f32).sqrt();
+            let mut next = || (random.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0;
+            let a = (0..r * columns).map(|_| next() * bound).collect();
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(module.to_string());
+            return Ok(Some((a, vec![0.0; rows * r], r)));
+        };
+        // Some checkpoints leave out the name of the outer module.
+        let named = |factor: &str| {
+            let names = ["", "transformer."].map(|outer| format!("base_model.model.{outer}{module}.{factor}.weight"));
+            names.into_iter().find_map(|name| tensors.get(&name))
+        };
+        let Some(a) = named("lora_A") else { return Ok(None) };
+        let r = a.shape.first().copied().unwrap_or(0);
+        a.expect_shape(&[r, columns])?;
+        let missing = || Error::MissingTensor { path: self.path.clone(), name: a.name.replace("lora_A", "lora_B") };
+        let b = named("lora_B").ok_or_else(missing)?;
+        b.expect_shape(&[rows, r])?;
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.extend([a.name.clone(), b.name.clone()]);
+        Ok(Some((a.to_f32()?, b.to_f32()?, r)))
+    }
+
+    /// What the adapter adds to the layer that is `part` of a module; nothing if the module has none.
+    ///
+    /// # Errors
+    /// [`Error::TensorShape`] for factors that do not fit the layer; [`Error::MissingTensor`] if one is missing.
+    pub(crate) fn layer(&self, compute: &Compute, part: &Part, columns: usize) -> Result<Option<Lora>, Error> {
+        let Part { module, rows, total } = part;
+        let mut trained = self.trained.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(factors) = trained.get(module) {
+            let scale = self.scale(module, factors[0].shape()[0]);
+            return Ok(Some(Lora::Trained { factors: factors.clone(), rows: rows.clone(), scale }));
+        }
+        let Some((a, mut b, r)) = self.factors(module, *total, columns)? else { return Ok(None) };
+        let scale = self.scale(module, r);
+        if let Some(parameters) = &compute.parameters {
+            let add = |factor: &str, shape: [usize; 2], values| {
+                parameters.add(format!("{module}.{factor}"), shape.to_vec(), values, &compute.device)
+            };
+            let factors = [add("lora_A", [r, columns], a), add("lora_B", [*total, r], b)];
+            trained.insert(module.clone(), factors.clone());
+            return Ok(Some(Lora::Trained { factors, rows: rows.clone(), scale }));
+        }
+        b.iter_mut().for_each(|value| *value *= scale);
+        let b = b[rows.start * r..rows.end * r].to_vec();
+        let shapes = [[r, columns], [rows.len(), r]];
+        if compute.pool.is_some() {
+            let matrix = |values: Vec<f32>, shape: [usize; 2]| {
+                let data = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
+                Matrix::new(StoredTensor { name: module.clone(), dtype: Dtype::F32, shape: shape.to_vec(), data })
+            };
+            return Ok(Some(Lora::Stored(matrix(a, shapes[0])?, matrix(b, shapes[1])?)));
+        }
+        let dense = |values, shape| Tensor::<2>::from_data(TensorData::new(values, shape), &compute.device).transpose();
+        Ok(Some(Lora::Dense(dense(a, shapes[0]), dense(b, shapes[1]))))
+    }
+
+    /// Ends loading.
+    ///
+    /// # Errors
+    /// [`Error::UnusedTensors`] if a factor belongs to no layer of the model, and if no layer has a factor at all.
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let names: Vec<String> = match &self.tensors {
+            Some(tensors) => tensors.iter().map(|t| t.name.clone()).filter(|name| !used.contains(name)).collect(),
+            None if used.is_empty() => self.targets.clone(),
+            None => Vec::new(),
+        };
+        if names.is_empty() { Ok(()) } else { Err(Error::UnusedTensors { path: self.path.clone(), names }) }
+    }
+}
+
+/// Whether the last names of a module are `name`.
+fn is_named(module: &str, name: &str) -> bool {
+    module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+impl Lora {
+    /// The layer's result with the adapter's added.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`, `y`: `[rows, out]`; returns `[rows, out]`
+    pub(crate) fn add(&self, run: Run<'_>, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Stored(a, b) => {
+                let pool = run.pool().expect("stored factors are kept only where there are kernels");
+                let ([rows, _], [_, width]) = (x.dims(), y.dims());
+                let product = |weights| Product { weights, bias: None, then: None };
+                let [inner] = gemm::products(pool, run::values(&run::flex(x)), rows, &[product(a)]);
+                let [more] = gemm::products(pool, &inner, rows, &[product(b)]);
+                let mut y = run::flex(y);
+                elementwise::add(pool, run::values_mut(&mut y), &more, width);
+                run::from_flex(y)
+            }
+            Self::Dense(a, b) => y + x.matmul(a.clone()).matmul(b.clone()),
+            Self::Trained { factors: [a, b], rows, scale } => {
+                let b = b.matrix().narrow(0, rows.start, rows.len());
+                y + x.matmul(a.matrix().transpose()).matmul(b.transpose()) * *scale
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_named_by_their_last_names() {
+        assert!(is_named("model.layers.0.self_attn.q_proj", "q_proj"));
+        assert!(is_named("model.layers.0.self_attn.q_proj", "self_attn.q_proj"));
+        assert!(is_named("q_proj", "q_proj"));
+        assert!(!is_named("model.layers.0.self_attn.xq_proj", "q_proj"));
+    }
+}

@@ -1,0 +1,27 @@
+//! Training language models in one's own process: losses, gradients and AdamW, for all weights or for a LoRA adapter beside them.
+//!
+//! The forward pass is the one that answers: the same layers, composed of burn's operations on a device that records them. The base
+//! model's files are never changed. Every family of [`LANGUAGE_MODELS`](crate::LANGUAGE_MODELS) that has no encoder is trained this
+//! way; a folder in Hugging Face layout is needed.
+//!
+//! ```no_run
+//! use bedrock_models::LoadOptions;
+//! use bedrock_models::tune::{AdamW, Lora, Method, Sequence, Trainer};
+//!
+//! let lora = Lora { rank: 8, alpha: 16.0, ..Lora::default() };
+//! let mut trainer = Trainer::load("model", &LoadOptions::default(), Method::Lora(lora))?;
+//! let text = Sequence::text(vec![1, 2, 3, 4]);
+//! let step = trainer.step(&[text], &AdamW::default())?;
+//! println!("{} {}", step.loss, step.gradient_norm);
+//! trainer.save_adapter("adapter")?;
+//! # Ok::<(), bedrock_models::Error>(())
+//! ```
+
+mod adapter;
+mod loss;
+mod optimizer;
+mod trainer;
+
+pub use loss::Sequence;
+pub use optimizer::AdamW;
+pub use trainer::{Lora, Method, Step, Trainer};

@@ -1,0 +1,209 @@
+//! A model with parameters that an optimizer changes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::adapter;
+use super::loss::{Sequence, Sums, cross_entropy};
+use super::optimizer::{AdamW, Moments};
+use crate::error::Error;
+use crate::language_model::LanguageModel;
+use crate::layers::{Adapter, Compute, LoraConfig, Parameter, Parameters};
+use crate::options::LoadOptions;
+
+/// Tokens that are run at once, more only where one sequence is longer: so memory does not grow with the batch.
+const TOKENS: usize = 1024;
+
+/// What is trained.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Method {
+    /// All weights.
+    Full,
+    /// A new low-rank adapter beside the weights.
+    Lora(Lora),
+    /// A stored adapter, further: a folder as PEFT writes it.
+    Adapter(PathBuf),
+}
+
+/// A new adapter (Hu et al. 2021).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// Rank of the product that is added to a weight.
+    pub rank: usize,
+    /// The product is multiplied by `alpha / rank`, or `alpha / √rank`.
+    pub alpha: f64,
+    /// Whether it is the root (Kalajdzievski 2023).
+    pub rank_stabilised: bool,
+    /// Last names of the modules that get an adapter.
+    pub targets: Vec<String>,
+    /// Of the random numbers that the adapter starts with.
+    pub seed: u64,
+}
+
+impl Default for Lora {
+    /// Rank 8, alpha 16, on all seven layers of Llama's blocks.
+    fn default() -> Self {
+        let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        Self { rank: 8, alpha: 16.0, rank_stabilised: false, targets: targets.map(String::from).to_vec(), seed: 0 }
+    }
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Mean cross-entropy of the counted positions before the step, natural logarithm.
+    pub loss: f64,
+    /// Length of the gradients of all parameters as one vector.
+    pub gradient_norm: f64,
+}
+
+/// A model that is being trained.
+pub struct Trainer {
+    model: LanguageModel,
+    parameters: Vec<Parameter>,
+    moments: Vec<Moments>,
+    steps: u64,
+    lora: Option<Lora>,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, parameters, steps, .. } = self;
+        f.debug_struct("Trainer").field("model", model).field("parameters", parameters).field("steps", steps).finish()
+    }
+}
+
+impl Trainer {
+    /// Loads a folder in Hugging Face layout to be trained. Of the options, those of serving do not matter.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`]; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer
+    /// has the name of a target, [`Error::PromptWithoutLogits`] for models with an encoder.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions, method: Method) -> Result<Self, Error> {
+        let mut lora = None;
+        let adapter = match method {
+            Method::Full => None,
+            Method::Adapter(folder) => Some(Adapter::open(&folder)?),
+            Method::Lora(new) => {
+                let wrong = |name, got: String, expected: &str| Error::InvalidParameter {
+                    name,
+                    got,
+                    expected: expected.into(),
+                };
+                if !(1..=4096).contains(&new.rank) {
+                    return Err(wrong("rank", new.rank.to_string(), "1 to 4096"));
+                }
+                if !new.alpha.is_finite() {
+                    return Err(wrong("alpha", new.alpha.to_string(), "a finite number"));
+                }
+                let config = LoraConfig::new(new.rank, new.alpha, new.rank_stabilised);
+                let adapter = Adapter::new(config, new.targets.clone(), new.seed);
+                lora = Some(new);
+                Some(adapter)
+            }
+        };
+        let parameters = Arc::new(Parameters::default());
+        let plain = options.compute();
+        let compute = Compute {
+            device: plain.device.autodiff(),
+            pool: None,
+            activations: plain.activations,
+            adapter: adapter.map(Arc::new),
+            parameters: Some(parameters.clone()),
+        };
+        let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
+        if model.has_encoder() {
+            return Err(Error::PromptWithoutLogits { path: model.path });
+        }
+        let parameters = parameters.list();
+        let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
+        Ok(Self { model, parameters, moments, steps: 0, lora })
+    }
+
+    /// The model, which computes with the parameters as they are now.
+    pub fn model(&self) -> &LanguageModel {
+        &self.model
+    }
+
+    /// Names, shapes and values of what is trained, in the order in which the layers were loaded. Weights have the names of the
+    /// checkpoint, factors of an adapter `{module}.lora_A` and `{module}.lora_B`.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &[usize], Vec<f32>)> + '_ {
+        self.parameters.iter().map(|parameter| (parameter.name(), parameter.shape(), parameter.values()))
+    }
+
+    /// Steps made so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Mean cross-entropy of all counted positions, natural logarithm.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::check_tokens`]; [`Error::NoTokens`] if nothing counts; [`Error::Diverged`].
+    pub fn loss(&self, batch: &[Sequence]) -> Result<f64, Error> {
+        self.mean(batch, None)
+    }
+
+    /// One step of AdamW on the mean cross-entropy of all counted positions of the batch.
+    ///
+    /// # Errors
+    /// As [`Trainer::loss`]; nothing has changed then.
+    pub fn step(&mut self, batch: &[Sequence], settings: &AdamW) -> Result<Step, Error> {
+        let mut sums = Sums::new(self.parameters.clone());
+        let loss = self.mean(batch, Some(&mut sums))?;
+        let gradient_norm = sums.norm();
+        if !gradient_norm.is_finite() {
+            return Err(Error::Diverged { loss, steps: self.steps });
+        }
+        self.steps += 1;
+        for ((parameter, moments), gradients) in self.parameters.iter().zip(&mut self.moments).zip(&sums.values) {
+            let mut values = parameter.values();
+            moments.step(settings, self.steps, &mut values, gradients);
+            parameter.set(values);
+        }
+        Ok(Step { loss, gradient_norm })
+    }
+
+    /// Writes the adapter as PEFT reads it: `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] unless a new adapter is trained; [`Error::Write`].
+    pub fn save_adapter(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
+        let Some(lora) = &self.lora else {
+            let expected = "a new adapter".into();
+            return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
+        };
+        adapter::save(folder.as_ref(), lora, &self.model.path, &self.parameters)
+    }
+
+    fn mean(&self, batch: &[Sequence], mut sums: Option<&mut Sums>) -> Result<f64, Error> {
+        for sequence in batch {
+            self.model.check_tokens(sequence.tokens())?;
+            if let Some(id) = sequence.labels().find(|label| *label as usize >= self.model.vocab_size()) {
+                return Err(Error::TokenOutOfRange { id, vocabulary: self.model.vocab_size() });
+            }
+        }
+        let count: usize = batch.iter().map(Sequence::counted).sum();
+        if count == 0 {
+            return Err(Error::NoTokens);
+        }
+        let mut total = 0.0;
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fitting = rest.iter().take_while(|sequence| {
+                tokens += sequence.tokens().len();
+                tokens <= TOKENS
+            });
+            let (together, later) = rest.split_at(fitting.count().max(1));
+            let sequences: Vec<&Sequence> = together.iter().collect();
+            let (network, compute) = (&*self.model.network, &self.model.compute);
+            total += cross_entropy(network, compute, &sequences, count, sums.as_deref_mut());
+            rest = later;
+        }
+        let loss = total / count as f64;
+        if loss.is_finite() { Ok(loss) } else { Err(Error::Diverged { loss, steps: self.steps }) }
+    }
+}

@@ -1,0 +1,208 @@
+//! Losses over steps of AdamW against PyTorch and PEFT: see `fixtures/training/SOURCE.md`. And laws of training.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bedrock_models::tune::{AdamW, Lora, Method, Sequence, Trainer};
+use bedrock_models::{Error, LanguageModel, LoadOptions};
+use serde::Deserialize;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn options() -> LoadOptions {
+    LoadOptions { threads: 2, ..LoadOptions::default() }
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    case: String,
+    settings: Settings,
+    sequences: Vec<Labelled>,
+    full: Figures,
+    lora: Figures,
+    logits: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    lr: f64,
+    weight_decay: f64,
+    betas: [f64; 2],
+    eps: f64,
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    input_ids: Vec<u32>,
+    labels: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct Figures {
+    losses: Vec<f64>,
+    gradient_norm: f64,
+}
+
+impl Expected {
+    fn base(&self) -> PathBuf {
+        fixtures().join("conformance").join(&self.case)
+    }
+
+    fn batch(&self) -> Vec<Sequence> {
+        self.sequences.iter().map(|row| Sequence::labelled(row.input_ids.clone(), &row.labels)).collect()
+    }
+
+    fn settings(&self) -> AdamW {
+        let Settings { lr, weight_decay, betas, eps } = self.settings;
+        AdamW { learning_rate: lr, weight_decay, betas, eps }
+    }
+}
+
+fn cases() -> Vec<(PathBuf, Expected)> {
+    let folders = fs::read_dir(fixtures().join("training")).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<_> = folders.filter(|folder| folder.is_dir()).collect();
+    folders.sort();
+    let read = |folder: &PathBuf| serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    folders.into_iter().map(|folder| (folder.clone(), read(&folder))).collect()
+}
+
+fn case(name: &str) -> (PathBuf, Expected) {
+    cases().into_iter().find(|(_, expected)| expected.case == name).unwrap()
+}
+
+fn follows(what: &str, mut trainer: Trainer, expected: &Expected, figures: &Figures) {
+    let (batch, settings) = (expected.batch(), expected.settings());
+    let (last, losses) = figures.losses.split_last().unwrap();
+    let near = |got: f64, want: f64, bound: f64| {
+        assert!((got - want).abs() <= bound * want.abs(), "{} {what}: {got}, not {want}", expected.case);
+    };
+    for (index, want) in losses.iter().enumerate() {
+        let step = trainer.step(&batch, &settings).unwrap();
+        near(step.loss, *want, if index == 0 { 1e-5 } else { 5e-4 });
+        if index == 0 {
+            near(step.gradient_norm, figures.gradient_norm, 1e-4);
+        }
+    }
+    near(trainer.loss(&batch).unwrap(), *last, 5e-4);
+    assert_eq!(trainer.steps(), losses.len() as u64);
+}
+
+#[test]
+fn every_family_trains_as_in_pytorch() {
+    assert_eq!(cases().len(), 10);
+    for (folder, expected) in cases() {
+        let load = |method| Trainer::load(expected.base(), &options(), method).unwrap();
+        follows("all weights", load(Method::Full), &expected, &expected.full);
+        follows("adapter", load(Method::Adapter(folder)), &expected, &expected.lora);
+    }
+}
+
+#[test]
+fn every_family_answers_with_an_adapter() {
+    for (folder, expected) in cases() {
+        let with = LoadOptions { adapter: Some(folder), ..options() };
+        let model = LanguageModel::load(expected.base(), &with).unwrap();
+        let got = model.logits(&expected.sequences[0].input_ids).unwrap().pop().unwrap();
+        let largest = expected.logits.iter().fold(0f32, |a, b| a.max(b.abs()));
+        assert_eq!(got.len(), expected.logits.len());
+        for (got, want) in got.iter().zip(&expected.logits) {
+            assert!((got - want).abs() <= 1e-4 * largest, "{}: {got}, not {want}", expected.case);
+        }
+    }
+}
+
+#[test]
+fn what_is_saved_is_what_was_trained() {
+    let (_, expected) = case("phi3");
+    let targets = ["qkv_proj", "down_proj"].map(String::from).to_vec();
+    let lora = Lora { rank: 4, alpha: 6.0, rank_stabilised: true, targets, seed: 3 };
+    let load = || Trainer::load(expected.base(), &options(), Method::Lora(lora.clone())).unwrap();
+    let (mut trainer, mut again) = (load(), load());
+    let base = LanguageModel::load(expected.base(), &options()).unwrap();
+    let (batch, settings, prompt) = (expected.batch(), expected.settings(), &expected.sequences[0].input_ids);
+    // A new adapter changes nothing yet.
+    let far = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        a.concat().iter().zip(b.concat()).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max)
+    };
+    assert!(far(&trainer.model().logits(prompt).unwrap(), &base.logits(prompt).unwrap()) < 1e-5);
+    for _ in 0..3 {
+        let step = trainer.step(&batch, &settings).unwrap();
+        // The same seed, the same bits.
+        assert_eq!(step, again.step(&batch, &settings).unwrap());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    trainer.save_adapter(folder.path()).unwrap();
+    let with = LoadOptions { adapter: Some(folder.path().to_path_buf()), ..options() };
+    let served = LanguageModel::load(expected.base(), &with).unwrap();
+    let (trained, served) = (trainer.model().logits(prompt).unwrap(), served.logits(prompt).unwrap());
+    assert!(far(&trained, &served) < 1e-4);
+    assert!(far(&trained, &base.logits(prompt).unwrap()) > 1e-2);
+    let kept: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+}
+
+#[test]
+fn gradients_are_slopes() {
+    let (_, expected) = case("llama_llama3");
+    let batch = expected.batch();
+    // A step without momentum or decay moves each value by the learning rate against the sign of its gradient; so the loss falls by the
+    // learning rate times the sum of their absolute values, which is at least their norm.
+    let mut trainer = Trainer::load(expected.base(), &options(), Method::Full).unwrap();
+    let settings = AdamW { learning_rate: 1e-5, weight_decay: 0.0, ..AdamW::default() };
+    let step = trainer.step(&batch, &settings).unwrap();
+    let fall = step.loss - trainer.loss(&batch).unwrap();
+    assert!(fall >= 0.9 * 1e-5 * step.gradient_norm, "{fall} {}", step.gradient_norm);
+}
+
+#[test]
+fn wrong_input_is_refused_and_changes_nothing() {
+    let (folder, expected) = case("llama_llama3");
+    let mut trainer = Trainer::load(expected.base(), &options(), Method::Full).unwrap();
+    let settings = AdamW::default();
+    let loss = trainer.loss(&expected.batch()).unwrap();
+    let refused = |trainer: &mut Trainer, sequence| trainer.step(&[sequence], &settings).unwrap_err();
+    assert!(matches!(refused(&mut trainer, Sequence::text(vec![])), Error::NoTokens));
+    assert!(matches!(refused(&mut trainer, Sequence::text(vec![1])), Error::NoTokens));
+    assert!(matches!(refused(&mut trainer, Sequence::completion(&[1, 2, 3], &[])), Error::NoTokens));
+    assert!(matches!(refused(&mut trainer, Sequence::text(vec![1, u32::MAX])), Error::TokenOutOfRange { .. }));
+    let label = Sequence::labelled(vec![1, 2], &[1, 1 << 31]);
+    assert!(matches!(refused(&mut trainer, label), Error::TokenOutOfRange { .. }));
+    assert_eq!((trainer.loss(&expected.batch()).unwrap(), trainer.steps()), (loss, 0));
+    assert!(matches!(trainer.save_adapter(tempfile::tempdir().unwrap().path()), Err(Error::InvalidParameter { .. })));
+    let nowhere = Lora { targets: vec!["nothing".into()], ..Lora::default() };
+    let error = Trainer::load(expected.base(), &options(), Method::Lora(nowhere)).unwrap_err();
+    assert!(matches!(error, Error::UnusedTensors { .. }));
+    let zero = Method::Lora(Lora { rank: 0, ..Lora::default() });
+    assert!(matches!(Trainer::load(expected.base(), &options(), zero), Err(Error::InvalidParameter { .. })));
+    // An adapter of another model.
+    let (_, other) = case("gpt2");
+    let with = LoadOptions { adapter: Some(folder), ..options() };
+    assert!(LanguageModel::load(other.base(), &with).is_err());
+    let t5 = fixtures().join("conformance/t5_v11");
+    assert!(matches!(Trainer::load(t5, &options(), Method::Full), Err(Error::PromptWithoutLogits { .. })));
+}
+
+#[test]
+fn a_damaged_adapter_is_refused() {
+    let (folder, expected) = case("qwen2");
+    let copy = tempfile::tempdir().unwrap();
+    let weights = "adapter_model.safetensors";
+    let load = |config: &str| {
+        fs::write(copy.path().join("adapter_config.json"), config).unwrap();
+        LanguageModel::load(expected.base(), &LoadOptions { adapter: Some(copy.path().into()), ..options() })
+    };
+    fs::copy(folder.join(weights), copy.path().join(weights)).unwrap();
+    load(r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 5}"#).unwrap();
+    assert!(matches!(load("{}"), Err(Error::Config { .. })));
+    for config in [
+        r#"{"peft_type": "IA3", "r": 3, "lora_alpha": 5}"#,
+        r#"{"peft_type": "LORA", "r": 0, "lora_alpha": 5}"#,
+        r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 5, "use_dora": true}"#,
+    ] {
+        assert!(matches!(load(config), Err(Error::ConfigValue { .. })), "{config}");
+    }
+    fs::write(copy.path().join(weights), &fs::read(folder.join(weights)).unwrap()[..500]).unwrap();
+    assert!(matches!(load(r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 5}"#), Err(Error::Safetensors { .. })));
+}

@@ -1,0 +1,101 @@
+"""Makes the training fixtures: losses of tiny models over steps of AdamW, as PyTorch and PEFT compute them.
+
+    pip install torch transformers peft safetensors sentencepiece
+    python -P scripts/reference/training.py bedrock-models/tests/fixtures
+
+The models are those of the conformance fixtures. Each is trained twice, all weights and a LoRA adapter (random, written beside the
+figures), on three sequences of random tokens, five full-batch steps. PyTorch on CPU, float32, eager attention.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+CASES = {
+    "llama_llama3": (LINEAR, True),
+    "mistral_sliding": (["q_proj", "v_proj"], False),
+    "qwen2": (LINEAR, False),
+    "qwen3": (["k_proj", "o_proj", "down_proj"], True),
+    "gemma2": (LINEAR, False),
+    "gemma3_text": (LINEAR, True),
+    "phi3": (["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], False),
+    "cohere_qknorm": (LINEAR, False),
+    "gpt2": (["c_attn", "c_fc", "c_proj"], False),
+    "mixtral": (["q_proj", "k_proj", "v_proj", "o_proj"], False),
+}
+SETTINGS = {"lr": 0.01, "weight_decay": 0.01, "betas": [0.9, 0.999], "eps": 1e-8}
+
+
+def load(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.eval()
+
+
+def sequences(vocabulary, seed, padding):
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for length, masked in ((19, 0), (12, 5), (7, 2)):
+        ids = torch.randint(3, vocabulary, (length,), generator=generator).tolist()
+        # PyTorch leaves out the embedding gradient of the padding token; ours counts every token of a sequence.
+        ids = [3 if token == padding else token for token in ids]
+        rows.append({"input_ids": ids, "labels": [-100] * masked + ids[masked:]})
+    return rows
+
+
+def loss_of(model, rows):
+    total, count = 0.0, 0
+    for row in rows:
+        logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0]
+        labels = torch.tensor(row["labels"])[1:]
+        total = total + torch.nn.functional.cross_entropy(logits[:-1], labels, ignore_index=-100, reduction="sum")
+        count += int((labels >= 0).sum())
+    return total / count
+
+
+def train(model, rows):
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=SETTINGS["lr"], weight_decay=SETTINGS["weight_decay"],
+                                  betas=SETTINGS["betas"], eps=SETTINGS["eps"])
+    losses, norm = [], None
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = loss_of(model, rows)
+        loss.backward()
+        if norm is None:
+            norm = float(torch.sqrt(sum((p.grad.double() ** 2).sum() for p in parameters if p.grad is not None)))
+        losses.append(float(loss))
+        optimizer.step()
+    with torch.no_grad():
+        losses.append(float(loss_of(model, rows)))
+    return {"losses": losses, "gradient_norm": norm}
+
+
+def main(root):
+    out = root / "training"
+    for index, (case, (targets, stabilised)) in enumerate(CASES.items()):
+        if len(sys.argv) > 2 and case not in sys.argv[2:]:
+            continue
+        folder = root / "conformance" / case
+        torch.manual_seed(index)
+        model = load(folder)
+        rows = sequences(model.config.vocab_size, index, model.config.pad_token_id)
+        full = train(model, rows)
+        config = LoraConfig(r=3, lora_alpha=5, target_modules=targets, use_rslora=stabilised, init_lora_weights=False,
+                            task_type="CAUSAL_LM", fan_in_fan_out=case == "gpt2")
+        model = get_peft_model(load(folder), config).eval()
+        model.save_pretrained(out / case)
+        (out / case / "README.md").unlink(missing_ok=True)
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([rows[0]["input_ids"]]), use_cache=False).logits[0, -1].tolist()
+        lora = train(model, rows)
+        figures = {"case": case, "settings": SETTINGS, "sequences": rows, "full": full, "lora": lora, "logits": logits}
+        (out / case / "expected.json").write_text(json.dumps(figures) + "\n")
+        print(case, full["losses"][0], full["losses"][-1], lora["losses"][-1])
+
+
+main(Path(sys.argv[1]))
