@@ -140,7 +140,7 @@ pub(crate) fn products<const N: usize>(
                 }
                 for block in rows.clone().step_by(HEIGHT) {
                     let block = block..(block + HEIGHT).min(rows.end);
-                    // SAFETY: these columns of these rows belong to this chunk alone, which has written them when `start` was 0.
+                    // SAFETY: these columns of these rows belong to this part alone, which has written them when `start` was 0.
                     unsafe {
                         tiles(isa, x, width, start, depth, block.clone(), columns.clone(), &panels, *bias, out, n)
                     };
