@@ -158,9 +158,17 @@ impl Entry {
         }
     }
 
-    /// How this version can change the model.
+    /// How this version can change the model: in both ways of training, with the feature `tune`, if it is a language model without an
+    /// encoder and comes as a folder. GGUF files are not trained.
     pub fn customizations(&self) -> Vec<ModelCustomization> {
-        Vec::new()
+        let is_gguf = |wheel: Wheel| wheel.files.iter().any(|file| file.path.ends_with(".gguf"));
+        let is_folder = self.hub.is_some() || !self.wheel.is_some_and(is_gguf);
+        let has_encoder = ["t5", "mt5"].contains(&self.architecture);
+        if cfg!(feature = "tune") && is_folder && LANGUAGE_MODELS.contains(&self.architecture) && !has_encoder {
+            vec![ModelCustomization::FineTuning, ModelCustomization::ContinuedPreTraining]
+        } else {
+            Vec::new()
+        }
     }
 
     /// A model that comes from a wheel: for tables of one's own, for [`fetch`](crate::fetch::fetch).
@@ -659,6 +667,25 @@ mod tests {
         let details = get_foundation_model("mixtral-8x7b-instruct-v0.1").unwrap().model_details.unwrap();
         assert_eq!(details.model_id, "mistral.mixtral-8x7b-instruct-v0:1");
         assert!(matches!(get_foundation_model("x"), Err(Error::ResourceNotFound { .. })));
+    }
+
+    #[test]
+    fn what_can_be_trained_says_so() {
+        for kind in [ModelCustomization::FineTuning, ModelCustomization::ContinuedPreTraining] {
+            let trained = ids(ListFoundationModelsRequest { by_customization_type: Some(kind), ..Default::default() });
+            let is_trained = |id: &str| trained.iter().any(|other| other == id);
+            for id in ["qwen2.5-0.5b-instruct", "meta.llama3-8b-instruct-v1:0", "cohere.command-r-v1:0"] {
+                assert_eq!(is_trained(id), cfg!(feature = "tune"), "{id}");
+            }
+            // A GGUF file, an encoder, and what draws.
+            for id in ["smollm2-135m-instruct", "all-minilm-l6-v2", "stability.stable-diffusion-xl-v1"] {
+                assert!(find(id).is_some() && !is_trained(id), "{id}");
+            }
+        }
+        let distilled = Some(ModelCustomization::Distillation);
+        assert!(ids(ListFoundationModelsRequest { by_customization_type: distilled, ..Default::default() }).is_empty());
+        let t5 = Entry { architecture: "t5", ..*find("qwen2.5-0.5b-instruct").unwrap() };
+        assert!(t5.customizations().is_empty());
     }
 
     #[test]

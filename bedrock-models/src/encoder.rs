@@ -1,5 +1,6 @@
 //! An encoder, loaded, and the batches that run through it: what embeddings, reranking and classification share.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -113,11 +114,11 @@ impl Encoder {
         })
     }
 
-    /// Compares the tensors of a folder with what its configuration asks for, and loads none of them.
+    /// Compares the tensors of a folder with what its configuration asks for, and loads none of them. Gives the names of the matrices.
     ///
     /// # Errors
     /// [`Error::Tensors`], or what is wrong with the configuration.
-    pub(crate) fn survey(path: &Path, compute: &Compute, purpose: Purpose) -> Result<(), Error> {
+    pub(crate) fn survey(path: &Path, compute: &Compute, purpose: Purpose) -> Result<BTreeSet<String>, Error> {
         let file = path.join("config.json");
         let found = model_type(&file)?;
         let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
@@ -128,7 +129,8 @@ impl Encoder {
         let mut loader =
             Loader::new(Checkpoint::open(path)?.surveyed(&survey), compute.clone(), |name| name.to_string());
         let loaded = (family.load)(&mut loader, &config, purpose).and_then(|loaded| loader.finish(loaded.ignorable));
-        survey.end(path, loaded)
+        let matrices = survey.matrices();
+        survey.end(path, loaded.map(|()| matrices))
     }
 
     /// Lowers the limit of tokens to what `sentence-transformers` files say or, if they say nothing, to what the tokenizer

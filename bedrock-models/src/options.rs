@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use burn::tensor::Device;
@@ -69,6 +70,8 @@ pub struct LoadOptions {
     pub adapter: Option<PathBuf>,
     /// A smaller language model with the same vocabulary, which guesses for [`Speculation::Draft`]: a folder or a `.gguf` file.
     pub draft: Option<PathBuf>,
+    /// Gives up loading, with [`Error::Cancelled`], before the next tensor once another thread has set it.
+    pub cancel: Option<Arc<AtomicBool>>,
     /// Limits of the engine that serves a language model.
     pub engine: EngineOptions,
 }
@@ -143,6 +146,7 @@ impl LoadOptions {
                 activations: self.activations,
                 adapter: None,
                 parameters: None,
+                cancel: self.cancel.clone(),
             },
             // burn names flex as its successor; it stays selectable to compare with.
             #[cfg(feature = "ndarray")]
@@ -153,6 +157,7 @@ impl LoadOptions {
                 activations: self.activations,
                 adapter: None,
                 parameters: None,
+                cancel: self.cancel.clone(),
             },
             #[cfg(feature = "wgpu")]
             DeviceKind::Wgpu => Compute {
@@ -161,6 +166,7 @@ impl LoadOptions {
                 activations: self.activations,
                 adapter: None,
                 parameters: None,
+                cancel: self.cancel.clone(),
             },
         }
     }

@@ -1,8 +1,12 @@
 //! Whether a model can be served: architecture, tensors, tokenizer, template, and one small answer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bedrock_core::{ConverseRequest, EmbedRequest};
 use serde::Deserialize;
@@ -42,6 +46,8 @@ static SUPPORTED: LazyLock<Vec<&'static str>> = LazyLock::new(|| [LANGUAGE_MODEL
 /// The texts of the trial.
 const PROMPT: &str = "Hello";
 const ANSWER_TOKENS: usize = 4;
+/// How often a trial asks whether to go on.
+const ASKING: Duration = Duration::from_millis(100);
 
 /// Checks everything that can be checked without using a weight, then tries the model. `report` says whether to go on.
 pub(super) fn check(
@@ -49,8 +55,12 @@ pub(super) fn check(
     options: &ImportOptions,
     report: &mut dyn FnMut(ImportStep<'_>) -> Result<(), Error>,
 ) -> Result<Checked, Error> {
+    contained(path, || check_all(path, options, report))
+}
+
+fn contained<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     // Files contradict each other in more ways than anyone lists: what slips through costs this import, not the process.
-    catch_unwind(AssertUnwindSafe(|| check_all(path, options, report))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = tokenizer::panic_message(&*panic);
         Err(Error::DependencyPanic { path: path.to_path_buf(), action: "load a model", message })
     })
@@ -61,11 +71,52 @@ fn check_all(
     options: &ImportOptions,
     report: &mut dyn FnMut(ImportStep<'_>) -> Result<(), Error>,
 ) -> Result<Checked, Error> {
-    let load = LoadOptions { threads: options.threads, quantize: options.quantize, ..LoadOptions::default() };
+    let load = load_options(options);
     report(ImportStep::CheckingTensors)?;
     if !path.is_dir() {
         return check_gguf(path, options, &load, report);
     }
+    let licence = licence_of_folder(path);
+    let Surveyed { architecture, model, parameters, .. } = survey_folder(path, &load)?;
+    if !path.join("tokenizer.json").exists() {
+        return Err(Error::NoTokenizer { path: path.to_path_buf() });
+    }
+    let (task, instruct, max_tokens) = match model {
+        Model::Language { has_encoder } => {
+            let instruct = optional(ChatTemplate::from_folder(path))?.is_some();
+            demand_template(path, instruct || has_encoder, options)?;
+            let max_tokens = attempt(&load, report, |load| try_language_model(path, options, load))?;
+            (ImportedTask::Text, instruct, max_tokens)
+        }
+        Model::Encoder(task) => (task, false, attempt(&load, report, |load| try_encoder(path, task, load))?),
+    };
+    Ok(Checked { architecture, task, instruct, max_tokens, parameters, licence })
+}
+
+fn load_options(options: &ImportOptions) -> LoadOptions {
+    LoadOptions { threads: options.threads, quantize: options.quantize, ..LoadOptions::default() }
+}
+
+/// The tensors of a folder that layers multiply with as they lie there, after the same comparison with the configuration as in
+/// [`check`].
+pub(super) fn matrices(path: &Path, options: &ImportOptions) -> Result<BTreeSet<String>, Error> {
+    contained(path, || Ok(survey_folder(path, &load_options(options))?.matrices))
+}
+
+/// What a folder's configuration and tensors say, no weight used.
+struct Surveyed {
+    architecture: String,
+    model: Model,
+    parameters: u64,
+    matrices: BTreeSet<String>,
+}
+
+enum Model {
+    Language { has_encoder: bool },
+    Encoder(ImportedTask),
+}
+
+fn survey_folder(path: &Path, load: &LoadOptions) -> Result<Surveyed, Error> {
     #[derive(Deserialize)]
     struct Named {
         model_type: Option<String>,
@@ -76,32 +127,16 @@ fn check_all(
     let Named { model_type, architectures } = read_json(&file)?;
     let architecture = model_type.unwrap_or_default();
     let class = architectures.unwrap_or_default().into_iter().next().unwrap_or_default();
-    let licence = licence_of_folder(path);
-    let parameters = parameters(&Checkpoint::open(path)?);
-    let checked = |task, instruct, max_tokens| Checked {
-        architecture: architecture.clone(),
-        task,
-        instruct,
-        max_tokens,
-        parameters,
-        licence,
-    };
+    let checkpoint = Checkpoint::open(path)?;
+    let parameters = parameters(&checkpoint);
     if LANGUAGE_MODELS.contains(&architecture.as_str()) {
         let survey = Survey::default();
-        let checkpoint = Checkpoint::open(path)?.surveyed(&survey);
-        let loaded = family::load_checkpoint(path, checkpoint, &architecture, load.compute(), None);
-        let loaded = survey.end(path, loaded)?;
-        let tokenizer = path.join("tokenizer.json");
-        if !tokenizer.exists() {
-            return Err(Error::NoTokenizer { path: path.to_path_buf() });
-        }
-        let template = optional(ChatTemplate::from_folder(path))?;
-        let instruct = template.is_some();
-        demand_template(path, instruct || loaded.network.has_encoder(), options)?;
-        drop(loaded);
-        let max_tokens = try_language_model(path, options, &load, report)?;
-        return Ok(checked(ImportedTask::Text, instruct, max_tokens));
+        let loaded = family::load_checkpoint(path, checkpoint.surveyed(&survey), &architecture, load.compute(), None);
+        let matrices = survey.matrices();
+        let model = Model::Language { has_encoder: survey.end(path, loaded)?.network.has_encoder() };
+        return Ok(Surveyed { architecture, model, parameters, matrices });
     }
+    drop(checkpoint);
     if !ENCODERS.contains(&architecture.as_str()) {
         let found = if class.is_empty() { architecture } else { format!("{architecture} ({class})") };
         return Err(Error::UnsupportedArchitecture { path: file, found, supported: SUPPORTED.as_slice() });
@@ -118,13 +153,8 @@ fn check_all(
         }
         _ => (ImportedTask::Embedding, Purpose::Vectors),
     };
-    Encoder::survey(path, &load.compute(), purpose)?;
-    if !path.join("tokenizer.json").exists() {
-        return Err(Error::NoTokenizer { path: path.to_path_buf() });
-    }
-    report(ImportStep::Trying)?;
-    let max_tokens = try_encoder(path, task, &load)?;
-    Ok(checked(task, false, max_tokens))
+    let matrices = Encoder::survey(path, &load.compute(), purpose)?;
+    Ok(Surveyed { architecture, model: Model::Encoder(task), parameters, matrices })
 }
 
 fn check_gguf(
@@ -147,7 +177,7 @@ fn check_gguf(
     demand_template(path, instruct || loaded.network.has_encoder(), options)?;
     let licence = metadata.optional::<&str>("general.license")?.map(str::to_string);
     drop((loaded, metadata));
-    let max_tokens = try_language_model(path, options, load, report)?;
+    let max_tokens = attempt(load, report, |load| try_language_model(path, options, load))?;
     Ok(Checked { architecture, task: ImportedTask::Text, instruct, max_tokens, parameters, licence })
 }
 
@@ -162,14 +192,35 @@ fn parameters(checkpoint: &Checkpoint) -> u64 {
     checkpoint.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.elements() as u64))
 }
 
-/// Loads the model and lets it answer in a few tokens. Returns its context.
-fn try_language_model(
-    path: &Path,
-    options: &ImportOptions,
+/// Has a thread load a model and try it, and asks meanwhile whether to go on. If not, loading ends before the next tensor.
+fn attempt(
     load: &LoadOptions,
     report: &mut dyn FnMut(ImportStep<'_>) -> Result<(), Error>,
+    work: impl FnOnce(&LoadOptions) -> Result<usize, Error> + Send,
 ) -> Result<usize, Error> {
     report(ImportStep::Trying)?;
+    let cancel = Arc::new(AtomicBool::new(false));
+    let load = LoadOptions { cancel: Some(cancel.clone()), ..load.clone() };
+    let (working, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            let _working = working;
+            work(&load)
+        });
+        let mut refused = None;
+        while ended.recv_timeout(ASKING) == Err(RecvTimeoutError::Timeout) {
+            if refused.is_none() {
+                refused = report(ImportStep::Trying).err();
+                cancel.store(refused.is_some(), Ordering::Relaxed);
+            }
+        }
+        let outcome = worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        refused.map_or(outcome, Err)
+    })
+}
+
+/// Loads the model and lets it answer in a few tokens. Returns its context.
+fn try_language_model(path: &Path, options: &ImportOptions, load: &LoadOptions) -> Result<usize, Error> {
     let model = LanguageModel::load(path, load)?;
     let max_tokens = model.max_tokens();
     let mut tokens = model.tokenizer()?.encode(PROMPT, true)?;
@@ -201,6 +252,9 @@ fn try_language_model(
         ..GenerationRequest::default()
     })?;
     for event in generation {
+        if load.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            return Err(Error::Cancelled);
+        }
         if let GenerationEvent::Finished { .. } = event? {
             return Ok(max_tokens);
         }
@@ -250,6 +304,29 @@ fn licence_of_folder(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The trial here does not end by itself.
+    #[test]
+    fn a_trial_is_asked_about_and_given_up() {
+        let mut asked = 0;
+        let mut report = |step: ImportStep<'_>| {
+            assert_eq!(step, ImportStep::Trying);
+            asked += 1;
+            if asked < 3 { Ok(()) } else { Err(Error::Cancelled) }
+        };
+        let outcome = attempt(&LoadOptions::default(), &mut report, |load| {
+            while !load.cancel.as_ref().unwrap().load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            Ok(1)
+        });
+        assert!(matches!(outcome, Err(Error::Cancelled)));
+        assert_eq!(asked, 3);
+        let panics = || attempt(&LoadOptions::default(), &mut |_| Ok(()), |_| panic!("on purpose"));
+        assert!(
+            matches!(contained(Path::new("m"), panics), Err(Error::DependencyPanic { message, .. }) if message == "on purpose")
+        );
+    }
 
     #[test]
     fn the_licence_is_read_from_the_model_card() {

@@ -49,9 +49,10 @@ pub struct ImportOptions {
     pub placement: Placement,
     /// Accept a language model without a chat template, or with one that fails: it continues text and cannot chat.
     pub without_template: bool,
-    /// Put the weights into fewer bits: of a `.gguf` file once, while it is imported (see
-    /// [`quantize`](crate::quantize::quantize)); of a folder each time it is loaded, as
-    /// [`LoadOptions::quantize`](crate::LoadOptions::quantize) does, unless that says otherwise.
+    /// Put the weights into fewer bits, which is what is kept: a `.gguf` file becomes another (see
+    /// [`quantize`](crate::quantize::quantize)); a folder keeps its files but for those of the weights, which become one,
+    /// `model.quantized`, with the tensors' own names. Matrices that a model turns round before it uses them (GPT-2's) stay plain there
+    /// and are turned into that type each time they are loaded, as [`LoadOptions::quantize`](crate::LoadOptions::quantize) does.
     pub quantize: Option<Dtype>,
     /// The licence to record, where the model's files (`README.md`, GGUF metadata) state none or another.
     pub licence: Option<String>,
@@ -124,7 +125,7 @@ pub enum ImportStep<'a> {
     Quantizing,
     /// Tensors are compared with the configuration.
     CheckingTensors,
-    /// The model is loaded and answers. It cannot be cancelled before it has.
+    /// The model is loaded and answers: reported again and again until it has, so that it can be cancelled.
     Trying,
     /// The model can be used; the last event of a successful import.
     Done,

@@ -11,6 +11,7 @@ use super::Placement;
 use crate::error::Error;
 use crate::fetch::cache::{StoredFile, hexadecimal};
 use crate::tokenizer::read_bounded;
+use crate::weights::QUANTIZED;
 
 /// Entries of a folder that are looked at: the largest published models have some hundred.
 const MOST_ENTRIES: usize = 10_000;
@@ -135,6 +136,8 @@ impl Source {
             self.take(SINGLE, u64::MAX)?;
         } else if has(INDEX) {
             self.take_shards()?;
+        } else if has(QUANTIZED) {
+            self.take(QUANTIZED, u64::MAX)?;
         } else if let [first, ..] = ggufs.as_slice() {
             // Files of one split model differ in their number only.
             if ggufs.iter().any(|name| split_stem(name).is_none() || split_stem(name) != split_stem(first))
@@ -307,6 +310,11 @@ impl Source {
         }
         Ok(stored)
     }
+}
+
+/// Whether a file holds the tensors of a folder's model, or says which file does.
+pub(super) fn is_weights(path: &str) -> bool {
+    path == INDEX || !path.contains('/') && extension(path) == "safetensors"
 }
 
 impl SourceFile {

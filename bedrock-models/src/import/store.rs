@@ -12,14 +12,15 @@ use bedrock_core::{
 use sha2::{Digest, Sha256};
 
 use super::check::{self, Checked};
-use super::source::Source;
+use super::source::{Source, is_weights};
 use super::{ImportOptions, ImportProgress, ImportStep, ImportedFile, ImportedModel, job};
 use crate::catalog;
 use crate::error::Error;
 use crate::fetch::FetchOptions;
 use crate::fetch::cache::{self, Cached, Slot, Staging, StoredFile, hexadecimal, sha256_of};
-use crate::quantize::quantize;
+use crate::quantize::{quantize, quantize_folder};
 use crate::tokenizer::read_bounded;
+use crate::weights::QUANTIZED;
 
 /// The record beside a model's files.
 const RECORD: &str = "bedrock-import.json";
@@ -138,8 +139,12 @@ impl ModelStore {
         let is_gguf =
             |file: &StoredFile| Path::new(&file.path).extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
         let gguf = files.iter().all(is_gguf);
-        if let Some(to) = options.quantize.filter(|_| gguf) {
-            files = quantized(&staging, &files, to, &mut report)?;
+        if let Some(to) = options.quantize {
+            files = match gguf {
+                true => quantized(&staging, &files, to, &mut report)?,
+                false => quantized_folder(&staging, files, to, options, &mut report)
+                    .map_err(|error| at_source(error, &staging, source_path))?,
+            };
         }
         let path = match files.first().filter(|_| gguf) {
             Some(file) => staging.path().join(&file.path),
@@ -263,6 +268,33 @@ fn quantized(
     fs::rename(&target, &path).map_err(|source| Error::Write { path: path.clone(), source })?;
     let bytes = fs::metadata(&path).map_err(|source| Error::Read { path: path.clone(), source })?.len();
     Ok(vec![StoredFile::new(name, bytes, sha256_of(&path)?)])
+}
+
+/// Puts the matrices of a folder into another type, all tensors into one file in place of those that had them.
+fn quantized_folder(
+    staging: &Staging,
+    mut files: Vec<StoredFile>,
+    to: crate::weights::Dtype,
+    options: &ImportOptions,
+    report: &mut dyn FnMut(ImportStep<'_>, u64, u64) -> Result<(), Error>,
+) -> Result<Vec<StoredFile>, Error> {
+    report(ImportStep::CheckingTensors, 0, 0)?;
+    let matrices = check::matrices(staging.path(), options)?;
+    let target = staging.path().join(format!("{QUANTIZED}.new"));
+    quantize_folder(staging.path(), &target, to, &matrices, |progress| {
+        report(ImportStep::Quantizing, progress.tensors as u64, progress.tensors_total as u64).is_ok()
+    })?;
+    let path = staging.path().join(QUANTIZED);
+    fs::rename(&target, &path).map_err(|source| Error::Write { path: path.clone(), source })?;
+    for file in files.extract_if(.., |file| is_weights(&file.path) || file.path == QUANTIZED) {
+        if file.path != QUANTIZED {
+            let path = staging.path().join(&file.path);
+            fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+        }
+    }
+    let bytes = fs::metadata(&path).map_err(|source| Error::Read { path: path.clone(), source })?.len();
+    files.push(StoredFile::new(QUANTIZED, bytes, sha256_of(&path)?));
+    Ok(files)
 }
 
 fn record(

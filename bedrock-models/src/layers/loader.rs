@@ -90,6 +90,9 @@ impl Loader {
 
     /// Takes a tensor of that shape. A survey notes what is wrong and gets one without data.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredTensor, Error> {
+        if self.compute.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let name = (self.rename)(name);
         let Some(survey) = self.checkpoint.survey().cloned() else {
             let tensor = self.checkpoint.take(&name)?;
@@ -117,10 +120,11 @@ impl Loader {
     /// A matrix of `rows` × `columns`.
     fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         let tensor = self.take(name, &[rows, columns])?;
-        if let Some(survey) = self.checkpoint.survey()
-            && (rows == 0 || columns == 0 || !columns.is_multiple_of(tensor.dtype.block_len()))
-        {
-            survey.wrong(self.checkpoint.path(), &tensor, "rows of whole blocks".into())?;
+        if let Some(survey) = self.checkpoint.survey() {
+            survey.matrix(&tensor.name);
+            if rows == 0 || columns == 0 || !columns.is_multiple_of(tensor.dtype.block_len()) {
+                survey.wrong(self.checkpoint.path(), &tensor, "rows of whole blocks".into())?;
+            }
         }
         self.read(tensor)
     }
@@ -176,8 +180,12 @@ impl Loader {
         }
         let mut start = 0;
         for (name, rows) in parts {
+            let name = (self.rename)(name);
+            if let Some(survey) = self.checkpoint.survey() {
+                survey.part(&name, &tensor.name);
+            }
             self.checkpoint.insert(StoredTensor {
-                name: (self.rename)(name),
+                name,
                 dtype: tensor.dtype,
                 shape: if is_vector { vec![*rows] } else { vec![*rows, columns] },
                 data: tensor.data.slice(start * row..(start + rows) * row),
@@ -203,7 +211,8 @@ impl Loader {
     pub(crate) fn transpose(&mut self, name: &str, from: [usize; 2]) -> Result<(), Error> {
         let mut tensor = self.take(name, &from)?;
         let [rows, columns] = from;
-        if self.checkpoint.survey().is_some() {
+        if let Some(survey) = self.checkpoint.survey() {
+            survey.turned(&tensor.name);
             tensor.shape = vec![columns, rows];
             self.checkpoint.insert(tensor);
             return Ok(());

@@ -1,6 +1,7 @@
 //! Where and how a forward pass runs, and the border between burn's tensors and our kernels.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::Tensor;
 use burn::tensor::{Device, TensorData};
@@ -21,9 +22,16 @@ pub(crate) struct Compute {
     pub(crate) adapter: Option<Arc<Adapter>>,
     /// Where layers put the parameters that are trained: those of the adapter, or all.
     pub(crate) parameters: Option<Arc<Parameters>>,
+    /// Ends loading between two tensors once it is set.
+    pub(crate) cancel: Option<Arc<AtomicBool>>,
 }
 
 impl Compute {
+    /// Whether loading is to end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed))
+    }
+
     /// Whether the weights themselves are trained.
     pub(crate) fn trained(&self) -> Option<&Parameters> {
         self.parameters.as_deref().filter(|_| self.adapter.is_none())

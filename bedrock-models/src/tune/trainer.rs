@@ -112,6 +112,7 @@ impl Trainer {
             activations: plain.activations,
             adapter: adapter.map(Arc::new),
             parameters: Some(parameters.clone()),
+            cancel: plain.cancel,
         };
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
         if model.has_encoder() {

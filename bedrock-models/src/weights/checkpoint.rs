@@ -1,8 +1,8 @@
 //! A bag of stored tensors, taken out by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -83,6 +83,12 @@ struct Findings {
     missing: Vec<String>,
     unknown: Vec<String>,
     wrong: Vec<WrongTensor>,
+    /// Tensors that layers multiply with.
+    matrices: BTreeSet<String>,
+    /// Those that are cut out of another, and that.
+    parts: BTreeMap<String, String>,
+    /// Those that are turned first.
+    turned: BTreeSet<String>,
 }
 
 impl Survey {
@@ -107,8 +113,34 @@ impl Survey {
         self.note(path, &name.clone(), |findings| findings.wrong.push(WrongTensor { name, expected, got }))
     }
 
+    /// Notes a tensor that a layer multiplies with.
+    pub(crate) fn matrix(&self, name: &str) {
+        self.findings().matrices.insert(name.to_string());
+    }
+
+    /// Notes that a tensor is some rows of another.
+    pub(crate) fn part(&self, name: &str, whole: &str) {
+        self.findings().parts.insert(name.to_string(), whole.to_string());
+    }
+
+    /// Notes a tensor that is turned before anything is done with it.
+    pub(crate) fn turned(&self, name: &str) {
+        self.findings().turned.insert(name.to_string());
+    }
+
+    /// The tensors that layers multiply with as they lie in the file, whole or in rows.
+    pub(crate) fn matrices(&self) -> BTreeSet<String> {
+        let findings = self.findings();
+        let whole = findings.matrices.iter().map(|name| findings.parts.get(name).unwrap_or(name));
+        whole.filter(|name| !findings.turned.contains(*name)).cloned().collect()
+    }
+
+    fn findings(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, path: &Path, name: &str, note: impl FnOnce(&mut Findings)) -> Result<(), Error> {
-        let mut findings = self.findings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut findings = self.findings();
         note(&mut findings);
         if findings.missing.len() + findings.wrong.len() < Self::MOST {
             return Ok(());
@@ -121,8 +153,7 @@ impl Survey {
     /// # Errors
     /// [`Error::Tensors`] if anything was noted, else what loading failed with.
     pub(crate) fn end<T>(self, path: &Path, loaded: Result<T, Error>) -> Result<T, Error> {
-        let found = std::mem::take(&mut *self.findings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        let Findings { missing, unknown, wrong } = found;
+        let Findings { missing, unknown, wrong, .. } = std::mem::take(&mut *self.findings());
         if missing.is_empty() && unknown.is_empty() && wrong.is_empty() {
             return loaded;
         }
@@ -132,14 +163,15 @@ impl Survey {
 
 impl Checkpoint {
     /// Opens the safetensors weights of a model: a folder in Hugging Face layout (`model.safetensors`, or shards listed
-    /// in `model.safetensors.index.json`), one `.safetensors` file, or one `.safetensors.index.json` file.
+    /// in `model.safetensors.index.json`; or `model.quantized`, which [`import`](crate::import) makes of them), one `.safetensors`
+    /// file, or one `.safetensors.index.json` file.
     ///
     /// Maps the files; no weight is read yet. Pickled weights (`pytorch_model.bin`) are never opened: reading them runs
     /// code from the file.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::NotAFile`], [`Error::NoWeights`], [`Error::FileTooLarge`] for an index that is larger than
-    /// any real one, and [`Error::Safetensors`].
+    /// any real one, [`Error::Safetensors`] and [`Error::Gguf`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         super::safetensors::open(path.as_ref())
     }
@@ -235,8 +267,7 @@ impl Checkpoint {
             .filter(|name| !ignorable.iter().any(|pattern| matches_pattern(pattern, name)))
             .collect();
         if let Some(survey) = &self.survey {
-            let mut findings = survey.findings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            findings.unknown.extend(names);
+            survey.findings().unknown.extend(names);
             return Ok(());
         }
         if names.is_empty() { Ok(()) } else { Err(Error::UnusedTensors { path: self.path, names }) }

@@ -542,7 +542,7 @@ fn ggml_dtype(kind: u32) -> Option<Dtype> {
 }
 
 /// ggml's number of a type, if it has one.
-pub(super) fn ggml_type(dtype: Dtype) -> Option<u32> {
+pub(crate) fn ggml_type(dtype: Dtype) -> Option<u32> {
     GGML_TYPES.iter().find(|(_, known)| *known == dtype).map(|(number, _)| *number)
 }
 

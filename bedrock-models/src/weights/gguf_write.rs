@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::gguf::ggml_type;
+pub(crate) use super::gguf::ggml_type;
 use super::{Array, Dtype, Metadata, Value};
 use crate::error::Error;
 

@@ -22,4 +22,5 @@ pub use checkpoint::{Checkpoint, StoredTensor};
 pub use dtype::Dtype;
 pub use gguf::{GgufFile, GgufProblem};
 pub use metadata::{Array, FromValue, Metadata, Value};
+pub(crate) use safetensors::QUANTIZED;
 pub use safetensors::SafetensorsProblem;

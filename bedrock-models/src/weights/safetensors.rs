@@ -13,7 +13,7 @@ use ::safetensors::tensor::{Dtype as FileDtype, Metadata};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Checkpoint, Dtype, StoredTensor};
+use super::{Checkpoint, Dtype, GgufFile, StoredTensor};
 use crate::error::Error;
 use crate::kernels::map::map_file;
 
@@ -26,6 +26,8 @@ const MAX_INDEX: u64 = 64 << 20;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// The tensors of a folder in GGUF's format, which has blocks, under the folder's own names: no GGUF model.
+pub(crate) const QUANTIZED: &str = "model.quantized";
 
 /// What is wrong with a safetensors file or index.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +110,12 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, Error> {
         // In this order, as transformers does: some repositories hold both.
         let single = path.join(SINGLE);
         let index = path.join(INDEX);
-        return match (single.exists(), index.exists()) {
-            (true, _) => open_single(&single),
-            (false, true) => open_sharded(&index),
-            (false, false) => Err(Error::NoWeights { path: path.to_path_buf(), wanted: vec![SINGLE, INDEX] }),
+        let quantized = path.join(QUANTIZED);
+        return match (single.exists(), index.exists(), quantized.exists()) {
+            (true, ..) => open_single(&single),
+            (false, true, _) => open_sharded(&index),
+            (false, false, true) => Ok(GgufFile::open(quantized)?.checkpoint),
+            (false, false, false) => Err(Error::NoWeights { path: path.to_path_buf(), wanted: vec![SINGLE, INDEX] }),
         };
     }
     if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".index.json")) {
