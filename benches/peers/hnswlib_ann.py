@@ -2,6 +2,7 @@
 
     python benches/peers/hnswlib_ann.py --base base.npy --queries queries.npy --truth truth.npy [--threads 2]
 
+`resident_mib` is what the process grows by with the index (with `--index`: one that was freed before leaves memory behind that is used again).
 Queries are asked one at a time on one thread, as the bench asks them; hnswlib is built from source by pip for the processor at hand.
 """
 
@@ -13,6 +14,11 @@ import time
 
 import hnswlib
 import numpy as np
+
+
+def resident_mib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
 
 
 def main():
@@ -39,6 +45,7 @@ def main():
         build_s = time.perf_counter() - started
         index.save_index(path)
     index = hnswlib.Index(space="ip", dim=dimensions)
+    before = resident_mib()
     started = time.perf_counter()
     index.load_index(path)
     load_s = time.perf_counter() - started
@@ -54,7 +61,8 @@ def main():
         elapsed = time.perf_counter() - started
         hits = sum(len(np.intersect1d(found, right[:arguments.k])) for found, right in zip(labels, truth))
         points.append({"ef": ef, "recall": hits / (len(queries) * arguments.k), "qps": len(queries) / elapsed})
-    result = {"build_s": build_s, "load_s": load_s, "bytes_on_disk": os.path.getsize(path), "points": points}
+    result = {"build_s": build_s, "load_s": load_s, "bytes_on_disk": os.path.getsize(path)}
+    result |= {"resident_mib": resident_mib() - before, "points": points}
     print(json.dumps(result))
 
 
