@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokenizers::processors::template::{SpecialToken, TemplateProcessing};
 
+use super::added::AddedTokens;
 use super::{SpecialTokens, Tokenizer, guarded};
 use crate::error::Error;
 
@@ -34,8 +35,9 @@ impl Tokenizer {
         let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
         let bytes = read_bounded(&file, MAX_TOKENIZER_BYTES)?;
         // The dependency panics on some of the files that are not JSON; there is no need to let it come to that.
-        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
-            .map_err(|error| Error::TokenizerFile { path: file.clone(), source: error.into() })?;
+        serde_json::from_slice::<AddedTokens>(&bytes)
+            .map_err(|error| Error::TokenizerFile { path: file.clone(), source: error.into() })?
+            .check(&file)?;
         let parsed = guarded(&file, "read", || tokenizers::Tokenizer::from_bytes(&bytes));
         let mut model = parsed.map_err(|error| match error {
             Error::Tokenize { path, source, .. } => Error::TokenizerFile { path, source },

@@ -32,6 +32,7 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer as Assembled};
 
+use super::added;
 use super::folder::{surround, template};
 use super::pre::PreTokenizer;
 use super::{SpecialTokens, Tokenizer, guarded};
@@ -105,6 +106,7 @@ impl Tokenizer {
         assembled.with_decoder(Some(parts.decoder));
         assembled.with_post_processor(Some(parts.post));
         let added = vocabulary.added_tokens();
+        added::check(added.iter().map(|token| token.content.as_str()), path)?;
         guarded(path, "prepare", || {
             assembled.add_tokens(&added);
             Ok(())

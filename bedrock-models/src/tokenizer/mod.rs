@@ -6,6 +6,7 @@
 //! transformers has them, a [`StreamDecoder`] whose pieces always add up to the whole text, and a border that turns
 //! hostile files and panics of the dependency into typed errors.
 
+mod added;
 mod bytes;
 mod encoding;
 mod folder;
