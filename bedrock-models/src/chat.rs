@@ -216,16 +216,20 @@ impl LocalChatModel {
     }
 
     /// Queues a generation. Where tools that need not be strict have schemas that no grammar expresses, once more without these.
-    fn start(&self, generation: GenerationRequest, tools: Option<&Tools>) -> Result<Generation, bedrock_core::Error> {
+    async fn start(
+        &self,
+        generation: GenerationRequest,
+        tools: Option<&Tools>,
+    ) -> Result<Generation, bedrock_core::Error> {
         let Some(looser) = tools.filter(|_| generation.constraint.is_some()).and_then(Tools::looser) else {
-            return Ok(self.engine.generate(generation)?);
+            return Ok(self.engine.queue(generation).await?);
         };
-        match self.engine.generate(generation.clone()) {
+        match self.engine.queue(generation.clone()).await {
             Err(Error::Constraint { .. }) => {}
             other => return Ok(other?),
         }
         let constraint = looser.constraint(self.model().tokenizer()?);
-        Ok(self.engine.generate(GenerationRequest { constraint, ..generation })?)
+        Ok(self.engine.queue(GenerationRequest { constraint, ..generation }).await?)
     }
 }
 
@@ -329,7 +333,7 @@ impl ChatModel for LocalChatModel {
             request.validate()?;
             let (generation, tools) = self.generation(request)?;
             let ids = CallIds::new(&generation.prompt);
-            let generation = self.start(generation, tools.as_ref())?;
+            let generation = self.start(generation, tools.as_ref()).await?;
             let answer =
                 Answer::new(self.model(), request, generation, tools.map(|tools| (tools.parser(), ids)), since);
             Ok(stream::unfold(answer, |mut answer| async move {

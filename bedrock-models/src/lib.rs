@@ -12,7 +12,7 @@
 //! ```
 //!
 //! - [`LocalChatModel`]: a language model from a Hugging Face folder or a GGUF file. Streams, samples, stops; many callers share one
-//!   loaded model, and an async caller is not blocked while it computes (compiling a schema or grammar takes its time first). Tools, and answers under a JSON schema. Architectures: [`LANGUAGE_MODELS`].
+//!   loaded model, and an async caller is not blocked while it computes or compiles a schema. Tools, and answers under a JSON schema. Architectures: [`LANGUAGE_MODELS`].
 //! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: encoders
 //!   of the BERT, RoBERTa, MPNet, ModernBERT, nomic-BERT and DeBERTa families.
 //! - [`LanguageModel`]: logits and scores, without a thread. [`Engine`]: prompts in tokens.

@@ -36,6 +36,16 @@ impl Worker {
         &self,
         job: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Error> + Send + 'static,
     ) -> BoxFuture<'a, Result<T, bedrock_core::Error>> {
+        let result = self.result(job);
+        Box::pin(async move { Ok(result.await?) })
+    }
+
+    /// [`run`](Self::run) for callers within this crate.
+    pub(crate) fn result<T, J>(&self, job: J) -> impl Future<Output = Result<T, Error>> + Send + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce(&dyn Fn() -> bool) -> Result<T, Error> + Send + 'static,
+    {
         let (sender, receiver) = oneshot::channel();
         let queued = self.jobs.try_send(Box::new(move || {
             if sender.is_canceled() {
@@ -45,13 +55,13 @@ impl Worker {
             // Nobody may be listening any more.
             let _ = sender.send(result.unwrap_or(Err(Error::EngineFailed)));
         }));
-        Box::pin(async move {
+        async move {
             match queued {
                 Ok(()) => {}
-                Err(TrySendError::Full(_)) => return Err(Error::Busy.into()),
-                Err(TrySendError::Disconnected(_)) => return Err(Error::EngineStopped.into()),
+                Err(TrySendError::Full(_)) => return Err(Error::Busy),
+                Err(TrySendError::Disconnected(_)) => return Err(Error::EngineStopped),
             }
-            Ok(receiver.await.unwrap_or(Err(Error::EngineStopped))?)
-        })
+            receiver.await.unwrap_or(Err(Error::EngineStopped))
+        }
     }
 }

@@ -79,6 +79,42 @@ fn conforms(engine: &Engine, schema: &Value, seed: u64, temperature: f32) -> boo
 }
 
 #[test]
+fn who_polls_is_not_blocked_while_a_schema_is_compiled() {
+    let engine = engine();
+    // The first also reads the vocabulary.
+    let mut properties = serde_json::Map::new();
+    for index in 0..300 {
+        properties.insert(format!("p{index}"), json!({"type": "string", "pattern": "^[a-c]{2,5}(-[0-9]+){0,2}$"}));
+    }
+    let schema = json!({"type": "object", "properties": properties, "required": ["p0"]});
+    let request =
+        || GenerationRequest { max_tokens: Some(4), ..request(Constraint::JsonSchema(schema.clone()), 1, 1.0) };
+    let mut queued = std::pin::pin!(engine.queue(request()));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(queued.as_mut().poll(&mut context).is_pending(), "compiled by the thread that polls");
+    let same = |generation: bedrock_models::Generation| -> Vec<String> {
+        generation
+            .filter_map(|event| match event.unwrap() {
+                GenerationEvent::Token { text, .. } => Some(text),
+                _ => None,
+            })
+            .collect()
+    };
+    let beside = same(futures::executor::block_on(queued).unwrap());
+    assert_eq!(beside, same(engine.generate(request()).unwrap()));
+    // A future that is dropped leaves nothing behind.
+    {
+        let mut dropped = std::pin::pin!(engine.queue(request()));
+        assert!(dropped.as_mut().poll(&mut context).is_pending());
+    }
+    let refused = futures::executor::block_on(
+        engine.queue(GenerationRequest { constraint: Some(Constraint::Regex("(".into())), ..request() }),
+    );
+    assert!(matches!(refused, Err(Error::Constraint { .. })));
+    assert_eq!(engine.metrics().running, 0);
+}
+
+#[test]
 fn every_answer_is_valid_under_its_schema() {
     let engine = engine();
     let mut ended = 0;

@@ -10,7 +10,7 @@ use bedrock_models::generate::SamplingParams;
 use bedrock_models::weights::Dtype;
 use bedrock_models::{
     Engine, EngineOptions, Error, Generation, GenerationEvent, GenerationRequest, GenerationUsage, LanguageModel,
-    LoadOptions, LocalChatModel, Priority,
+    LoadOptions, LocalChatModel, Priority, Speculation,
 };
 
 /// Bytes of a page of the tiny model: 2 layers of 2 key heads of 16 features.
@@ -193,13 +193,109 @@ fn a_dropped_stream_frees_its_pages() {
     let engine = engine(EngineOptions { cache_bytes: 4 * PAGE_BYTES, ..EngineOptions::default() });
     for seed in 0..10 {
         // Takes all memory, so the next one starts only when it is free again.
-        let mut stream = engine.generate(GenerationRequest { max_tokens: None, ..request(seed, 0, 100) }).unwrap();
+        let max_tokens = Some(tiny::CONTEXT);
+        let mut stream = engine.generate(GenerationRequest { max_tokens, ..request(seed, 0, 100) }).unwrap();
         assert!(matches!(stream.next(), Some(Ok(GenerationEvent::Token { .. }))));
         assert_eq!(engine.metrics().reserved_pages + engine.metrics().remembered_pages, 4);
         drop(stream);
     }
     let metrics = settle(&engine);
     assert_eq!((metrics.cancelled, metrics.reserved_pages), (10, 0));
+}
+
+#[test]
+fn answers_without_a_limit_run_side_by_side_and_are_the_same() {
+    for (quantize, prefix_cache) in [(None, true), (Some(Dtype::Q8_0), true), (Some(Dtype::Q8_0), false)] {
+        let open = |seed| GenerationRequest { max_tokens: None, ..request(seed, 0, 20) };
+        let alone = engine_of(EngineOptions { prefix_cache: false, ..EngineOptions::default() }, quantize);
+        // An answer of the whole context takes four pages: one and a half of them fit.
+        let options =
+            EngineOptions { cache_bytes: 6 * PAGE_BYTES, prefill_chunk: 30, prefix_cache, ..EngineOptions::default() };
+        let engine = engine_of(options, quantize);
+        let mut streams: Vec<_> = (0..5).map(|seed| engine.generate(open(seed)).unwrap()).collect();
+        // The second answer begins while the first goes on.
+        assert!(matches!(streams[1].next(), Some(Ok(GenerationEvent::Token { .. }))));
+        let first = engine.metrics();
+        assert!(first.running >= 2 && first.finished == 0, "{first:?}");
+        for (seed, stream) in streams.into_iter().enumerate() {
+            let (tokens, usage) = collect(stream).unwrap();
+            let (expected, _) = run(&alone, open(seed));
+            // Of the second, a token was read already.
+            assert_eq!(tokens, expected[usize::from(seed == 1)..], "{quantize:?} {seed}");
+            assert_eq!((usage.cached_tokens, usage.generated_tokens), (0, tiny::CONTEXT - 20 + 1));
+        }
+        let metrics = settle(&engine);
+        assert!(metrics.set_back > 0 && metrics.replayed_tokens > 0 && metrics.longest_gap <= 2, "{metrics:?}");
+        assert_eq!((metrics.finished, metrics.reserved_pages), (5, 0));
+        assert_eq!(metrics.next_token.count(), metrics.generated_tokens - 5);
+    }
+}
+
+#[test]
+fn answers_are_the_same_whoever_is_set_back_for_whom() {
+    let mut state = 0x2545_F491_4F6C_DD1Du64;
+    let mut random = |most: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % most) as usize
+    };
+    let alone = engine_of(EngineOptions { prefix_cache: false, ..EngineOptions::default() }, Some(Dtype::Q8_0));
+    let speculation = Speculation::Lookup { tokens: 3 };
+    let options = EngineOptions {
+        cache_bytes: 7 * PAGE_BYTES,
+        prefill_chunk: 70,
+        batch: 6,
+        aging: Duration::from_millis(20),
+        speculation,
+        ..EngineOptions::default()
+    };
+    let engine = engine_of(options, Some(Dtype::Q8_0));
+    let requests: Vec<_> = (0..40)
+        .map(|seed| {
+            let most = if random(3) > 0 { 50 } else { 200 };
+            let length = 1 + random(most);
+            let mut request = request(seed, random(150), length);
+            request.max_tokens = (random(3) == 0).then(|| 1 + random(60));
+            request.priority = [Priority::Low, Priority::Normal, Priority::High][random(3)];
+            request
+        })
+        .collect();
+    let streams: Vec<_> = requests.iter().map(|request| engine.generate(request.clone()).unwrap()).collect();
+    for (seed, (stream, request)) in streams.into_iter().zip(requests).enumerate() {
+        assert_eq!(collect(stream).unwrap().0, run(&alone, request).0, "{seed}");
+    }
+    let metrics = settle(&engine);
+    assert!(metrics.set_back > 0 && metrics.largest_batch > 1, "{metrics:?}");
+    assert_eq!((metrics.finished, metrics.reserved_pages), (40, 0));
+    assert_eq!(metrics.free_pages() + metrics.remembered_pages, 7);
+}
+
+#[test]
+fn answers_that_were_set_back_can_be_dropped_and_be_late() {
+    let engine = engine(EngineOptions { cache_bytes: 6 * PAGE_BYTES, ..EngineOptions::default() });
+    let open = |seed| GenerationRequest { max_tokens: None, ..request(seed, 0, 20) };
+    for round in 0..10 {
+        let mut first = engine.generate(open(round)).unwrap();
+        let second = engine.generate(open(round + 100)).unwrap();
+        let deadline = Some(Instant::now() + Duration::from_secs(60));
+        let third = engine.generate(GenerationRequest { deadline, ..open(round + 200) }).unwrap();
+        let before = engine.metrics().set_back;
+        while engine.metrics().set_back == before {
+            assert!(first.next().is_some(), "nobody was set back: {:?}", engine.metrics());
+        }
+        drop(second);
+        drop(if round % 2 == 0 {
+            Some(third)
+        } else {
+            collect(third).unwrap();
+            None
+        });
+        assert!(first.all(|event| event.is_ok()));
+        let metrics = settle(&engine);
+        assert_eq!(metrics.reserved_pages, 0);
+        assert_eq!(metrics.finished + metrics.cancelled, 3 * (round as u64 + 1), "{metrics:?}");
+    }
 }
 
 #[test]

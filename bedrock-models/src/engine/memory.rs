@@ -7,7 +7,7 @@ use crate::kernels::attention::PAGE;
 /// Pages are counted as those of all layers together. Law: `reserved + prefixes.pages() <= total`.
 pub(super) struct Memory {
     total: usize,
-    /// Set aside for running sequences, whether allocated already or not: none has to stop for want of memory.
+    /// Set aside for running sequences, whether allocated already or not.
     reserved: usize,
     /// None where pages cannot be shared.
     prefixes: Option<Prefixes>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct EngineMetrics {
     /// Requests that wait.
     pub queued: usize,
-    /// Requests under way, prompts being computed included.
+    /// Requests under way, including those whose prompts are being computed and those that were set back.
     pub running: usize,
     /// Requests refused because the queue was full.
     pub rejected: u64,
@@ -41,8 +41,14 @@ pub struct EngineMetrics {
     pub guessed_tokens: u64,
     /// Those that were right.
     pub accepted_tokens: u64,
-    /// Most steps between two tokens of one answer: 2 is a chunk of a prompt and the token itself.
+    /// Most steps between two tokens of one answer: 2 is a chunk of a prompt and the token itself. Those between which it was set
+    /// back do not count.
     pub longest_gap: u64,
+    /// How often a running request had to give its memory to an earlier one: see
+    /// [`max_tokens`](crate::GenerationRequest::max_tokens).
+    pub set_back: u64,
+    /// Tokens of answers that were computed again after that.
+    pub replayed_tokens: u64,
 
     /// Pages of the cache, 64 positions of every layer each: what [`cache_bytes`](crate::EngineOptions::cache_bytes) holds.
     pub pages: usize,

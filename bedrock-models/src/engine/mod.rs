@@ -6,8 +6,10 @@
 //! [`kernels`](crate::kernels)), an answer is the same alone and in a batch.
 //!
 //! Prompts that begin alike share the pages of what they have in common: see [`prefix`]. The memory that a request may need at most
-//! is set aside before it starts, so that it never has to stop half way.
+//! is set aside before it starts, so that it never has to stop half way; but for requests without a limit of their own, which would
+//! keep others waiting for what they hardly ever use: see [`growth`].
 
+mod growth;
 mod memory;
 mod metrics;
 mod prefix;
@@ -120,16 +122,49 @@ impl Engine {
 
     /// Queues a request. The result is a stream of its tokens; dropping it ends the work within one layer.
     ///
+    /// Takes the time that a constraint takes to compile: see [`Engine::queue`] for async callers.
+    ///
     /// # Errors
     /// [`Error::InvalidParameter`], [`Error::Constraint`] and the errors of [`LanguageModel::check_tokens`] for the request itself;
     /// [`Error::Busy`] if the queue is full.
-    pub fn generate(&self, request: GenerationRequest) -> Result<Generation, Error> {
+    pub fn generate(&self, mut request: GenerationRequest) -> Result<Generation, Error> {
+        let constraint = request.constraint.take();
+        let (mut waiting, generation) = self.check(request, constraint.is_some())?;
+        if let Some(constraint) = constraint {
+            waiting.masking = Some(self.constraints.compile(&constraint, self.model.tokenizer()?)?);
+        }
+        self.handle.0.queue.push(waiting)?;
+        Ok(generation)
+    }
+
+    /// [`Engine::generate`] without blocking the thread that polls: a constraint is compiled on another one meanwhile.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`]; [`Error::Busy`] also if too many constraints wait to be compiled.
+    pub async fn queue(&self, mut request: GenerationRequest) -> Result<Generation, Error> {
+        let constraint = request.constraint.take();
+        let (mut waiting, generation) = self.check(request, constraint.is_some())?;
+        if let Some(constraint) = constraint {
+            let tokenizer = self.model.tokenizer()?.clone();
+            waiting.masking = Some(self.constraints.compile_beside(constraint, tokenizer).await?);
+        }
+        self.handle.0.queue.push(waiting)?;
+        Ok(generation)
+    }
+
+    /// Everything about a request but its constraint.
+    fn check(&self, request: GenerationRequest, is_constrained: bool) -> Result<(Waiting, Generation), Error> {
+        if is_constrained && request.ignore_end {
+            return Err(Error::InvalidParameter {
+                name: "ignore_end",
+                got: "true".into(),
+                expected: "false where a constraint says when the text is complete".into(),
+            });
+        }
         let pages = self.options.cache_bytes / page_bytes(&self.model, self.draft.as_deref());
         // Prompt and answer have pages of their own where an encoder reads the prompt.
         let positions = pages.saturating_sub(usize::from(self.model.has_encoder())).saturating_mul(PAGE);
-        let (waiting, generation) = Waiting::new(request, &self.model, &self.constraints, &self.options, positions)?;
-        self.handle.0.queue.push(waiting)?;
-        Ok(generation)
+        Waiting::new(request, &self.model, &self.options, positions)
     }
 
     /// What it has done so far, and is doing.

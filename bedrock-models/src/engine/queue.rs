@@ -63,9 +63,11 @@ impl Queue {
         Ok(())
     }
 
-    /// The next request.
-    pub(super) fn take(&self) -> Option<Waiting> {
-        self.lock().waiting.pop_first().map(|(_, request)| request)
+    /// The next request, if its turn comes before a place.
+    pub(super) fn take_before(&self, place: Option<Place>) -> Option<Waiting> {
+        let mut state = self.lock();
+        let first = state.waiting.first_entry()?;
+        place.is_none_or(|place| *first.key() < place).then(|| first.remove())
     }
 
     /// Puts a request back to its place.

@@ -10,8 +10,7 @@ use futures::{Stream, StreamExt};
 use super::queue::Place;
 use crate::error::Error;
 use crate::generate::{
-    Constraint, Constraints, FinishReason, Masking, Sampler, SamplingParams, TextStream, TextStreamOptions,
-    TokenLogProb,
+    Constraint, FinishReason, Masking, Sampler, SamplingParams, TextStream, TextStreamOptions, TokenLogProb,
 };
 use crate::language_model::LanguageModel;
 use crate::options::EngineOptions;
@@ -23,7 +22,10 @@ pub struct GenerationRequest {
     pub prompt: Vec<u32>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// The most tokens to generate; none: as many as fit in the context, and in the memory of the engine.
+    /// The most tokens to generate. Memory for all of them is set aside before the first.
+    ///
+    /// None: as many as fit in the context, and in the memory of the engine, which is set aside as the answer grows. Where there
+    /// is none left, of such answers those that came last are set back: they go on, unchanged, when others are done.
     pub max_tokens: Option<usize>,
     /// Texts that end the generation and are not part of it.
     pub stop_sequences: Vec<String>,
@@ -41,7 +43,8 @@ pub struct GenerationRequest {
     pub deadline: Option<Instant>,
 }
 
-/// Who goes first where not all can. Running answers are never interrupted for others.
+/// Who goes first where not all can. Running answers are not interrupted for others, but for those without
+/// [`max_tokens`](GenerationRequest::max_tokens) where memory runs out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// After all others, the service's tier `flex`.
@@ -161,6 +164,8 @@ pub(super) struct Waiting {
     pub(super) log_probs: Option<usize>,
     /// Prompt and answer together.
     pub(super) max_positions: usize,
+    /// Whether the request set no limit itself.
+    pub(super) is_open: bool,
     pub(super) priority: Priority,
     pub(super) events: Events,
     pub(super) gone: Gone,
@@ -170,11 +175,10 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// `positions`: as many as the engine has memory for.
+    /// `positions`: as many as the engine has memory for. The request's constraint is left to be compiled into its masking.
     pub(super) fn new(
         request: GenerationRequest,
         model: &LanguageModel,
-        constraints: &Constraints,
         options: &EngineOptions,
         positions: usize,
     ) -> Result<(Self, Generation), Error> {
@@ -186,16 +190,8 @@ impl Waiting {
             keep_special: false,
             shown_special: request.shown_special,
         };
-        if request.constraint.is_some() && request.ignore_end {
-            return Err(Error::InvalidParameter {
-                name: "ignore_end",
-                got: "true".into(),
-                expected: "false where a constraint says when the text is complete".into(),
-            });
-        }
         let sampler = Sampler::new(request.sampling)?;
         let text = TextStream::new(model.tokenizer()?, &text)?;
-        let compile = |constraint| constraints.compile(constraint, model.tokenizer()?);
         let since = Instant::now();
         let latest = options.timeout.and_then(|timeout| since.checked_add(timeout));
         let (events, receiver) = unbounded();
@@ -206,9 +202,10 @@ impl Waiting {
                 // No answer without a place for its first token.
                 None => most.min(positions.max(request.prompt.len())),
             },
+            is_open: request.max_tokens.is_none(),
             prompt: request.prompt,
             sampler,
-            masking: request.constraint.as_ref().map(compile).transpose()?,
+            masking: None,
             text,
             log_probs: request.log_probs,
             priority: request.priority,

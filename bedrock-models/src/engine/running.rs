@@ -7,6 +7,7 @@ use super::request::{GenerationEvent, GenerationUsage, Waiting};
 use crate::arch::Cache;
 use crate::error::Error;
 use crate::generate::{Candidate, Context, Drawn, FinishReason, Sampler, SamplingParams, lookup, token_log_prob};
+use crate::kernels::attention::PAGE;
 
 pub(super) struct Running {
     pub(super) request: Waiting,
@@ -15,6 +16,13 @@ pub(super) struct Running {
     pub(super) generated: Vec<u32>,
     /// Pages set aside for it alone.
     pub(super) pages: usize,
+    /// Pages that it may use, with those that it shares.
+    pub(super) places: usize,
+    /// Pages that are set aside for it at once as it grows.
+    pub(super) stride: usize,
+    /// Whether it has been set back, and whether no token has come since.
+    pub(super) was_set_back: bool,
+    pub(super) is_back: bool,
     /// Tokens of the prompt that were remembered.
     pub(super) cached: usize,
     /// Tokens of the prompt that are remembered because of it.
@@ -59,7 +67,7 @@ pub(super) enum End {
 }
 
 impl Running {
-    pub(super) fn new(request: Waiting, caches: Vec<Cache>, pages: usize) -> Self {
+    pub(super) fn new(request: Waiting, caches: Vec<Cache>, pages: usize, places: usize) -> Self {
         let now = Instant::now();
         Self {
             cached: caches[0].len,
@@ -67,6 +75,10 @@ impl Running {
             caches,
             generated: Vec::new(),
             pages,
+            places,
+            stride: super::growth::STRIDE,
+            was_set_back: false,
+            is_back: false,
             stored: 0,
             started: now,
             first_token: None,
@@ -89,10 +101,21 @@ impl Running {
         self.request.prompt.len().saturating_sub(self.computed())
     }
 
+    /// Tokens that are known, but for the last: what the next step of decoding builds on.
+    pub(super) fn settled(&self) -> usize {
+        (self.request.prompt.len() + self.generated.len()).saturating_sub(1)
+    }
+
+    /// Tokens of the answer that are to be computed again, because it was set back.
+    pub(super) fn replay_left(&self) -> usize {
+        self.settled().saturating_sub(self.computed().max(self.request.prompt.len()))
+    }
+
     /// How many tokens to guess, of at most `most`: as many as were right last time and a few more, and never more than can
     /// follow.
     pub(super) fn to_guess(&self, most: usize) -> usize {
-        let left = self.request.max_positions - self.request.prompt.len().min(self.request.max_positions);
+        let end = self.request.max_positions.min(self.places.saturating_mul(PAGE));
+        let left = end.saturating_sub(self.request.prompt.len());
         self.reach.min(most).min(left.saturating_sub(self.generated.len() + 1))
     }
 
@@ -133,7 +156,7 @@ impl Running {
             self.reach = if right == guessed { guessed.saturating_mul(2) } else { right + 1 };
         }
         // All but the last token, which is computed next.
-        let computed = self.request.prompt.len() + self.generated.len() - 1;
+        let computed = self.settled();
         self.caches.iter_mut().for_each(|cache| cache.truncate(computed));
     }
 
@@ -166,8 +189,10 @@ impl Running {
             metrics.first_token.record(now - request.since);
         } else {
             metrics.next_token.record(now - self.last_token);
-            metrics.longest_gap = metrics.longest_gap.max(metrics.steps - self.last_step);
+            let gap = if self.is_back { 0 } else { metrics.steps - self.last_step };
+            metrics.longest_gap = metrics.longest_gap.max(gap);
         }
+        self.is_back = false;
         (self.last_token, self.last_step) = (now, metrics.steps);
         metrics.generated_tokens += 1;
         // A send fails only when the caller has gone, which the next turn notices.

@@ -24,23 +24,27 @@ const ROWS_WORTH_GUESSING: usize = 8;
 
 /// All generations of an engine.
 pub(super) struct Turns<'e> {
-    model: &'e LanguageModel,
+    pub(super) model: &'e LanguageModel,
     draft: Option<&'e LanguageModel>,
     speculation: Speculation,
-    options: &'e EngineOptions,
+    pub(super) options: &'e EngineOptions,
     shared: &'e Shared,
-    running: Vec<Running>,
-    memory: Memory,
-    metrics: EngineMetrics,
+    pub(super) running: Vec<Running>,
+    /// Those that were set back: without caches, to be taken up again.
+    pub(super) paused: Vec<Running>,
+    pub(super) memory: Memory,
+    pub(super) metrics: EngineMetrics,
+    /// Whether what was decoded can be decoded again, all at once and to the bit.
+    pub(super) replays: bool,
 }
 
 /// Rows of one sequence in a step.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+pub(super) struct Part {
     /// Of the running generations.
-    index: usize,
-    start: usize,
-    tokens: usize,
+    pub(super) index: usize,
+    pub(super) start: usize,
+    pub(super) tokens: usize,
 }
 
 impl<'e> Turns<'e> {
@@ -53,22 +57,28 @@ impl<'e> Turns<'e> {
         let share = options.prefix_cache && is_causal_by_token(model) && draft.is_none_or(is_causal_by_token);
         let speculation = if is_causal_by_token(model) { options.speculation } else { Speculation::Off };
         let memory = Memory::new(options.cache_bytes / page_bytes(model, draft), share);
-        let (running, metrics) = (Vec::new(), EngineMetrics::default());
-        let turns = Self { model, draft, speculation, options, shared, running, memory, metrics };
+        let (running, paused, metrics) = (Vec::new(), Vec::new(), EngineMetrics::default());
+        let replays = is_causal_by_token(model) && !model.has_encoder() && draft.is_none_or(is_causal_by_token);
+        let turns = Self { model, draft, speculation, options, shared, running, paused, memory, metrics, replays };
         turns.publish();
         turns
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.running.is_empty()
+        self.running.is_empty() && self.paused.is_empty()
     }
 
-    /// One chunk of the prompts, and one token for every generation whose prompt is done.
+    /// One chunk of the prompts, or of answers that were set back, and one token for every generation that is as far.
     pub(super) fn turn(&mut self) {
         self.drop_gone();
         self.admit();
-        self.prefill();
+        if self.replays_first() {
+            self.replay();
+        } else {
+            self.prefill();
+        }
         self.retire();
+        self.grow();
         self.decode();
         self.retire();
     }
@@ -83,6 +93,12 @@ impl<'e> Turns<'e> {
             let end = end_of(&request, now);
             self.dismiss(request, end);
         }
+        for paused in self.paused.extract_if(.., |paused| paused.request.gone.at(now)).collect::<Vec<_>>() {
+            let end = end_of(&paused.request, now);
+            self.count(&end);
+            self.publish();
+            paused.report(end);
+        }
         self.retire();
     }
 
@@ -90,38 +106,54 @@ impl<'e> Turns<'e> {
     fn dismiss(&mut self, request: Waiting, end: End) {
         self.count(&end);
         self.publish();
-        Running::new(request, self.caches(), 0).report(end);
+        Running::new(request, self.caches(), 0, 0).report(end);
     }
 
-    fn caches(&self) -> Vec<Cache> {
+    pub(super) fn caches(&self) -> Vec<Cache> {
         let models = std::iter::once(self.model).chain(self.draft);
         models.map(|model| Cache::new(model.network.layers())).collect()
     }
 
-    /// Starts as many waiting requests as fit, in order: none overtakes one that waits for memory.
+    /// Starts as many waiting requests as fit, and goes on with those that were set back, in order: none overtakes one that waits for memory.
     fn admit(&mut self) {
-        while self.running.len() < self.options.batch.max(1)
-            && let Some(request) = self.shared.queue.take()
-        {
-            let needed = Memory::pages(request.max_positions) + usize::from(self.model.has_encoder());
-            if needed > self.memory.total() {
-                let needed = needed.saturating_mul(page_bytes(self.model, self.draft));
-                let end = End::Failed(Error::CacheTooSmall { needed, limit: self.options.cache_bytes });
-                self.dismiss(request, end);
-                continue;
-            }
-            let mut caches = self.caches();
-            let hits = self.memory.attach(&request.prompt, &mut caches);
-            let cached = caches[0].len;
-            if !self.memory.reserve(needed - hits) {
-                self.shared.queue.restore(request);
+        loop {
+            let paused = (0..self.paused.len()).min_by_key(|index| self.paused[*index].request.place);
+            let place = paused.map(|index| self.paused[index].request.place);
+            let has_room = self.running.len() + self.paused.len() < self.options.batch.max(1);
+            let waiting = if has_room { self.shared.queue.take_before(place) } else { None };
+            let goes_on = match (waiting, paused) {
+                (Some(request), _) => self.start(request),
+                (None, Some(index)) => self.resume(index),
+                (None, None) => false,
+            };
+            if !goes_on {
                 break;
             }
-            self.metrics.page_hits += hits as u64;
-            self.metrics.cached_tokens += cached as u64;
-            self.running.push(Running::new(request, caches, needed - hits));
         }
         self.publish();
+    }
+
+    /// Starts a request; false, and it waits again, if there is no memory for it.
+    fn start(&mut self, request: Waiting) -> bool {
+        let most = self.most_pages(&request);
+        if most > self.memory.total() {
+            let needed = most.saturating_mul(page_bytes(self.model, self.draft));
+            let end = End::Failed(Error::CacheTooSmall { needed, limit: self.options.cache_bytes });
+            self.dismiss(request, end);
+            return true;
+        }
+        let places = self.first_places(&request, request.prompt.len(), super::growth::STRIDE);
+        let mut caches = self.caches();
+        let hits = self.memory.attach(&request.prompt, &mut caches);
+        let cached = caches[0].len;
+        if !self.memory.reserve(places - hits) {
+            self.shared.queue.restore(request);
+            return false;
+        }
+        self.metrics.page_hits += hits as u64;
+        self.metrics.cached_tokens += cached as u64;
+        self.running.push(Running::new(request, caches, places - hits, places));
+        true
     }
 
     /// What of which prompts is computed next: first come, first served, as many as fill a chunk.
@@ -181,6 +213,10 @@ impl<'e> Turns<'e> {
     fn count_cached(&mut self, index: usize, before: usize) -> usize {
         let running = &mut self.running[index];
         let start = running.computed();
+        if running.was_set_back {
+            // What it takes from memory now was its own.
+            return start;
+        }
         running.cached += start - before;
         self.metrics.cached_tokens += (start - before) as u64;
         start
@@ -203,7 +239,10 @@ impl<'e> Turns<'e> {
         if parts.is_empty() {
             return;
         }
-        let ends = parts.iter().any(|part| self.running[part.index].prompt_left() == part.tokens);
+        let ends = parts.iter().any(|part| {
+            let running = &self.running[part.index];
+            running.prompt_left() == part.tokens && running.generated.is_empty()
+        });
         let outputs = if ends { Outputs::Last } else { Outputs::Nothing };
         self.metrics.steps += 1;
         let logits = self.step(0, Phase::Prompt, outputs, &parts);
@@ -221,7 +260,8 @@ impl<'e> Turns<'e> {
         }
         let rows = logits.map_or_else(Vec::new, |logits| rows_of(logits, self.model.vocab_size));
         for (part, row) in parts.iter().zip(rows) {
-            if self.running[part.index].prompt_left() == 0 {
+            // The answer of one that was set back has begun already.
+            if self.running[part.index].prompt_left() == 0 && self.running[part.index].generated.is_empty() {
                 self.choose(part.index, &row, None);
             }
         }
@@ -229,7 +269,8 @@ impl<'e> Turns<'e> {
 
     /// One token for each of the generations whose prompt is done, and more where they were guessed.
     fn decode(&mut self) {
-        let ready: Vec<usize> = (0..self.running.len()).filter(|i| self.running[*i].prompt_left() == 0).collect();
+        let is_ready = |running: &Running| running.prompt_left() == 0 && running.replay_left() == 0;
+        let ready: Vec<usize> = (0..self.running.len()).filter(|i| is_ready(&self.running[*i])).collect();
         if ready.is_empty() {
             return;
         }
@@ -302,7 +343,7 @@ impl<'e> Turns<'e> {
     }
 
     /// Runs the next tokens of some sequences, in the order of their indices, through the model (0) or its draft (1).
-    fn step(&mut self, network: usize, phase: Phase, outputs: Outputs, parts: &[Part]) -> Option<Tensor<2>> {
+    pub(super) fn step(&mut self, network: usize, phase: Phase, outputs: Outputs, parts: &[Part]) -> Option<Tensor<2>> {
         let gone: Vec<Gone> = parts.iter().map(|part| self.running[part.index].request.gone.clone()).collect();
         let cancelled = || {
             let now = Instant::now();
@@ -331,7 +372,7 @@ impl<'e> Turns<'e> {
     }
 
     /// Remembers what is computed of a prompt, in blocks of `unit` tokens.
-    fn keep(&mut self, index: usize, unit: usize) {
+    pub(super) fn keep(&mut self, index: usize, unit: usize) {
         let running = &mut self.running[index];
         let computed = running.caches.iter().map(|cache| cache.len).min().unwrap_or(0);
         let end = computed.min(running.request.prompt.len()) / unit * unit;
@@ -369,6 +410,7 @@ impl<'e> Turns<'e> {
     /// Ends everything that was running with an error, and forgets what the failure may have left half done.
     pub(super) fn fail_all(&mut self) {
         self.memory.clear();
+        self.running.append(&mut self.paused);
         for index in 0..self.running.len() {
             let caches = self.caches();
             let running = &mut self.running[index];
@@ -378,9 +420,9 @@ impl<'e> Turns<'e> {
         self.retire();
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let mut metrics = self.metrics.clone();
-        metrics.running = self.running.len();
+        metrics.running = self.running.len() + self.paused.len();
         metrics.pages = self.memory.total();
         metrics.reserved_pages = self.memory.reserved();
         metrics.remembered_pages = self.memory.remembered();

@@ -24,6 +24,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
+use crate::worker::Worker;
 
 pub(crate) use masking::Masking;
 use vocabulary::Vocabulary;
@@ -170,6 +171,8 @@ fn bracket_depth(text: &str) -> usize {
 #[derive(Default)]
 pub(crate) struct Constraints {
     compiler: Mutex<Option<Arc<Compiler>>>,
+    /// Compiles for async callers, one constraint after another.
+    worker: Mutex<Option<Worker>>,
 }
 
 struct Compiler {
@@ -205,6 +208,26 @@ impl Constraints {
             Ok((matcher, mask, compiler.jobs.clone()))
         })?;
         Ok(Masking::new(matcher, mask, jobs))
+    }
+
+    /// [`compile`](Self::compile) on another thread.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile); [`Error::Busy`] if too many wait already.
+    pub(crate) async fn compile_beside(
+        self: &Arc<Self>,
+        constraint: Constraint,
+        tokenizer: Tokenizer,
+    ) -> Result<Masking, Error> {
+        let worker = {
+            let mut worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            match &*worker {
+                Some(worker) => worker.clone(),
+                None => worker.insert(Worker::start("bedrock-grammars")?).clone(),
+            }
+        };
+        let this = self.clone();
+        worker.result(move |_| this.compile(&constraint, &tokenizer)).await
     }
 
     fn compiler(&self, constraint: &Constraint, tokenizer: &Tokenizer) -> Result<Arc<Compiler>, Error> {
