@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel};
 use bedrock_models::quantize::{QuantizeProgress, quantize};
 use bedrock_models::weights::{Dtype, GgufFile};
-use bedrock_models::{Error, LanguageModel, LoadOptions};
+use bedrock_models::{Embedder, Error, LanguageModel, LoadOptions};
 
 /// A tiny Llama in a folder, in plain numbers.
 fn plain(folder: &Path) -> PathBuf {
@@ -48,6 +49,31 @@ fn a_file_and_a_load_of_the_same_type_are_the_same_model() {
             assert!((got - want).abs() <= bound * range, "{to}: {got} {want}");
         }
     }
+}
+
+#[test]
+fn embeddings_of_eight_bits_are_those_of_thirty_two() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformance/nomic_embed");
+    let embed = |quantize| -> Vec<Vec<f32>> {
+        let options = LoadOptions { threads: 2, quantize, ..LoadOptions::default() };
+        let model = Embedder::load(&folder, &options).unwrap();
+        let text = |i: usize| "a few words, and numbers like 12.5; ".repeat(1 + i % 4)[i % 7..].to_string();
+        let request = EmbedRequest::new(EmbedPurpose::Document, (0..40).map(text).collect::<Vec<_>>());
+        model.embed_blocking(&request).unwrap().embeddings
+    };
+    let norm = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let (exact, eight, four) = (embed(None), embed(Some(Dtype::Q8_0)), embed(Some(Dtype::Q4_0)));
+    let lowest = |others: &[Vec<f32>]| {
+        let cosines = exact.iter().zip(others).map(|(a, b)| {
+            let product: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            product / (norm(a) * norm(b))
+        });
+        cosines.fold(f64::INFINITY, f64::min)
+    };
+    assert_ne!(exact, eight);
+    assert!(lowest(&eight) >= 0.999, "{}", lowest(&eight));
+    // The measure tells fewer bits apart.
+    assert!(lowest(&four) < lowest(&eight) && lowest(&four) > 0.9, "{}", lowest(&four));
 }
 
 #[test]

@@ -20,20 +20,33 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     let clamped = if x > 88.8 { 88.8 } else { x };
     let clamped = if clamped < -87.4 { -87.4 } else { clamped };
     // Rounds to the nearest integer by adding and taking away 1.5 · 2²³.
-    let shifted = mul_add::<FMA>(clamped, std::f32::consts::LOG2_E, 12_582_912.0);
-    let n = shifted - 12_582_912.0;
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = mul_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = mul_add::<FMA>(n, -0.693_359_4, clamped);
     let r = mul_add::<FMA>(n, 2.121_944_4e-4, r);
     let mut p = 1.0 / 5040.0;
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = mul_add::<FMA>(p, r, c);
     }
+    // The integer is in the last bits of the sum: a conversion, which saturates, would be done lane by lane.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     // Two factors: 2ⁿ itself may not be a float at the ends of the range.
-    let n = n as i32;
     let half = n >> 1;
-    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
-    let value = p * power(half) * power(n - half);
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
+    let value = p * power(half) * power(n.wrapping_sub(half));
     if x < -87.3 { 0.0 } else { value }
+}
+
+/// Folds lanes by halves: four steps for 16, where one lane after another would be 15 that wait for each other.
+#[inline(always)]
+fn halve(mut lanes: [f32; 16], fold: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            lanes[lane] = fold(lanes[lane], lanes[lane + width]);
+        }
+    }
+    lanes[0]
 }
 
 /// Defines a function that runs `$body` compiled for the processor at hand; `$fma` is a constant inside.
@@ -81,15 +94,17 @@ compiled! {
                 *sum += *x;
             }
         }
-        // What is left fills 16 lanes too, the others with `e^-∞`: one by one it would cost as much as ten times 16.
-        let mut last = [f32::NEG_INFINITY; 16];
-        last[..rest.len()].copy_from_slice(rest);
-        for (x, sum) in last.iter_mut().zip(&mut sums) {
-            *x = exp::<FMA>(*x - largest);
-            *sum += *x;
+        if !rest.is_empty() {
+            // What is left fills 16 lanes too, the others with `e^-∞`: one by one it would cost as much as ten times 16.
+            let mut last = [f32::NEG_INFINITY; 16];
+            last[..rest.len()].copy_from_slice(rest);
+            for (x, sum) in last.iter_mut().zip(&mut sums) {
+                *x = exp::<FMA>(*x - largest);
+                *sum += *x;
+            }
+            rest.copy_from_slice(&last[..rest.len()]);
         }
-        rest.copy_from_slice(&last[..rest.len()]);
-        sums.iter().sum()
+        halve(sums, |a, b| a + b)
     }
 }
 
@@ -102,8 +117,7 @@ compiled! {
         for x in whole {
             lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = wider(*lane, *x));
         }
-        let lanes = lanes.iter().fold(f32::NEG_INFINITY, |a, b| wider(a, *b));
-        rest.iter().fold(lanes, |a, b| wider(a, *b))
+        rest.iter().fold(halve(lanes, wider), |a, b| wider(a, *b))
     }
 }
 

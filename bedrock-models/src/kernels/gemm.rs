@@ -1,11 +1,12 @@
 //! Products of activations with stored weights: `y = x · Wᵀ + b`.
 //!
-//! Many rows at once (prompts, encoders) go through 6 × 16 tiles in `f32`: a panel of 16 weight rows by 256 columns is decoded once
+//! Many rows at once (prompts, encoders) go through 6 × 16 tiles in `f32`: a panel of 16 weight rows by 256 columns (512 with AVX-512) is decoded once
 //! and used by all rows, so the cost of decoding vanishes with the number of rows and no quantised format needs
 //! a product of its own; with AVX-512 four panels make tiles of 6 × 64. A decode step instead streams the weights once, against
 //! quantised activations where the format has an integer kernel. Which of the two runs is the caller's choice, never a matter of how many
 //! rows there happen to be: so a request's numbers do not depend on its company.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::activation::QuantizedRows;
@@ -16,16 +17,39 @@ use super::panels::{Line, floats, floats_mut};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS, Start, Tile, WIDE, has_wide, tile_at, wide_at};
 
-/// Columns of the weights decoded at a time: a panel of 16 × 256 floats is half of a 32 KiB first-level cache.
-const DEPTH: usize = 256;
+/// What is computed with what, so that it is found in a near cache.
+#[derive(Clone, Copy)]
+struct Blocking {
+    /// Columns of the weights decoded at a time.
+    depth: usize,
+    /// Panels decoded together.
+    panels: usize,
+    /// Input rows that meet them before the next rows do.
+    height: usize,
+    /// Bytes of input that meet all weights before the next rows do, where nothing has to be decoded.
+    input: usize,
+}
 
-/// Panels decoded together (64 KiB), and input rows that meet them before the next rows do (160 KiB): both stay in a
-/// second-level cache of 512 KiB while they are used.
-const GROUP: usize = 4;
-const HEIGHT: usize = 26 * ROWS;
+impl Blocking {
+    const fn of(isa: Isa) -> Self {
+        if has_wide(isa) {
+            // 512 KiB of weights and 192 of input, in second-level caches of 1 MiB and more. Deeper tiles than a first-level cache holds, because
+            // the weights arrive from the second as fast as they are used, and sums are stored and added to half as often.
+            Self { depth: 512, panels: 4 * GROUP, height: 16 * ROWS, input: usize::MAX }
+        } else {
+            // A panel of 16 × 256 floats is half of a first-level cache of 32 KiB; 64 KiB of weights and 160 of input, in a second-level cache of 512 KiB.
+            Self { depth: 256, panels: GROUP, height: 26 * ROWS, input: 256 * 1024 }
+        }
+    }
+}
 
-/// Input that meets all weights before the next rows do, where nothing has to be decoded.
-const INPUT_BYTES: usize = 256 * 1024;
+/// Panels side by side that are one tile where tiles are wide.
+const GROUP: usize = WIDE / COLUMNS;
+
+thread_local! {
+    /// Decoded panels of a thread: at most 512 KiB, kept because fresh memory costs more than what is computed with it.
+    static DECODED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A function of each value of a result, applied while it is in the cache.
 pub(crate) type Then = fn(Isa, &mut [f32]);
@@ -109,6 +133,7 @@ pub(crate) fn products<const N: usize>(
     products: &[Product<'_>; N],
 ) -> [Vec<f32>; N] {
     let isa = isa();
+    let blocking = Blocking::of(isa);
     let mut results = Results::new(x, rows, products);
     let targets = results.targets(rows);
     // Wide tiles need whole groups of panels.
@@ -116,53 +141,74 @@ pub(crate) fn products<const N: usize>(
     // What is decoded should meet all rows. What lies ready need not, so that the input stays near.
     let ready = products.iter().all(|p| matches!(p.weights.storage(), Storage::Panels(_)));
     let widest = products.iter().map(|p| p.weights.columns()).max().unwrap_or(1);
-    let block = if ready { (INPUT_BYTES / (4 * widest)).max(1).next_multiple_of(ROWS) } else { rows.max(1) };
+    let near = (blocking.input / (4 * widest)).clamp(1, rows.max(1)).next_multiple_of(ROWS);
+    let block = if ready { near } else { rows.max(1) };
     let panels = products.iter().map(|p| p.weights.rows().div_ceil(COLUMNS));
     let parts = parts(panels, rows, block, pool.threads(), smallest);
     pool.run(parts.len(), &|part| {
-        let &Part { product, first, count, ref rows } = &parts[part];
-        let (Product { weights, bias, then }, out) = &targets[product];
-        let (n, width) = (weights.rows(), weights.columns());
-        let mut decoded = [Line([0.0; COLUMNS]); GROUP * DEPTH];
-        for group in (first..first + count).step_by(GROUP) {
-            let columns = group * COLUMNS..((group + GROUP).min(first + count)) * COLUMNS;
-            for start in (0..width).step_by(DEPTH) {
-                let depth = DEPTH.min(width - start);
-                let mut panels = [[].as_slice(); GROUP];
-                if let Storage::Panels(stored) = weights.storage() {
-                    let parts = columns.clone().step_by(COLUMNS).map(|column| stored.part(column, start));
-                    panels.iter_mut().zip(parts).for_each(|(panel, part)| *panel = part);
-                } else {
-                    for (column, panel) in columns.clone().step_by(COLUMNS).zip(decoded.chunks_exact_mut(DEPTH)) {
-                        weights.panel(isa, column, start, depth, floats_mut(panel));
-                    }
-                    panels.iter_mut().zip(decoded.chunks_exact(DEPTH)).for_each(|(to, panel)| *to = floats(panel));
-                }
-                for block in rows.clone().step_by(HEIGHT) {
-                    let block = block..(block + HEIGHT).min(rows.end);
-                    // SAFETY: these columns of these rows belong to this part alone, which has written them when `start` was 0.
-                    unsafe {
-                        tiles(isa, x, width, start, depth, block.clone(), columns.clone(), &panels, *bias, out, n)
-                    };
-                    if let Some(then) = then.filter(|_| start + depth == width) {
-                        let len = columns.end.min(n) - columns.start;
-                        for row in block {
-                            // SAFETY: these columns of this row belong to this chunk alone, which has written them.
-                            then(isa, unsafe { out.slice(row * n + columns.start, len) });
-                        }
-                    }
-                }
-            }
-        }
+        let part = &parts[part];
+        let (product, out) = &targets[part.product];
+        DECODED.with_borrow_mut(|decoded| multiply(isa, blocking, x, part, product, out, decoded));
     });
     // SAFETY: the parts cover all columns of all rows, and each writes its own; a matrix has at least one column of input.
     unsafe { results.finish(rows) }
 }
 
-/// Columns of the weights that meet all rows of a block before the next do, where tiles are wide: four panels of 16 × 128 floats are 32 KiB.
-const WIDE_DEPTH: usize = 128;
+/// A part of a product.
+fn multiply(
+    isa: Isa,
+    blocking: Blocking,
+    x: &[f32],
+    part: &Part,
+    product: &Product<'_>,
+    out: &Disjoint<'_>,
+    decoded: &mut Vec<Line>,
+) {
+    let &Part { first, count, ref rows, .. } = part;
+    let Product { weights, bias, then } = *product;
+    let (n, width) = (weights.rows(), weights.columns());
+    let stored = match weights.storage() {
+        Storage::Panels(stored) => Some(stored),
+        _ => {
+            let lines = blocking.panels.min(count) * blocking.depth.min(width);
+            decoded.resize(lines.max(decoded.len()), Line([0.0; COLUMNS]));
+            None
+        }
+    };
+    for group in (first..first + count).step_by(blocking.panels) {
+        let panels = group..(group + blocking.panels).min(first + count);
+        for start in (0..width).step_by(blocking.depth) {
+            let depth = blocking.depth.min(width - start);
+            if stored.is_none() {
+                for (panel, decoded) in panels.clone().zip(decoded.chunks_exact_mut(depth)) {
+                    weights.panel(isa, panel * COLUMNS, start, depth, floats_mut(decoded));
+                }
+            }
+            let at = |panel: usize| match stored {
+                Some(stored) => stored.part(panel * COLUMNS, start),
+                None => floats(&decoded[(panel - panels.start) * depth..][..depth]),
+            };
+            for block in rows.clone().step_by(blocking.height) {
+                let block = block..(block + blocking.height).min(rows.end);
+                for four in panels.clone().step_by(GROUP) {
+                    let columns = four * COLUMNS..(four + GROUP).min(panels.end) * COLUMNS;
+                    let sides = std::array::from_fn(|i| if four + i < panels.end { at(four + i) } else { &[] });
+                    // SAFETY: these columns of these rows belong to this part alone, which has written them when `start` was 0.
+                    unsafe { tiles(isa, x, width, start, depth, block.clone(), columns, &sides, bias, out, n) };
+                }
+                if let Some(then) = then.filter(|_| start + depth == width) {
+                    let columns = panels.start * COLUMNS..(panels.end * COLUMNS).min(n);
+                    for row in block {
+                        // SAFETY: these columns of this row belong to this part alone, which has written them.
+                        then(isa, unsafe { out.slice(row * n + columns.start, columns.len()) });
+                    }
+                }
+            }
+        }
+    }
+}
 
-/// The tiles of a block of rows and a group of panels, which are the weights' columns `start..start + depth`.
+/// The tiles of a block of rows and up to four panels, which are the weights' columns `start..start + depth`.
 ///
 /// # Safety
 /// The `columns` of the rows of `out`, rows of `n`, must be this thread's alone, and initialised unless `start` is 0.
@@ -180,43 +226,36 @@ unsafe fn tiles(
     out: &Disjoint<'_>,
     n: usize,
 ) {
-    let step = if has_wide(isa) { WIDE_DEPTH } else { depth.max(1) };
-    for begin in (0..depth).step_by(step) {
-        let depth = step.min(depth - begin);
-        let part = |panel: usize| &panels[panel][begin * COLUMNS..];
-        let mut from = [0.0; WIDE];
-        if let Some(bias) = bias {
-            let lanes = columns.end.min(n) - columns.start;
-            from[..lanes].copy_from_slice(&bias[columns.start..columns.start + lanes]);
+    let mut from = [0.0; WIDE];
+    if let Some(bias) = bias {
+        let lanes = columns.end.min(n) - columns.start;
+        from[..lanes].copy_from_slice(&bias[columns.start..columns.start + lanes]);
+    }
+    let first = start == 0;
+    if has_wide(isa) && columns.start + WIDE <= n.min(columns.end) {
+        let from = first.then_some(&from);
+        for row in rows.clone().step_by(ROWS) {
+            let height = ROWS.min(rows.end - row);
+            let to = out.pointer(row * n + columns.start, (height - 1) * n + WIDE);
+            // SAFETY: by the contract; the last row's end was checked by `pointer`.
+            unsafe { wide_at(isa, height, depth, &x[row * width + start..], width, *panels, COLUMNS, from, to, n) };
         }
-        let first = start + begin == 0;
-        if has_wide(isa) && columns.start + WIDE <= n.min(columns.end) {
-            let (b, from) = ([part(0), part(1), part(2), part(3)], first.then_some(&from));
-            for row in rows.clone().step_by(ROWS) {
-                let height = ROWS.min(rows.end - row);
-                let to = out.pointer(row * n + columns.start, (height - 1) * n + WIDE);
-                // SAFETY: by the contract; the last row's end was checked by `pointer`.
-                unsafe {
-                    wide_at(isa, height, depth, &x[row * width + start + begin..], width, b, COLUMNS, from, to, n)
-                };
-            }
-            continue;
-        }
-        for (panel, column) in columns.clone().step_by(COLUMNS).enumerate() {
-            let lanes = COLUMNS.min(n - column);
-            let from: &[f32; COLUMNS] = from[panel * COLUMNS..][..COLUMNS].try_into().expect("16 floats");
-            let from = if first { Start::Row(from) } else { Start::Out };
-            for row in rows.clone().step_by(ROWS) {
-                let height = ROWS.min(rows.end - row);
-                let (a, at) = (&x[row * width + start + begin..], row * n + column);
-                let to = out.pointer(at, (height - 1) * n + lanes);
-                // SAFETY: by the contract; the last row's end was checked by `pointer`.
-                unsafe {
-                    if lanes == COLUMNS {
-                        tile_at(isa, height, depth, a, width, part(panel), COLUMNS, from, to, n);
-                    } else {
-                        narrow(isa, height, depth, a, width, part(panel), from, to, n, lanes);
-                    }
+        return;
+    }
+    for (panel, column) in columns.step_by(COLUMNS).enumerate() {
+        let lanes = COLUMNS.min(n - column);
+        let from: &[f32; COLUMNS] = from[panel * COLUMNS..][..COLUMNS].try_into().expect("16 floats");
+        let from = if first { Start::Row(from) } else { Start::Out };
+        for row in rows.clone().step_by(ROWS) {
+            let height = ROWS.min(rows.end - row);
+            let (a, at) = (&x[row * width + start..], row * n + column);
+            let to = out.pointer(at, (height - 1) * n + lanes);
+            // SAFETY: by the contract; the last row's end was checked by `pointer`.
+            unsafe {
+                if lanes == COLUMNS {
+                    tile_at(isa, height, depth, a, width, panels[panel], COLUMNS, from, to, n);
+                } else {
+                    narrow(isa, height, depth, a, width, panels[panel], from, to, n, lanes);
                 }
             }
         }

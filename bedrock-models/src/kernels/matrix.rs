@@ -6,6 +6,7 @@ use super::interleaved::Interleaved;
 use super::isa::{Isa, isa};
 use super::map::release;
 use super::panels::Panels;
+use super::plain::widen;
 use super::tile::COLUMNS;
 use crate::error::Error;
 use crate::weights::{Dtype, StoredTensor, block};
@@ -151,6 +152,9 @@ impl Matrix {
         let (len, size) = (self.dtype.block_len(), self.dtype.block_bytes());
         let from = (row * self.columns + start) / len * size;
         let bytes = &bytes[from..from + out.len() / len * size];
+        if widen(isa(), self.dtype, bytes, out) {
+            return;
+        }
         block::dequantize(self.dtype, bytes, out).expect("type and lengths were checked when the matrix was made");
     }
 

@@ -13,14 +13,20 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub(crate) mod disentangled;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod interleaved;
 pub(crate) mod isa;
+#[cfg(feature = "bench")]
+mod limit;
 pub(crate) mod map;
 pub(crate) mod matrix;
 pub(crate) mod panels;
+mod plain;
 pub(crate) mod pool;
 pub(crate) mod tile;
 

@@ -84,8 +84,8 @@ pub(crate) const WIDE: usize = 4 * COLUMNS;
 
 /// Whether [`wide_at`] may be called.
 #[inline]
-pub(crate) fn has_wide(isa: Isa) -> bool {
-    isa == Isa::Avx512
+pub(crate) const fn has_wide(isa: Isa) -> bool {
+    matches!(isa, Isa::Avx512)
 }
 
 /// Four tiles side by side, in place: row `r` is the 64 floats from `out + r · ldo`, and columns `16 j..16 j + 16` meet `b[j]`. Each value is
@@ -121,23 +121,56 @@ pub(crate) unsafe fn wide_at(
     // SAFETY: `Isa::Avx512` is only made where it was detected; the lengths were checked above, `out` by the contract.
     unsafe {
         let b = b.map(<[f32]>::as_ptr);
-        match rows {
-            1 => avx512::<1>(depth, a, lda, b, ldb, start, out, ldo),
-            2 => avx512::<2>(depth, a, lda, b, ldb, start, out, ldo),
-            3 => avx512::<3>(depth, a, lda, b, ldb, start, out, ldo),
-            4 => avx512::<4>(depth, a, lda, b, ldb, start, out, ldo),
-            5 => avx512::<5>(depth, a, lda, b, ldb, start, out, ldo),
-            _ => avx512::<6>(depth, a, lda, b, ldb, start, out, ldo),
+        match ldb {
+            COLUMNS => wide_rows::<COLUMNS>(rows, depth, a, lda, b, ldb, start, out, ldo),
+            WIDE => wide_rows::<WIDE>(rows, depth, a, lda, b, ldb, start, out, ldo),
+            TWICE => wide_rows::<TWICE>(rows, depth, a, lda, b, ldb, start, out, ldo),
+            _ => wide_rows::<0>(rows, depth, a, lda, b, ldb, start, out, ldo),
         }
     }
 }
 
+/// The distance of rows where heads have 128 features.
+#[cfg(target_arch = "x86_64")]
+const TWICE: usize = 2 * WIDE;
+
+/// # Safety
+/// As [`avx512`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[allow(clippy::too_many_arguments)]
+unsafe fn wide_rows<const LDB: usize>(
+    rows: usize,
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    b: [*const f32; 4],
+    ldb: usize,
+    start: Option<&[f32; WIDE]>,
+    out: *mut f32,
+    ldo: usize,
+) {
+    // SAFETY: by the contract.
+    unsafe {
+        match rows {
+            1 => avx512::<1, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            2 => avx512::<2, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            3 => avx512::<3, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            4 => avx512::<4, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            5 => avx512::<5, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            _ => avx512::<6, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+        }
+    }
+}
+
+/// `LDB` is `ldb` as a constant, or 0.
+///
 /// # Safety
 /// AVX-512 F must be there, `a` and `b` long enough, and `out` as [`wide_at`] says.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[allow(clippy::too_many_arguments)]
-unsafe fn avx512<const R: usize>(
+unsafe fn avx512<const R: usize, const LDB: usize>(
     depth: usize,
     a: &[f32],
     lda: usize,
@@ -148,24 +181,57 @@ unsafe fn avx512<const R: usize>(
     ldo: usize,
 ) {
     use std::arch::x86_64::*;
-    let a = a.as_ptr();
+    let (mut a, mut b) = (a.as_ptr(), b);
+    let ldb = if LDB == 0 { ldb } else { LDB };
     let mut sum = [[_mm512_setzero_ps(); 4]; R];
-    for k in 0..depth {
-        // SAFETY: `k < depth`, so every address is inside what `wide_at` checked.
-        unsafe {
+    macro_rules! advance {
+        ($steps:literal) => {
+            [
+                b[0].wrapping_add($steps * ldb),
+                b[1].wrapping_add($steps * ldb),
+                b[2].wrapping_add($steps * ldb),
+                b[3].wrapping_add($steps * ldb),
+            ]
+        };
+    }
+    macro_rules! step {
+        ($k:literal) => {
             let b = [
-                _mm512_loadu_ps(b[0].add(k * ldb)),
-                _mm512_loadu_ps(b[1].add(k * ldb)),
-                _mm512_loadu_ps(b[2].add(k * ldb)),
-                _mm512_loadu_ps(b[3].add(k * ldb)),
+                _mm512_loadu_ps(b[0].add($k * ldb)),
+                _mm512_loadu_ps(b[1].add($k * ldb)),
+                _mm512_loadu_ps(b[2].add($k * ldb)),
+                _mm512_loadu_ps(b[3].add($k * ldb)),
             ];
             for (r, sum) in sum.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*a.add(r * lda + k));
+                let x = _mm512_set1_ps(*a.add(r * lda + $k));
                 for (sum, b) in sum.iter_mut().zip(b) {
                     *sum = _mm512_fmadd_ps(x, b, *sum);
                 }
             }
+        };
+    }
+    // Four steps a turn: what counts and computes addresses takes turns with the products on the same ports of the processor. With an unknown
+    // distance the compiler would rather run out of registers.
+    let fours = if LDB == 0 { 0 } else { depth / 4 };
+    for _ in 0..fours {
+        // SAFETY: four steps are left, so every address is inside what `wide_at` checked.
+        unsafe {
+            step!(0);
+            step!(1);
+            step!(2);
+            step!(3);
         }
+        a = a.wrapping_add(4);
+        // No `map`: where it is not inlined, all sums go through memory for the call.
+        b = advance!(4);
+    }
+    for _ in 4 * fours..depth {
+        // SAFETY: as above, for one step.
+        unsafe {
+            step!(0);
+        }
+        a = a.wrapping_add(1);
+        b = advance!(1);
     }
     for (r, sum) in sum.iter().enumerate() {
         // SAFETY: a row of `out` and `start` hold 64 floats, by the contract.
