@@ -147,6 +147,8 @@ impl LoadOptions {
                 adapter: None,
                 parameters: None,
                 cancel: self.cancel.clone(),
+                #[cfg(feature = "tune")]
+                tape: None,
             },
             // burn names flex as its successor; it stays selectable to compare with.
             #[cfg(feature = "ndarray")]
@@ -158,6 +160,8 @@ impl LoadOptions {
                 adapter: None,
                 parameters: None,
                 cancel: self.cancel.clone(),
+                #[cfg(feature = "tune")]
+                tape: None,
             },
             #[cfg(feature = "wgpu")]
             DeviceKind::Wgpu => Compute {
@@ -167,6 +171,8 @@ impl LoadOptions {
                 adapter: None,
                 parameters: None,
                 cancel: self.cancel.clone(),
+                #[cfg(feature = "tune")]
+                tape: None,
             },
         }
     }

@@ -56,7 +56,7 @@ impl Expected {
 
     fn settings(&self) -> AdamW {
         let Settings { lr, weight_decay, betas, eps } = self.settings;
-        AdamW { learning_rate: lr, weight_decay, betas, eps }
+        AdamW { learning_rate: lr, weight_decay, betas, eps, ..AdamW::default() }
     }
 }
 
@@ -117,7 +117,7 @@ fn every_family_answers_with_an_adapter() {
 fn what_is_saved_is_what_was_trained() {
     let (_, expected) = case("phi3");
     let targets = ["qkv_proj", "down_proj"].map(String::from).to_vec();
-    let lora = Lora { rank: 4, alpha: 6.0, rank_stabilised: true, targets, seed: 3 };
+    let lora = Lora { rank: 4, alpha: 6.0, rank_stabilised: true, targets, dropout: 0.0, seed: 3 };
     let load = || Trainer::load(expected.base(), &options(), Method::Lora(lora.clone())).unwrap();
     let (mut trainer, mut again) = (load(), load());
     let base = LanguageModel::load(expected.base(), &options()).unwrap();
@@ -205,4 +205,78 @@ fn a_damaged_adapter_is_refused() {
     }
     fs::write(copy.path().join(weights), &fs::read(folder.join(weights)).unwrap()[..500]).unwrap();
     assert!(matches!(load(r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 5}"#), Err(Error::Safetensors { .. })));
+}
+
+#[test]
+fn activations_computed_again_give_the_same_bits() {
+    for (folder, expected) in cases() {
+        for method in [Method::Full, Method::Adapter(folder)] {
+            let load = || Trainer::load(expected.base(), &options(), method.clone()).unwrap();
+            let (mut kept, mut again) = (load(), load());
+            again.set_checkpointing(true);
+            let (batch, settings) = (expected.batch(), expected.settings());
+            for _ in 0..3 {
+                let (kept, again) = (kept.step(&batch, &settings).unwrap(), again.step(&batch, &settings).unwrap());
+                assert_eq!(kept, again, "{} {method:?}", expected.case);
+            }
+            let values = |trainer: &Trainer| trainer.parameters().flat_map(|(_, _, values)| values).collect::<Vec<_>>();
+            assert_eq!(values(&kept), values(&again), "{} {method:?}", expected.case);
+        }
+    }
+}
+
+#[test]
+fn steps_do_not_depend_on_the_number_of_threads() {
+    let (_, expected) = case("llama_llama3");
+    let (batch, settings) = (expected.batch(), expected.settings());
+    let run = |threads| {
+        let options = LoadOptions { threads, ..LoadOptions::default() };
+        let mut trainer = Trainer::load(expected.base(), &options, Method::Full).unwrap();
+        (0..3).map(|_| trainer.step(&batch, &settings).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn dropout_is_drawn_anew_each_step_and_the_same_by_the_seed() {
+    let (_, expected) = case("llama_llama3");
+    let (batch, settings) = (expected.batch(), expected.settings());
+    let still = AdamW { learning_rate: 0.0, ..settings };
+    let lora = |dropout| Method::Lora(Lora { dropout, ..Lora::default() });
+    let run = |dropout, again| {
+        let mut trainer = Trainer::load(expected.base(), &options(), lora(dropout)).unwrap();
+        trainer.set_checkpointing(again);
+        // From the second step on there is something to drop.
+        trainer.step(&batch, &settings).unwrap();
+        let steps: Vec<_> = (0..3).map(|_| trainer.step(&batch, &still).unwrap()).collect();
+        (steps, trainer.loss(&batch).unwrap())
+    };
+    let (plain, dropped) = (run(0.0, false), run(0.4, false));
+    assert!(plain.0.windows(2).all(|steps| steps[0] == steps[1]));
+    assert!(dropped.0.windows(2).all(|steps| steps[0].loss != steps[1].loss));
+    assert_eq!(dropped, run(0.4, false));
+    assert_eq!(dropped, run(0.4, true));
+    // A loss without a step drops nothing.
+    assert_ne!(dropped.0[0].loss, dropped.1);
+    assert!(Trainer::load(expected.base(), &options(), lora(1.0)).is_err());
+}
+
+#[test]
+fn gradients_are_cut_to_a_length() {
+    let (_, expected) = case("llama_llama3");
+    let (batch, settings) = (expected.batch(), expected.settings());
+    let load = || Trainer::load(expected.base(), &options(), Method::Full).unwrap();
+    // Adam does not see the scale of gradients, but for eps.
+    let settings = AdamW { eps: 1.0, ..settings };
+    let moved = |max_gradient_norm| {
+        let mut trainer = load();
+        let before: Vec<f32> = trainer.parameters().flat_map(|(_, _, values)| values).collect();
+        let norm = trainer.step(&batch, &AdamW { max_gradient_norm, ..settings }).unwrap().gradient_norm;
+        let after = trainer.parameters().flat_map(|(_, _, values)| values);
+        (norm, after.zip(&before).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>())
+    };
+    let (norm, free) = moved(None);
+    assert_eq!(moved(Some(norm * 2.0)), (norm, free));
+    let (same, cut) = moved(Some(norm / 10.0));
+    assert!(same == norm && cut < 0.2 * free && cut > 0.05 * free, "{cut} {free}");
 }

@@ -1,3 +1,4 @@
 //! What several benchmarks share.
 
+pub mod checkpoint;
 pub mod npy;

@@ -74,11 +74,40 @@ pub(crate) struct Step<'a> {
     pub(crate) cancelled: &'a dyn Fn() -> bool,
     /// Sequences count as at least this long where their length matters.
     at_least: usize,
+    /// Which part of the network is run.
+    #[cfg(feature = "tune")]
+    pub(crate) segment: Segment,
+}
+
+/// A part of a network that training runs by itself. What the layers before and after it do is not done then, or in vain.
+#[cfg(feature = "tune")]
+#[derive(Default)]
+pub(crate) enum Segment {
+    #[default]
+    All,
+    /// All, keeping what goes into each layer, and what comes out of the last, without their history.
+    Keep(Vec<Tensor<2>>),
+    /// What is before the first layer, which comes to stand here.
+    Before(Option<Tensor<2>>),
+    /// One layer: its input, in whose place comes its result.
+    Layer { index: usize, x: Option<Tensor<2>> },
+    /// What is after the last layer, of which this is the result.
+    After(Tensor<2>),
 }
 
 impl<'a> Step<'a> {
     pub(crate) fn new(phase: Phase, outputs: Outputs, cancelled: &'a dyn Fn() -> bool) -> Self {
-        Self { tokens: Vec::new(), sequences: Vec::new(), caches: Vec::new(), phase, outputs, cancelled, at_least: 0 }
+        Self {
+            tokens: Vec::new(),
+            sequences: Vec::new(),
+            caches: Vec::new(),
+            phase,
+            outputs,
+            cancelled,
+            at_least: 0,
+            #[cfg(feature = "tune")]
+            segment: Segment::All,
+        }
     }
 
     /// Adds the next `tokens` of a sequence.
@@ -144,12 +173,37 @@ impl<'a> Step<'a> {
         mut x: Tensor<2>,
         forward: impl Fn(&L, Tensor<2>, &[Sequence], &mut [&mut LayerCache]) -> Tensor<2>,
     ) -> Option<Tensor<2>> {
+        #[cfg(feature = "tune")]
+        match &mut self.segment {
+            Segment::All | Segment::Keep(_) => {}
+            Segment::Before(out) => {
+                *out = Some(x);
+                return None;
+            }
+            Segment::Layer { index, x } => {
+                let input = x.take()?;
+                let caches = self.caches.iter_mut().map(|cache| &mut cache.layers[*index]);
+                *x = Some(forward(&layers[*index], input, &self.sequences, &mut caches.collect::<Vec<_>>()));
+                return None;
+            }
+            Segment::After(out) => return Some(out.clone()),
+        }
         for (i, layer) in layers.iter().enumerate() {
             if (self.cancelled)() {
                 return None;
             }
+            #[cfg(feature = "tune")]
+            if let Segment::Keep(inputs) = &mut self.segment {
+                x = x.detach();
+                inputs.push(x.clone());
+            }
             let mut caches: Vec<&mut LayerCache> = self.caches.iter_mut().map(|cache| &mut cache.layers[i]).collect();
             x = forward(layer, x, &self.sequences, &mut caches);
+        }
+        #[cfg(feature = "tune")]
+        if let Segment::Keep(inputs) = &mut self.segment {
+            x = x.detach();
+            inputs.push(x.clone());
         }
         for (cache, sequence) in self.caches.iter_mut().zip(&self.sequences) {
             cache.len += sequence.tokens;

@@ -142,7 +142,7 @@ fn check_training(
         })
         .collect();
     let Optimizer { lr, weight_decay, betas, eps } = train.optimizer;
-    let settings = AdamW { learning_rate: lr, weight_decay, betas, eps };
+    let settings = AdamW { learning_rate: lr, weight_decay, betas, eps, ..AdamW::default() };
     let relative = |got: f64, want: f64| (got - want).abs() / want.abs();
     let mut losses = train.losses.iter().enumerate();
     for (index, want) in losses.by_ref() {

@@ -134,7 +134,7 @@ pub(crate) enum Mask {
 
 impl Mask {
     /// First and one past the last visible position for the query at `position` of a sequence of `len`.
-    fn visible(self, position: usize, len: usize) -> (usize, usize) {
+    pub(super) fn visible(self, position: usize, len: usize) -> (usize, usize) {
         match self {
             Mask::Full => (0, len),
             Mask::Causal { window } => (window.map_or(0, |window| (position + 1).saturating_sub(window)), position + 1),

@@ -8,7 +8,7 @@ use super::pool::{Disjoint, Pool};
 
 /// `a · b + c`, fused where `FMA` says that the hardware does it.
 #[inline(always)]
-fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -16,7 +16,7 @@ fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 ///
 /// Cody–Waite reduction to `[-ln 2 / 2, ln 2 / 2]` and the Taylor polynomial of degree 7.
 #[inline(always)]
-fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     let clamped = if x > 88.8 { 88.8 } else { x };
     let clamped = if clamped < -87.4 { -87.4 } else { clamped };
     // Rounds to the nearest integer by adding and taking away 1.5 · 2²³.
@@ -246,11 +246,14 @@ compiled! {
     }
 }
 
+#[cfg(feature = "tune")]
+pub(super) use compiled;
+
 /// Values below which a function stays on the calling thread: handing out costs more.
 const ALONE: usize = 16 * 1024;
 
 /// Calls `row(first, part)` for parts of whole rows of `x` on the threads of the pool.
-fn by_rows(pool: &Pool, x: &mut [f32], width: usize, row: impl Fn(usize, &mut [f32]) + Sync) {
+pub(super) fn by_rows(pool: &Pool, x: &mut [f32], width: usize, row: impl Fn(usize, &mut [f32]) + Sync) {
     assert!(width > 0 && x.len().is_multiple_of(width));
     let rows = x.len() / width;
     if x.len() < ALONE {

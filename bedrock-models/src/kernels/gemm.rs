@@ -44,7 +44,7 @@ impl Blocking {
 }
 
 /// Panels side by side that are one tile where tiles are wide.
-const GROUP: usize = WIDE / COLUMNS;
+pub(super) const GROUP: usize = WIDE / COLUMNS;
 
 thread_local! {
     /// Decoded panels of a thread: at most 512 KiB, kept because fresh memory costs more than what is computed with it.
@@ -194,7 +194,10 @@ fn multiply(
                     let columns = four * COLUMNS..(four + GROUP).min(panels.end) * COLUMNS;
                     let sides = std::array::from_fn(|i| if four + i < panels.end { at(four + i) } else { &[] });
                     // SAFETY: these columns of these rows belong to this part alone, which has written them when `start` was 0.
-                    unsafe { tiles(isa, x, width, start, depth, block.clone(), columns, &sides, bias, out, n) };
+                    unsafe {
+                        let first = start == 0;
+                        tiles(isa, first, x, width, start, depth, block.clone(), columns, &sides, bias, out, n)
+                    };
                 }
                 if let Some(then) = then.filter(|_| start + depth == width) {
                     let columns = panels.start * COLUMNS..(panels.end * COLUMNS).min(n);
@@ -208,13 +211,15 @@ fn multiply(
     }
 }
 
-/// The tiles of a block of rows and up to four panels, which are the weights' columns `start..start + depth`.
+/// The tiles of a block of rows and up to four panels, which are the weights' columns `start..start + depth`. They add to what is in
+/// `out`, or, `first`, to the bias.
 ///
 /// # Safety
-/// The `columns` of the rows of `out`, rows of `n`, must be this thread's alone, and initialised unless `start` is 0.
+/// The `columns` of the rows of `out`, rows of `n`, must be this thread's alone, and initialised unless `first`.
 #[allow(clippy::too_many_arguments)]
-unsafe fn tiles(
+pub(super) unsafe fn tiles(
     isa: Isa,
+    first: bool,
     x: &[f32],
     width: usize,
     start: usize,
@@ -231,7 +236,6 @@ unsafe fn tiles(
         let lanes = columns.end.min(n) - columns.start;
         from[..lanes].copy_from_slice(&bias[columns.start..columns.start + lanes]);
     }
-    let first = start == 0;
     if has_wide(isa) && columns.start + WIDE <= n.min(columns.end) {
         let from = first.then_some(&from);
         for row in rows.clone().step_by(ROWS) {

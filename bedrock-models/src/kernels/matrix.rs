@@ -199,6 +199,34 @@ impl Matrix {
     }
 }
 
+/// `out[k·16 + r] = row(r)[k]` for `k < depth` and `r < count`, at most 16, zeros where `r` is more.
+///
+/// # Panics
+/// If a row or `out` is shorter.
+#[cfg(feature = "tune")]
+pub(super) fn pack_rows<'a>(isa: Isa, count: usize, depth: usize, row: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
+    assert!(count <= COLUMNS && out.len() >= depth * COLUMNS);
+    if count < COLUMNS {
+        out[..depth * COLUMNS].fill(0.0);
+    }
+    for half in (0..count).step_by(8) {
+        let mut from = 0;
+        #[cfg(target_arch = "x86_64")]
+        if isa.avx2() && count >= half + 8 {
+            let rows: [*const f32; 8] = std::array::from_fn(|r| row(half + r)[..depth].as_ptr());
+            while from + 8 <= depth {
+                // SAFETY: AVX2 was detected; eight columns from `from` are inside the rows and inside `out`.
+                unsafe { transpose8(rows, from, out.as_mut_ptr().add(from * COLUMNS + half)) };
+                from += 8;
+            }
+        }
+        for r in half..count.min(half + 8) {
+            let row = row(r);
+            (from..depth).for_each(|k| out[k * COLUMNS + r] = row[k]);
+        }
+    }
+}
+
 /// `out[k·16 + r] = rows[r][k]` for `k < depth`.
 fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
     assert!(depth <= 256 && (depth == 0 || out.len() >= (depth - 1) * COLUMNS + 8));

@@ -13,12 +13,18 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+#[cfg(feature = "tune")]
+pub(crate) mod attention_gradient;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+#[cfg(feature = "tune")]
+pub(crate) mod dense;
 pub(crate) mod disentangled;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
+#[cfg(feature = "tune")]
+pub(crate) mod gradient;
 pub(crate) mod interleaved;
 pub(crate) mod isa;
 #[cfg(feature = "bench")]

@@ -60,6 +60,10 @@ impl Activation {
 /// - `gate`, `up`: `[rows, features]`; returns the same
 pub(crate) fn gated(run: Run<'_>, activation: Activation, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let [_, width] = gate.dims();
+    #[cfg(feature = "tune")]
+    if let (Some(tape), Activation::Silu) = (run.tape(), activation) {
+        return tape.silu_mul(gate, up);
+    }
     let kernel = match (run.pool(), activation) {
         (Some(pool), Activation::Silu) => Some((pool, elementwise::silu_mul as Gate)),
         (Some(pool), Activation::GeluTanh) => Some((pool, elementwise::gelu_tanh_mul as Gate)),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::Tensor;
 use burn::tensor::TensorData;
@@ -11,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::Deserialize;
 
-use super::parameter::Parameter;
+use super::parameter::{Parameter, Parameters};
 use super::run::{self, Compute, Run};
 use crate::error::Error;
 use crate::kernels::gemm::{self, Product};
@@ -27,6 +28,8 @@ pub(crate) struct LoraConfig {
     pub(crate) lora_alpha: f64,
     #[serde(default)]
     pub(crate) use_rslora: bool,
+    #[serde(default)]
+    pub(crate) lora_dropout: f32,
     #[serde(default)]
     pub(crate) alpha_pattern: BTreeMap<String, f64>,
     #[serde(default)]
@@ -68,15 +71,61 @@ pub(crate) enum Lora {
     Stored(Matrix, Matrix),
     /// `[in, r]` and `[r, out]` on the device, the latter scaled.
     Dense(Tensor<2>, Tensor<2>),
-    /// Factors of the module, of which the layer has some rows.
-    Trained { factors: [Parameter; 2], rows: Range<usize>, scale: f32 },
+    Trained(Trained),
+}
+
+/// Factors that are trained: those of the module, of which the layer has some rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Trained {
+    pub(crate) factors: [Parameter; 2],
+    pub(crate) rows: Range<usize>,
+    pub(crate) scale: f32,
+    pub(crate) dropout: Dropout,
+}
+
+/// What an adapter does not get to see of its input in training (Srivastava et al. 2014). The choice is a function of module, batch and
+/// place, so that the way back, and a pass that is run again, make the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Dropout {
+    share: f32,
+    salt: u64,
+    batch: Arc<AtomicU64>,
+}
+
+impl Dropout {
+    fn new(share: f32, module: &str, batch: Arc<AtomicU64>) -> Self {
+        // FNV-1a.
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Self { share, salt: module.bytes().fold(0xcbf2_9ce4_8422_2325, hash), batch }
+    }
+
+    /// `x` with a share of zeros, the others scaled to make up for them; `None` if it is `x` itself.
+    pub(crate) fn of(&self, x: &[f32]) -> Option<Vec<f32>> {
+        let batch = self.batch.load(Relaxed);
+        if self.share == 0.0 || batch == 0 {
+            return None;
+        }
+        let start = self.salt ^ batch.wrapping_mul(0xd134_2543_de82_ef95);
+        let (limit, scale) = ((f64::from(self.share) * 2f64.powi(32)) as u64, 1.0 / (1.0 - self.share));
+        let value = |(at, x): (usize, &f32)| if mix(start, at as u64) >> 32 < limit { 0.0 } else { x * scale };
+        Some(x.iter().enumerate().map(value).collect())
+    }
+}
+
+/// Number `at` of the sequence of SplitMix64 (Steele et al. 2014) from `start` on.
+fn mix(start: u64, at: u64) -> u64 {
+    let z = start.wrapping_add((at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 impl LoraConfig {
     #[cfg(feature = "tune")]
-    pub(crate) fn new(r: usize, alpha: f64, use_rslora: bool) -> Self {
+    pub(crate) fn new(r: usize, alpha: f64, dropout: f32, use_rslora: bool) -> Self {
         let alpha_pattern = BTreeMap::new();
-        Self { peft_type: "LORA".into(), r, lora_alpha: alpha, use_rslora, alpha_pattern, use_dora: false }
+        let (peft_type, lora_alpha, lora_dropout) = ("LORA".into(), alpha, dropout);
+        Self { peft_type, r, lora_alpha, use_rslora, lora_dropout, alpha_pattern, use_dora: false }
     }
 }
 
@@ -96,6 +145,9 @@ impl Adapter {
             return Err(wrong("use_dora is true, which is not supported".into()));
         }
         let numbers = || config.alpha_pattern.values().chain([&config.lora_alpha]);
+        if !(0.0..1.0).contains(&config.lora_dropout) {
+            return Err(wrong(format!("lora_dropout is {}", config.lora_dropout)));
+        }
         if config.r == 0 || !numbers().all(|alpha| alpha.is_finite()) {
             return Err(wrong(format!("r is {} and lora_alpha {}", config.r, config.lora_alpha)));
         }
@@ -160,19 +212,24 @@ impl Adapter {
     pub(crate) fn layer(&self, compute: &Compute, part: &Part, columns: usize) -> Result<Option<Lora>, Error> {
         let Part { module, rows, total } = part;
         let mut trained = self.trained.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(factors) = trained.get(module) {
-            let scale = self.scale(module, factors[0].shape()[0]);
-            return Ok(Some(Lora::Trained { factors: factors.clone(), rows: rows.clone(), scale }));
+        let parameters = compute.parameters.as_deref();
+        let as_trained = |factors: &[Parameter; 2], scale, parameters: &Parameters| {
+            let dropout = Dropout::new(self.config.lora_dropout, module, parameters.batch().clone());
+            Lora::Trained(Trained { factors: factors.clone(), rows: rows.clone(), scale, dropout })
+        };
+        if let (Some(factors), Some(parameters)) = (trained.get(module), parameters) {
+            return Ok(Some(as_trained(factors, self.scale(module, factors[0].shape()[0]), parameters)));
         }
         let Some((a, mut b, r)) = self.factors(module, *total, columns)? else { return Ok(None) };
         let scale = self.scale(module, r);
-        if let Some(parameters) = &compute.parameters {
+        if let Some(parameters) = parameters {
             let add = |factor: &str, shape: [usize; 2], values| {
                 parameters.add(format!("{module}.{factor}"), shape.to_vec(), values, &compute.device)
             };
             let factors = [add("lora_A", [r, columns], a), add("lora_B", [*total, r], b)];
-            trained.insert(module.clone(), factors.clone());
-            return Ok(Some(Lora::Trained { factors, rows: rows.clone(), scale }));
+            let lora = as_trained(&factors, scale, parameters);
+            trained.insert(module.clone(), factors);
+            return Ok(Some(lora));
         }
         b.iter_mut().for_each(|value| *value *= scale);
         let b = b[rows.start * r..rows.end * r].to_vec();
@@ -226,8 +283,13 @@ impl Lora {
                 run::from_flex(y)
             }
             Self::Dense(a, b) => y + x.matmul(a.clone()).matmul(b.clone()),
-            Self::Trained { factors: [a, b], rows, scale } => {
+            Self::Trained(Trained { factors: [a, b], rows, scale, dropout }) => {
                 let b = b.matrix().narrow(0, rows.start, rows.len());
+                let keep = (dropout.share > 0.0).then(|| vec![1.0; x.dims().iter().product()]);
+                let x = match keep.and_then(|ones| dropout.of(&ones)) {
+                    Some(keep) => x.clone() * Tensor::<2>::from_data(TensorData::new(keep, x.dims()), &x.device()),
+                    None => x,
+                };
                 y + x.matmul(a.matrix().transpose()).matmul(b.transpose()) * *scale
             }
         }

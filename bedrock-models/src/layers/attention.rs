@@ -6,6 +6,8 @@ use burn::tensor::{Int, TensorData};
 
 use super::run::{self, Run};
 use crate::kernels::attention::{self as kernel, Adjust, DistanceBias, Heads, Mask, PAGE, Page, Span};
+#[cfg(feature = "tune")]
+use crate::kernels::attention_gradient::Whole;
 use crate::kernels::elementwise;
 
 /// The heads of a layer and what their queries see.
@@ -61,6 +63,10 @@ pub(crate) fn rotate(run: Run<'_>, x: Tensor<2>, head_dim: usize, angles: &[&[f3
         let mut x = run::flex(x);
         elementwise::rotate(pool, run::values_mut(&mut x), head_dim, width, angles, pairs);
         return run::from_flex(x);
+    }
+    #[cfg(feature = "tune")]
+    if let Some(tape) = run.tape() {
+        return tape.rotate(x, head_dim, angles, pairs);
     }
     let half = angles.first().map_or(0, |angles| angles.len() / 2);
     let table = |part: usize| {
@@ -170,6 +176,14 @@ impl Attention {
         sequences: &[Sequence],
         caches: &mut [&mut LayerCache],
     ) -> Tensor<2> {
+        #[cfg(feature = "tune")]
+        if let (Some(tape), Adjust::Nothing) = (run.tape(), adjust)
+            && sequences.iter().all(|sequence| sequence.position == 0)
+        {
+            let whole = |s: &Sequence| Whole { first_row: s.first_row, tokens: s.tokens };
+            let spans = sequences.iter().map(whole).collect();
+            return tape.attention(self.heads, self.mask, [queries, keys, values], spans);
+        }
         self.store(run, keys, values, sequences, caches);
         let lens: Vec<usize> = sequences.iter().map(|sequence| sequence.position + sequence.tokens).collect();
         self.attend(run, queries, adjust, sequences, &lens, caches)

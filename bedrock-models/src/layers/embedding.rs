@@ -7,35 +7,18 @@ use burn::tensor::{Int, TensorData};
 
 use super::parameter::Parameter;
 use super::run::Run;
+#[cfg(feature = "tune")]
+use super::run::values;
 use crate::kernels::Matrix;
 
 /// One vector an index, decoded from the stored table when looked up.
 #[derive(Debug)]
-pub(crate) struct Embedding {
-    table: Arc<Matrix>,
-    trained: Option<Parameter>,
+pub(crate) enum Embedding {
+    Stored(Arc<Matrix>),
+    Trained(Parameter),
 }
 
 impl Embedding {
-    pub(crate) fn new(table: Arc<Matrix>) -> Self {
-        Self { table, trained: None }
-    }
-
-    /// A table that is trained; `table` is what it starts from.
-    pub(crate) fn trained(table: Arc<Matrix>, trained: Parameter) -> Self {
-        Self { table, trained: Some(trained) }
-    }
-
-    /// The parameter of a table that is trained.
-    pub(crate) fn parameter(&self) -> Option<&Parameter> {
-        self.trained.as_ref()
-    }
-
-    /// The stored table, for output layers tied to it.
-    pub(crate) fn table(&self) -> &Arc<Matrix> {
-        &self.table
-    }
-
     /// # Shapes
     /// - `indices`: one per row, each less than the table's rows
     /// - returns `[indices.len(), features]`
@@ -43,16 +26,39 @@ impl Embedding {
     /// # Panics
     /// If an index is outside the table: callers check token ids at the API.
     pub(crate) fn forward(&self, run: Run<'_>, indices: impl ExactSizeIterator<Item = usize>) -> Tensor<2> {
-        let (rows, width) = (indices.len(), self.table.columns());
-        if let Some(table) = &self.trained {
-            let indices: Vec<i64> = indices.map(|index| index as i64).collect();
-            let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [rows]), &run.compute.device);
-            return table.matrix().select(0, indices);
+        let (rows, device) = (indices.len(), &run.compute.device);
+        #[cfg(feature = "tune")]
+        if let Some(tape) = run.tape() {
+            let indices: Vec<usize> = indices.collect();
+            return match self {
+                Self::Stored(table) => tape.embedding(device, rows_of(table, indices.iter().copied()), indices, None),
+                Self::Trained(table) => {
+                    let (memory, width) = (table.memory(), table.shape()[1]);
+                    let row = |index: &usize| &values(&memory)[index * width..][..width];
+                    let out = indices.iter().flat_map(row).copied().collect();
+                    tape.embedding(device, out, indices, Some(table))
+                }
+            };
         }
-        let mut values = vec![0.0; rows * width];
-        for (index, out) in indices.zip(values.chunks_exact_mut(width)) {
-            self.table.row(index, out);
+        match self {
+            Self::Stored(table) => {
+                let values = rows_of(table, indices);
+                Tensor::from_data(TensorData::new(values, [rows, table.columns()]), device)
+            }
+            Self::Trained(table) => {
+                let indices: Vec<i64> = indices.map(|index| index as i64).collect();
+                let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [rows]), device);
+                table.matrix().select(0, indices)
+            }
         }
-        Tensor::from_data(TensorData::new(values, [rows, width]), &run.compute.device)
     }
+}
+
+/// The rows of a table, one after another.
+fn rows_of(table: &Matrix, indices: impl ExactSizeIterator<Item = usize>) -> Vec<f32> {
+    let mut values = vec![0.0; indices.len() * table.columns()];
+    for (index, out) in indices.zip(values.chunks_exact_mut(table.columns())) {
+        table.row(index, out);
+    }
+    values
 }

@@ -7,6 +7,8 @@ use super::activation::Activation;
 use super::adapter::Lora;
 use super::parameter::Parameter;
 use super::run::{self, Compute, Phase, Run};
+#[cfg(feature = "tune")]
+use super::tape::{Tape, Weights};
 use crate::kernels::Matrix;
 use crate::kernels::gemm::{self, Product, Then};
 
@@ -37,7 +39,7 @@ impl Linear {
     pub(crate) fn new(compute: &Compute, matrix: std::sync::Arc<Matrix>, bias: Option<Vec<f32>>) -> Self {
         let rows = matrix.rows();
         assert!(bias.as_ref().is_none_or(|bias| bias.len() == rows));
-        let weight = if compute.pool.is_some() {
+        let weight = if compute.has_kernels() {
             Weight::Stored(matrix)
         } else {
             let device = &compute.device;
@@ -83,6 +85,22 @@ impl Linear {
     }
 }
 
+#[cfg(feature = "tune")]
+impl Linear {
+    fn record(&self, tape: &Tape, x: Tensor<2>) -> Tensor<2> {
+        let weights = match &self.weight {
+            Weight::Stored(matrix) => Weights::Frozen(matrix.clone()),
+            Weight::Trained(weight, bias) => Weights::Trained(weight.clone(), bias.clone()),
+            Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
+        };
+        let lora = self.lora.as_ref().map(|lora| match lora {
+            Lora::Trained(trained) => trained,
+            Lora::Stored(..) | Lora::Dense(..) => unreachable!("adapters are trained where there is a tape"),
+        });
+        tape.linear(x, &weights, self.bias.as_deref(), lora)
+    }
+}
+
 /// Several layers on the same input, in one parallel region.
 ///
 /// # Shapes
@@ -99,6 +117,10 @@ fn project_then<const N: usize>(
     x: Tensor<2>,
     then: Option<Then>,
 ) -> [Tensor<2>; N] {
+    #[cfg(feature = "tune")]
+    if let Some(tape) = run.tape() {
+        return layers.map(|layer| layer.record(tape, x.clone()));
+    }
     let results = project_bare(run, layers, x.clone(), then);
     let mut layers = layers.iter();
     results.map(|y| match &layers.next().expect("one layer a result").lora {

@@ -289,9 +289,9 @@ impl Loader {
 
     /// An output layer that shares the table of an embedding.
     pub(crate) fn tied(&self, embedding: &Embedding) -> Linear {
-        match embedding.parameter() {
-            Some(table) => Linear::trained(table.clone(), None),
-            None => Linear::new(&self.compute, embedding.table().clone(), None),
+        match embedding {
+            Embedding::Trained(table) => Linear::trained(table.clone(), None),
+            Embedding::Stored(table) => Linear::new(&self.compute, table.clone(), None),
         }
     }
 
@@ -300,8 +300,8 @@ impl Loader {
         let table = Arc::new(self.matrix(&name, rows, columns)?);
         let trained = self.compute.trained().is_some().then(|| table.to_f32());
         Ok(match trained.and_then(|values| self.train(name, vec![rows, columns], values)) {
-            Some(parameter) => Embedding::trained(table, parameter),
-            None => Embedding::new(table),
+            Some(parameter) => Embedding::Trained(parameter),
+            None => Embedding::Stored(table),
         })
     }
 

@@ -18,6 +18,8 @@ pub(crate) mod parameter;
 pub(crate) mod relative;
 pub(crate) mod rope;
 pub(crate) mod run;
+#[cfg(feature = "tune")]
+pub(crate) mod tape;
 
 pub(crate) use activation::Activation;
 pub(crate) use adapter::Adapter;

@@ -24,6 +24,18 @@ impl Vector {
         Self { host: values, device, trained: None }
     }
 
+    /// The values as they are now, on the CPU, and the parameter that they belong to.
+    #[cfg(feature = "tune")]
+    fn current(&self) -> (Vec<f32>, Option<&Parameter>) {
+        match &self.trained {
+            Some((parameter, offset)) => {
+                let memory = parameter.memory();
+                (run::values(&memory).iter().map(|value| value + offset).collect(), Some(parameter))
+            }
+            None => (self.host.clone(), None),
+        }
+    }
+
     fn tensor(&self) -> Tensor<2> {
         if let Some((parameter, offset)) = &self.trained {
             let values = parameter.vector().unsqueeze();
@@ -60,6 +72,11 @@ impl RmsNorm {
             let mut out = vec![0.0; shape[0] * shape[1]];
             elementwise::rms_norm(pool, run::values(&x), &self.weight.host, self.eps as f32, &mut out);
             return run::from_vec(out, shape);
+        }
+        #[cfg(feature = "tune")]
+        if let Some(tape) = run.tape() {
+            let (weight, trained) = self.weight.current();
+            return tape.rms_norm(x, &weight, self.eps as f32, trained);
         }
         let square = x.clone().powf_scalar(2.0).mean_dim(1);
         x / (square + self.eps).sqrt() * self.weight.tensor()

@@ -1,10 +1,16 @@
 //! Values of layers that training changes.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use burn::Tensor;
 use burn::tensor::{Device, TensorData};
+#[cfg(feature = "tune")]
+use burn_flex::FlexTensor;
+
+#[cfg(feature = "tune")]
+use super::run;
 
 /// A tensor that training changes. Clones are the same parameter.
 #[derive(Clone)]
@@ -15,6 +21,9 @@ struct Inner {
     shape: Vec<usize>,
     /// Row-major: a leaf of the graph that gradients are computed on, where there is one.
     value: RwLock<Tensor<1>>,
+    /// Sums of its gradients; empty while there are none.
+    #[cfg(feature = "tune")]
+    gradient: Mutex<Vec<f32>>,
 }
 
 impl fmt::Debug for Parameter {
@@ -62,10 +71,37 @@ impl Parameter {
         self.vector().inner().into_data().try_into_vec::<f32>().expect("all devices compute in f32")
     }
 
+    /// Its values, on the CPU.
+    pub(crate) fn memory(&self) -> FlexTensor {
+        run::flex(self.vector().inner())
+    }
+
+    /// Adds to the sums of its gradients.
+    pub(crate) fn accumulate<R>(&self, add: impl FnOnce(&mut [f32]) -> R) -> R {
+        let mut sums = self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.resize(self.len(), 0.0);
+        add(&mut sums)
+    }
+
+    /// Forgets the gradients.
+    pub(crate) fn clear(&self) {
+        self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner).fill(0.0);
+    }
+
+    /// Changes the values, given the sums of the gradients, in place where it can be.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut [f32], &[f32])) {
+        let mut value = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
+        let device = value.device();
+        let mut data = std::mem::replace(&mut *value, Tensor::zeros([1], &device)).inner().into_data();
+        self.accumulate(|sums| change(data.as_mut_slice::<f32>().expect("all devices compute in f32"), sums));
+        *value = Tensor::<1>::from_data(data, &device).require_grad();
+    }
+
     /// Replaces the values.
     ///
     /// # Panics
     /// If there are not as many.
+    #[allow(dead_code)]
     pub(crate) fn set(&self, values: Vec<f32>) {
         assert_eq!(values.len(), self.len());
         let mut value = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +112,10 @@ impl Parameter {
 
 /// All parameters of a model that is being trained, in the order in which its layers were loaded.
 #[derive(Debug, Default)]
-pub(crate) struct Parameters(Mutex<Vec<Parameter>>);
+pub(crate) struct Parameters {
+    list: Mutex<Vec<Parameter>>,
+    batch: Arc<AtomicU64>,
+}
 
 impl Parameters {
     /// A new parameter.
@@ -87,14 +126,25 @@ impl Parameters {
         let len: usize = shape.iter().product();
         assert_eq!(values.len(), len);
         let value = Tensor::<1>::from_data(TensorData::new(values, [len]), device).require_grad();
-        let parameter = Parameter(Arc::new(Inner { name, shape, value: RwLock::new(value) }));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(parameter.clone());
+        let parameter = Parameter(Arc::new(Inner {
+            name,
+            shape,
+            value: RwLock::new(value),
+            #[cfg(feature = "tune")]
+            gradient: Mutex::default(),
+        }));
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(parameter.clone());
         parameter
+    }
+
+    /// Number of the batch that is learnt from, counted from 1 on, by which dropout differs; 0: nothing is dropped.
+    pub(crate) fn batch(&self) -> &Arc<AtomicU64> {
+        &self.batch
     }
 
     /// Those added so far.
     #[cfg(feature = "tune")]
     pub(crate) fn list(&self) -> Vec<Parameter> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -9,6 +9,8 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::adapter::Adapter;
 use super::parameter::Parameters;
+#[cfg(feature = "tune")]
+use super::tape::Tape;
 use crate::kernels::{Activations, Pool};
 
 /// What all layers of a loaded model share.
@@ -24,12 +26,24 @@ pub(crate) struct Compute {
     pub(crate) parameters: Option<Arc<Parameters>>,
     /// Ends loading between two tensors once it is set.
     pub(crate) cancel: Option<Arc<AtomicBool>>,
+    /// Kernels that record, in training on the CPU. [`Compute::pool`] is `None` then.
+    #[cfg(feature = "tune")]
+    pub(crate) tape: Option<Tape>,
 }
 
 impl Compute {
     /// Whether loading is to end.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed))
+    }
+
+    /// Whether weights are kept as stored, because kernels read them.
+    pub(crate) fn has_kernels(&self) -> bool {
+        #[cfg(feature = "tune")]
+        if self.tape.is_some() {
+            return true;
+        }
+        self.pool.is_some()
     }
 
     /// Whether the weights themselves are trained.
@@ -55,6 +69,12 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Kernels that record, in training on the CPU.
+    #[cfg(feature = "tune")]
+    pub(crate) fn tape(&self) -> Option<&Tape> {
+        self.compute.tape.as_ref()
+    }
+
     /// The kernels' threads, on devices that have kernels.
     pub(crate) fn pool(&self) -> Option<&Pool> {
         self.compute.pool.as_deref()

@@ -30,7 +30,7 @@ pub(super) fn save(folder: &Path, lora: &Lora, base: &Path, parameters: &[Parame
     replace(&folder.join("adapter_model.safetensors"), &tensors)?;
     let config = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": name_of(base), "bias": "none",
-        "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": 0.0, "use_rslora": lora.rank_stabilised,
+        "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "use_rslora": lora.rank_stabilised,
         "target_modules": lora.targets, "fan_in_fan_out": false, "inference_mode": true, "init_lora_weights": true,
     });
     replace(&folder.join("adapter_config.json"), format!("{config:#}\n").as_bytes())

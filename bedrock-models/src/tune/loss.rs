@@ -4,12 +4,12 @@ use burn::Tensor;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Gradients, Int, TensorData};
 
-use crate::arch::{Cache, CausalLm, Outputs, Step};
+use crate::arch::{Cache, CausalLm, Outputs, Segment, Step};
 use crate::layers::{Compute, Parameter, Phase, Run};
 
-/// Rows whose logits are in memory at once: over a vocabulary of 50 000 they take 25 MB, and as much again a few times while they
+/// Rows whose logits are in memory at once: over a vocabulary of 50 000 they take 50 MB, and as much again while they
 /// are differentiated.
-const ROWS: usize = 128;
+const ROWS: usize = 256;
 
 /// The tokens of one sequence, and which of them are to be learnt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,82 +61,139 @@ impl Sequence {
     }
 }
 
-/// Sums of the gradients of all parameters, in their order.
-pub(super) struct Sums {
-    parameters: Vec<Parameter>,
-    pub(super) values: Vec<Vec<f32>>,
+/// How a pass over sequences is made.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub(super) network: &'a dyn CausalLm,
+    pub(super) compute: &'a Compute,
+    /// Parameters whose gradients are wanted; otherwise only the loss is.
+    pub(super) learn: Option<&'a [Parameter]>,
+    /// Whether the layers' activations are computed again on the way back, a layer at a time, instead of kept.
+    pub(super) again: bool,
 }
 
-impl Sums {
-    pub(super) fn new(parameters: Vec<Parameter>) -> Self {
-        let values = parameters.iter().map(|parameter| vec![0.0; parameter.len()]).collect();
-        Self { parameters, values }
+impl Pass<'_> {
+    /// The sum of the cross-entropies of the sequences, run at once. To the parameters, the gradients of that sum divided by `count` are added.
+    ///
+    /// Logits exist for [`ROWS`] rows at a time, forwards and backwards; the layers are differentiated once, from what all rows want of them.
+    pub(super) fn cross_entropy(self, sequences: &[&Sequence], count: usize) -> f64 {
+        let mut targets = Vec::new();
+        let mut first = 0;
+        for sequence in sequences {
+            targets.extend(sequence.targets().map(|(row, label)| (first + row, label)));
+            first += sequence.tokens.len();
+        }
+        self.record(self.learn.is_some() && !self.again);
+        if self.learn.is_none() || !self.again {
+            let hidden = self.hidden(sequences, Segment::All).0.expect("wants rows and is not cancelled");
+            let (loss, wanted) = self.output(hidden.clone(), &targets, count);
+            if self.learn.is_some() && hidden.is_tracked() {
+                self.backward(hidden, wanted, None);
+            }
+            return loss;
+        }
+        let Segment::Keep(mut inputs) = self.hidden(sequences, Segment::Keep(Vec::new())).1 else {
+            unreachable!("a segment stays what it is")
+        };
+        let last = inputs.pop().expect("what the last layer said").require_grad();
+        let hidden = self.hidden(sequences, Segment::After(last.clone())).0.expect("wants rows and is not cancelled");
+        let (loss, wanted) = self.output(hidden.clone(), &targets, count);
+        let mut wanted = self.backward(hidden, wanted, Some(&last));
+        while let Some(input) = inputs.pop() {
+            let input = input.require_grad();
+            let layer = Segment::Layer { index: inputs.len(), x: Some(input.clone()) };
+            let Segment::Layer { x: Some(out), .. } = self.hidden(sequences, layer).1 else {
+                unreachable!("a layer has a result")
+            };
+            wanted = self.backward(out, wanted, Some(&input));
+        }
+        self.record(true);
+        let Segment::Before(Some(out)) = self.hidden(sequences, Segment::Before(None)).1 else {
+            unreachable!("there is something before the layers")
+        };
+        if out.is_tracked() {
+            self.backward(out, wanted, None);
+        }
+        loss
     }
 
-    fn add(&mut self, gradients: &mut Gradients) {
-        for (parameter, sum) in self.parameters.iter().zip(&mut self.values) {
-            let Some(gradient) = parameter.vector().grad_remove(gradients) else { continue };
-            sum.iter_mut().zip(host(gradient)).for_each(|(sum, value)| *sum += value);
+    fn record(&self, recording: bool) {
+        if let Some(tape) = &self.compute.tape {
+            tape.record(recording);
         }
     }
 
-    /// The length of all gradients as one vector.
-    pub(super) fn norm(&self) -> f64 {
-        self.values.iter().flatten().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+    /// Runs a segment of the network.
+    fn hidden(&self, sequences: &[&Sequence], segment: Segment) -> (Option<Tensor<2>>, Segment) {
+        let mut caches: Vec<Cache> = sequences.iter().map(|_| Cache::new(self.network.layers())).collect();
+        let mut step = Step::new(Phase::Prompt, Outputs::All, &|| false);
+        step.segment = segment;
+        for (sequence, cache) in sequences.iter().zip(&mut caches) {
+            step.push(&sequence.tokens, cache);
+        }
+        let hidden = self.network.hidden(self.compute, &mut step);
+        (hidden, step.segment)
+    }
+
+    /// Adds the gradients of all parameters that `out` depends on, given that for `out`, row-major; returns that for `input`.
+    fn backward(&self, out: Tensor<2>, wanted: Vec<f32>, input: Option<&Tensor<2>>) -> Vec<f32> {
+        let shape = out.dims();
+        let wanted = Tensor::<2>::from_data(TensorData::new(wanted, shape), &self.compute.device);
+        let mut gradients = (out * wanted).sum().backward();
+        self.take(&mut gradients);
+        let found = input.map(|input| input.grad_remove(&mut gradients).expect("the result depends on it"));
+        found.map(host).unwrap_or_default()
+    }
+
+    /// Moves gradients of parameters to their sums.
+    fn take(&self, gradients: &mut Gradients) {
+        for parameter in self.learn.unwrap_or_default() {
+            let Some(gradient) = parameter.vector().grad_remove(gradients) else { continue };
+            parameter.accumulate(|sums| {
+                sums.iter_mut().zip(host(gradient)).for_each(|(sum, value)| *sum += value);
+            });
+        }
+    }
+
+    /// The sum of the cross-entropies and, if gradients are wanted, that for `hidden`.
+    fn output(&self, hidden: Tensor<2>, targets: &[(usize, u32)], count: usize) -> (f64, Vec<f32>) {
+        let run = Run { compute: self.compute, phase: Phase::Prompt };
+        let [rows, width] = hidden.dims();
+        let mut wanted = vec![0.0f32; if self.learn.is_some() { rows * width } else { 0 }];
+        let hidden = host(hidden.inner());
+        let (mut loss, scale) = (0.0, 1.0 / count as f64);
+        for part in targets.chunks(ROWS) {
+            let values: Vec<f32> = part.iter().flat_map(|(row, _)| &hidden[row * width..][..width]).copied().collect();
+            let input = Tensor::<2>::from_data(TensorData::new(values, [part.len(), width]), &self.compute.device);
+            let input = if self.learn.is_some() { input.require_grad() } else { input };
+            let logits = self.network.logits(run, input.clone());
+            let labels = part.iter().map(|(_, label)| *label);
+            let (sum, scaled) = match run.tape() {
+                Some(tape) => tape.cross_entropy(logits, labels.collect(), scale as f32),
+                None => {
+                    let labels: Vec<i64> = labels.map(i64::from).collect();
+                    let labels = TensorData::new(labels, [part.len(), 1]);
+                    let labels = Tensor::<2, Int>::from_data(labels, &self.compute.device);
+                    let scores = log_softmax(logits, 1).gather(1, labels);
+                    let sum = -host(scores.clone().inner()).into_iter().map(f64::from).sum::<f64>();
+                    (sum, (scores.sum() * -scale).unsqueeze())
+                }
+            };
+            loss += sum;
+            if self.learn.is_some() {
+                let mut gradients = scaled.backward();
+                self.take(&mut gradients);
+                let gradient = host(input.grad_remove(&mut gradients).expect("logits depend on their input"));
+                for ((row, _), gradient) in part.iter().zip(gradient.chunks_exact(width)) {
+                    wanted[row * width..][..width].copy_from_slice(gradient);
+                }
+            }
+        }
+        (loss, wanted)
     }
 }
 
 /// The values of a tensor on the host.
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec::<f32>().expect("all devices compute in f32")
-}
-
-/// The sum of the cross-entropies of the sequences, run at once. To `sums`, the gradients of that sum divided by `count` are added.
-///
-/// Logits exist for [`ROWS`] rows at a time, forwards and backwards; the layers are differentiated once, from what all rows want of them.
-pub(super) fn cross_entropy(
-    network: &dyn CausalLm,
-    compute: &Compute,
-    sequences: &[&Sequence],
-    count: usize,
-    mut sums: Option<&mut Sums>,
-) -> f64 {
-    let mut caches: Vec<Cache> = sequences.iter().map(|_| Cache::new(network.layers())).collect();
-    let mut step = Step::new(Phase::Prompt, Outputs::All, &|| false);
-    let mut targets = Vec::new();
-    for (sequence, cache) in sequences.iter().zip(&mut caches) {
-        let first = step.tokens.len();
-        targets.extend(sequence.targets().map(|(row, label)| (first + row, label)));
-        step.push(&sequence.tokens, cache);
-    }
-    let hidden = network.hidden(compute, &mut step).expect("wants rows and is not cancelled");
-    let run = Run { compute, phase: Phase::Prompt };
-    let [rows, width] = hidden.dims();
-    let mut wanted = vec![0.0f32; rows * width];
-    let mut loss = 0.0;
-    for part in targets.chunks(ROWS) {
-        let index =
-            |values: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::new(values, [part.len()]), &compute.device);
-        let at = index(part.iter().map(|(row, _)| *row as i64).collect());
-        let labels = index(part.iter().map(|(_, label)| i64::from(*label)).collect());
-        let input = hidden.clone().inner().select(0, at).inner().autodiff().require_grad();
-        let logits = network.logits(run, input.clone());
-        let scores = log_softmax(logits, 1).gather(1, labels.reshape([part.len(), 1]));
-        loss -= host(scores.clone().inner()).into_iter().map(f64::from).sum::<f64>();
-        if let Some(sums) = sums.as_deref_mut() {
-            let mut gradients = (scores.sum() * (-1.0 / count as f64)).backward();
-            sums.add(&mut gradients);
-            let gradient = host(input.grad_remove(&mut gradients).expect("logits depend on their input"));
-            for ((row, _), gradient) in part.iter().zip(gradient.chunks_exact(width)) {
-                wanted[row * width..][..width].copy_from_slice(gradient);
-            }
-        }
-    }
-    if let Some(sums) = sums
-        && hidden.is_tracked()
-    {
-        let wanted = Tensor::<2>::from_data(TensorData::new(wanted, [rows, width]), &compute.device);
-        sums.add(&mut (hidden * wanted).sum().backward());
-    }
-    loss
 }

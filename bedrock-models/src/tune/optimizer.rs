@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::Pool;
+use crate::kernels::gradient::{AdamStep, adamw};
+
 /// Settings of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -14,11 +17,13 @@ pub struct AdamW {
     pub betas: [f64; 2],
     /// Added to the root of the mean square.
     pub eps: f64,
+    /// The longest that the gradients of all parameters may be as one vector; longer ones are scaled to it. None: as they are.
+    pub max_gradient_norm: Option<f64>,
 }
 
 impl Default for AdamW {
     fn default() -> Self {
-        Self { learning_rate: 1e-4, weight_decay: 0.0, betas: [0.9, 0.999], eps: 1e-8 }
+        Self { learning_rate: 1e-4, weight_decay: 0.0, betas: [0.9, 0.999], eps: 1e-8, max_gradient_norm: None }
     }
 }
 
@@ -33,20 +38,27 @@ impl Moments {
         Self { mean: vec![0.0; len], square: vec![0.0; len] }
     }
 
-    /// Step number `step`, from 1 on.
-    pub(super) fn step(&mut self, settings: &AdamW, step: u64, values: &mut [f32], gradients: &[f32]) {
+    /// Step number `step`, from 1 on, by gradients times `scale`.
+    pub(super) fn step(
+        &mut self,
+        pool: &Pool,
+        settings: &AdamW,
+        step: u64,
+        scale: f64,
+        values: &mut [f32],
+        gradients: &[f32],
+    ) {
         let [beta1, beta2] = settings.betas;
         let correct = |beta: f64| 1.0 - beta.powf(step as f64);
-        let size = (settings.learning_rate / correct(beta1)) as f32;
-        let root = correct(beta2).sqrt() as f32;
-        let keep = (1.0 - settings.learning_rate * settings.weight_decay) as f32;
-        let (beta1, beta2, eps) = (beta1 as f32, beta2 as f32, settings.eps as f32);
-        let moments = self.mean.iter_mut().zip(&mut self.square);
-        for ((value, gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(moments) {
-            *mean = beta1 * *mean + (1.0 - beta1) * gradient;
-            *square = beta2 * *square + (1.0 - beta2) * gradient * gradient;
-            *value = *value * keep - size * *mean / (square.sqrt() / root + eps);
-        }
+        let step = AdamStep {
+            size: (settings.learning_rate / correct(beta1)) as f32,
+            root: correct(beta2).sqrt() as f32,
+            keep: (1.0 - settings.learning_rate * settings.weight_decay) as f32,
+            betas: [beta1 as f32, beta2 as f32],
+            eps: settings.eps as f32,
+            scale: scale as f32,
+        };
+        adamw(pool, step, values, gradients, &mut self.mean, &mut self.square);
     }
 }
 
@@ -58,12 +70,12 @@ mod tests {
     #[test]
     fn the_first_steps_by_hand() {
         let settings = AdamW { learning_rate: 0.1, weight_decay: 0.5, ..AdamW::default() };
-        let (mut values, mut moments) = ([2.0, -1.0], Moments::new(2));
-        moments.step(&settings, 1, &mut values, &[3.0, -0.5]);
+        let (pool, mut values, mut moments) = (Pool::new(1), [2.0, -1.0], Moments::new(2));
+        moments.step(&pool, &settings, 1, 0.5, &mut values, &[6.0, -1.0]);
         assert!((values[0] - (2.0 * 0.95 - 0.1)).abs() < 1e-6 && (values[1] - (-0.95 + 0.1)).abs() < 1e-6);
         // Second step with no gradient: mean 0.9 · 0.1 · 3 / (1 - 0.81), square 0.999 · 0.001 · 9 / (1 - 0.998001).
         let before = values[0];
-        moments.step(&settings, 2, &mut values, &[0.0, 0.0]);
+        moments.step(&pool, &settings, 2, 1.0, &mut values, &[0.0, 0.0]);
         let (mean, square) = (0.27 / 0.19, 0.008_991f64 / 0.001_999);
         let want = f64::from(before) * 0.95 - 0.1 * mean / square.sqrt();
         assert!((f64::from(values[0]) - want).abs() < 1e-5, "{} {want}", values[0]);

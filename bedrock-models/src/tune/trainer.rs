@@ -3,12 +3,16 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::adapter;
-use super::loss::{Sequence, Sums, cross_entropy};
+use super::loss::{Pass, Sequence};
 use super::optimizer::{AdamW, Moments};
 use crate::error::Error;
+use crate::kernels::Pool;
+use crate::kernels::gradient::square_sum;
 use crate::language_model::LanguageModel;
+use crate::layers::tape::Tape;
 use crate::layers::{Adapter, Compute, LoraConfig, Parameter, Parameters};
 use crate::options::LoadOptions;
 
@@ -38,6 +42,8 @@ pub struct Lora {
     pub rank_stabilised: bool,
     /// Last names of the modules that get an adapter.
     pub targets: Vec<String>,
+    /// The share of a module's input that its adapter does not get to see, drawn anew for each step; not when it answers.
+    pub dropout: f32,
     /// Of the random numbers that the adapter starts with.
     pub seed: u64,
 }
@@ -46,7 +52,8 @@ impl Default for Lora {
     /// Rank 8, alpha 16, on all seven layers of Llama's blocks.
     fn default() -> Self {
         let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-        Self { rank: 8, alpha: 16.0, rank_stabilised: false, targets: targets.map(String::from).to_vec(), seed: 0 }
+        let targets = targets.map(String::from).to_vec();
+        Self { rank: 8, alpha: 16.0, rank_stabilised: false, targets, dropout: 0.0, seed: 0 }
     }
 }
 
@@ -62,10 +69,14 @@ pub struct Step {
 /// A model that is being trained.
 pub struct Trainer {
     model: LanguageModel,
+    pool: Arc<Pool>,
     parameters: Vec<Parameter>,
+    /// Number of the batch that is learnt from: see [`Parameters::batch`].
+    batch: Arc<AtomicU64>,
     moments: Vec<Moments>,
     steps: u64,
     lora: Option<Lora>,
+    checkpointing: bool,
 }
 
 impl fmt::Debug for Trainer {
@@ -98,7 +109,10 @@ impl Trainer {
                 if !new.alpha.is_finite() {
                     return Err(wrong("alpha", new.alpha.to_string(), "a finite number"));
                 }
-                let config = LoraConfig::new(new.rank, new.alpha, new.rank_stabilised);
+                if !(0.0..1.0).contains(&new.dropout) {
+                    return Err(wrong("dropout", new.dropout.to_string(), "0 to 1"));
+                }
+                let config = LoraConfig::new(new.rank, new.alpha, new.dropout, new.rank_stabilised);
                 let adapter = Adapter::new(config, new.targets.clone(), new.seed);
                 lora = Some(new);
                 Some(adapter)
@@ -106,6 +120,8 @@ impl Trainer {
         };
         let parameters = Arc::new(Parameters::default());
         let plain = options.compute();
+        let tape = plain.pool.clone().map(Tape::new);
+        let pool = plain.pool.unwrap_or_else(|| Arc::new(Pool::new(options.threads)));
         let compute = Compute {
             device: plain.device.autodiff(),
             pool: None,
@@ -113,14 +129,15 @@ impl Trainer {
             adapter: adapter.map(Arc::new),
             parameters: Some(parameters.clone()),
             cancel: plain.cancel,
+            tape,
         };
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
         if model.has_encoder() {
             return Err(Error::PromptWithoutLogits { path: model.path });
         }
-        let parameters = parameters.list();
+        let (parameters, batch) = (parameters.list(), parameters.batch().clone());
         let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
-        Ok(Self { model, parameters, moments, steps: 0, lora })
+        Ok(Self { model, pool, parameters, batch, moments, steps: 0, lora, checkpointing: false })
     }
 
     /// The model, which computes with the parameters as they are now.
@@ -134,6 +151,12 @@ impl Trainer {
         self.parameters.iter().map(|parameter| (parameter.name(), parameter.shape(), parameter.values()))
     }
 
+    /// Whether activations are computed again on the way back, a layer at a time, instead of kept: memory for a layer's activations instead of
+    /// all, for a third more work. The gradients are the same.
+    pub fn set_checkpointing(&mut self, checkpointing: bool) {
+        self.checkpointing = checkpointing;
+    }
+
     /// Steps made so far.
     pub fn steps(&self) -> u64 {
         self.steps
@@ -144,7 +167,7 @@ impl Trainer {
     /// # Errors
     /// As [`LanguageModel::check_tokens`]; [`Error::NoTokens`] if nothing counts; [`Error::Diverged`].
     pub fn loss(&self, batch: &[Sequence]) -> Result<f64, Error> {
-        self.mean(batch, None)
+        self.mean(batch, false)
     }
 
     /// One step of AdamW on the mean cross-entropy of all counted positions of the batch.
@@ -152,17 +175,17 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::loss`]; nothing has changed then.
     pub fn step(&mut self, batch: &[Sequence], settings: &AdamW) -> Result<Step, Error> {
-        let mut sums = Sums::new(self.parameters.clone());
-        let loss = self.mean(batch, Some(&mut sums))?;
-        let gradient_norm = sums.norm();
+        self.parameters.iter().for_each(Parameter::clear);
+        let loss = self.mean(batch, true)?;
+        let square = |parameter: &Parameter| parameter.accumulate(|sums| square_sum(&self.pool, sums));
+        let gradient_norm = self.parameters.iter().map(square).sum::<f64>().sqrt();
         if !gradient_norm.is_finite() {
             return Err(Error::Diverged { loss, steps: self.steps });
         }
+        let scale = settings.max_gradient_norm.map_or(1.0, |max| (max / (gradient_norm + 1e-6)).min(1.0));
         self.steps += 1;
-        for ((parameter, moments), gradients) in self.parameters.iter().zip(&mut self.moments).zip(&sums.values) {
-            let mut values = parameter.values();
-            moments.step(settings, self.steps, &mut values, gradients);
-            parameter.set(values);
+        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
+            parameter.update(|values, sums| moments.step(&self.pool, settings, self.steps, scale, values, sums));
         }
         Ok(Step { loss, gradient_norm })
     }
@@ -179,7 +202,7 @@ impl Trainer {
         adapter::save(folder.as_ref(), lora, &self.model.path, &self.parameters)
     }
 
-    fn mean(&self, batch: &[Sequence], mut sums: Option<&mut Sums>) -> Result<f64, Error> {
+    fn mean(&self, batch: &[Sequence], learn: bool) -> Result<f64, Error> {
         for sequence in batch {
             self.model.check_tokens(sequence.tokens())?;
             if let Some(id) = sequence.labels().find(|label| *label as usize >= self.model.vocab_size()) {
@@ -200,9 +223,19 @@ impl Trainer {
             });
             let (together, later) = rest.split_at(fitting.count().max(1));
             let sequences: Vec<&Sequence> = together.iter().collect();
+            let learn = learn.then_some(self.parameters.as_slice());
+            if learn.is_some() {
+                // Numbers that no other part of a batch has, in no step.
+                self.batch.store(((self.steps + 1) << 24) + (batch.len() - rest.len()) as u64, Relaxed);
+            }
             let (network, compute) = (&*self.model.network, &self.model.compute);
-            total += cross_entropy(network, compute, &sequences, count, sums.as_deref_mut());
+            let pass = Pass { network, compute, learn, again: self.checkpointing };
+            total += pass.cross_entropy(&sequences, count);
             rest = later;
+        }
+        self.batch.store(0, Relaxed);
+        if let Some(tape) = &self.model.compute.tape {
+            tape.record(false);
         }
         let loss = total / count as f64;
         if loss.is_finite() { Ok(loss) } else { Err(Error::Diverged { loss, steps: self.steps }) }

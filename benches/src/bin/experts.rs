@@ -12,15 +12,15 @@
 //!
 //! The time should grow with the former and hardly with the latter.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use bedrock_benches::checkpoint;
 use bedrock_examples::{Failure, ModelArguments, failure, print_json, run};
 use bedrock_models::LanguageModel;
 use clap::Parser;
-use serde_json::{Map, json};
+use serde_json::json;
 
 const HIDDEN: usize = 512;
 const INNER: usize = 1024;
@@ -85,8 +85,6 @@ fn write(folder: &Path, experts: usize, chosen: usize) -> Result<(), Failure> {
         "num_attention_heads": HEADS, "num_key_value_heads": HEADS / 2, "vocab_size": VOCABULARY,
         "max_position_embeddings": 4096, "num_local_experts": experts, "num_experts_per_tok": chosen,
     });
-    std::fs::write(folder.join("config.json"), serde_json::to_vec(&config)?)?;
-
     let mut tensors = vec![
         ("model.embed_tokens.weight".to_string(), vec![VOCABULARY, HIDDEN]),
         ("lm_head.weight".to_string(), vec![VOCABULARY, HIDDEN]),
@@ -107,26 +105,5 @@ fn write(folder: &Path, experts: usize, chosen: usize) -> Result<(), Failure> {
             }
         }
     }
-    let (mut header, mut offset) = (Map::new(), 0);
-    for (name, shape) in &tensors {
-        let end = offset + shape.iter().product::<usize>() * size_of::<f32>();
-        header.insert(name.clone(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [offset, end] }));
-        offset = end;
-    }
-    let header = serde_json::to_vec(&header)?;
-    let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("model.safetensors"))?);
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(&header)?;
-    // xorshift: the same numbers in every run.
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    for (_, shape) in &tensors {
-        for _ in 0..shape.iter().product::<usize>() {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let value = ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.06;
-            file.write_all(&if shape.len() == 1 { 1f32 } else { value }.to_le_bytes())?;
-        }
-    }
-    Ok(file.flush()?)
+    Ok(checkpoint::write(folder, &config, &tensors)?)
 }

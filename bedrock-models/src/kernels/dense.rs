@@ -1,0 +1,246 @@
+//! Products of plain `f32` matrices, as gradients need them: `C = A · B`, `A · Bᵀ` and `C += Aᵀ · B`.
+//!
+//! The tiles are those of [`gemm`](super::gemm). The right operand is packed 64 columns by 256 rows at a time, as those read it. Sums go in
+//! the order of the inner dimension, whatever the number of rows or threads.
+
+use std::ops::Range;
+
+use super::gemm::{GROUP, tiles};
+use super::isa::{Isa, isa};
+use super::matrix::{Matrix, pack_rows};
+use super::panels::{Line, floats, floats_mut};
+use super::pool::{Disjoint, Pool};
+use super::tile::{COLUMNS, ROWS};
+
+/// Rows of the right operand packed at a time: a panel of 16 × 256 floats is half of a first-level cache of 32 KiB.
+const DEPTH: usize = 256;
+
+/// Rows of the left operand that meet them before the next do: 160 KiB, in a second-level cache of 512 KiB.
+const HEIGHT: usize = 26 * ROWS;
+
+/// Rows below which the work of packing the right operand once more is worth an even load.
+const LEAST_ROWS: usize = 96;
+
+/// Rows of weights that are decoded at a time for [`times_weights`], in bytes of `f32`.
+const DECODED_BYTES: usize = 2 << 20;
+
+/// Columns of `Aᵀ · B`'s left operand that are turned at a time.
+const TURNED: usize = 2048;
+
+/// The right operand of a product with inner dimension `k` and `n` columns.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// `[k][n]`
+    Plain(&'a [f32]),
+    /// `[n][k]`, of which the transpose is meant.
+    Transposed(&'a [f32]),
+}
+
+/// The left operand: rows that begin `stride` values apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+/// `out = A · B`, or `out += A · B`, with `out` `[m][n]` and inner dimension `k`.
+///
+/// # Panics
+/// If an operand is too short.
+pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize; 3], out: &mut [f32], add: bool) {
+    assert_eq!(out.len(), m * n);
+    if m == 0 || n == 0 || k == 0 {
+        if !add {
+            out.fill(0.0);
+        }
+        return;
+    }
+    assert!(a.values.len() >= (m - 1) * a.stride + k && a.stride >= k, "left operand too short");
+    let (Right::Plain(values) | Right::Transposed(values)) = b;
+    assert!(values.len() >= k * n, "right operand too short");
+    let isa = isa();
+    let groups = n.div_ceil(GROUP * COLUMNS);
+    let blocks = (pool.threads() * 6).div_ceil(groups).clamp(1, m.div_ceil(LEAST_ROWS));
+    let height = m.div_ceil(blocks).next_multiple_of(ROWS);
+    let parts: Vec<(usize, Range<usize>)> = (0..m)
+        .step_by(height)
+        .flat_map(|row| (0..groups).map(move |group| (group, row..(row + height).min(m))))
+        .collect();
+    let out = Disjoint::new(out);
+    pool.run(parts.len(), &|part| {
+        let (group, rows) = &parts[part];
+        let columns = group * GROUP * COLUMNS..((group + 1) * GROUP * COLUMNS).min(n.next_multiple_of(COLUMNS));
+        let mut packed = [Line([0.0; COLUMNS]); GROUP * DEPTH];
+        for start in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - start);
+            let mut panels = [[].as_slice(); GROUP];
+            for (column, panel) in columns.clone().step_by(COLUMNS).zip(packed.chunks_exact_mut(DEPTH)) {
+                pack(isa, b, [k, n], column, start, &mut floats_mut(panel)[..depth * COLUMNS]);
+            }
+            panels.iter_mut().zip(packed.chunks_exact(DEPTH)).for_each(|(to, panel)| *to = floats(panel));
+            for block in rows.clone().step_by(HEIGHT) {
+                let (block, first) = (block..(block + HEIGHT).min(rows.end), start == 0 && !add);
+                // SAFETY: these columns of these rows belong to this part alone, and `out` was initialised by the caller.
+                unsafe {
+                    tiles(isa, first, a.values, a.stride, start, depth, block, columns.clone(), &panels, None, &out, n)
+                };
+            }
+        }
+    });
+}
+
+/// Columns `column..column + 16` of rows `start..` of the right operand, `[depth][16]`; zeros past its end.
+fn pack(isa: Isa, b: Right<'_>, [k, n]: [usize; 2], column: usize, start: usize, out: &mut [f32]) {
+    let lanes = COLUMNS.min(n - column);
+    match b {
+        Right::Plain(values) => {
+            for (row, out) in out.as_chunks_mut::<COLUMNS>().0.iter_mut().enumerate() {
+                let from = &values[(start + row) * n + column..][..lanes];
+                out[..lanes].copy_from_slice(from);
+                out[lanes..].fill(0.0);
+            }
+        }
+        Right::Transposed(values) => {
+            let depth = out.len() / COLUMNS;
+            pack_rows(isa, lanes, depth, |row| &values[(column + row) * k + start..][..depth], out);
+        }
+    }
+}
+
+/// `out += y · W`: what a layer's gradient is for its input, given that for its output.
+///
+/// `y` is `[rows][weights.rows()]`, `out` `[rows][weights.columns()]`.
+///
+/// # Panics
+/// If the shapes disagree.
+pub(crate) fn times_weights(pool: &Pool, y: &[f32], rows: usize, weights: &Matrix, out: &mut [f32]) {
+    let (n, width) = (weights.rows(), weights.columns());
+    assert!(y.len() == rows * n && out.len() == rows * width);
+    let size = (DECODED_BYTES / (4 * width)).clamp(1, n).next_multiple_of(DEPTH);
+    let mut decoded = vec![0.0; size.min(n) * width];
+    for first in (0..n).step_by(size) {
+        let count = size.min(n - first);
+        let decoded = &mut decoded[..count * width];
+        let part = count.div_ceil(pool.threads() * 4);
+        let to = Disjoint::new(decoded);
+        pool.run(count.div_ceil(part), &|chunk| {
+            let begin = chunk * part;
+            let count = part.min(count - begin);
+            // SAFETY: the parts do not overlap.
+            let to = unsafe { to.slice(begin * width, count * width) };
+            to.chunks_exact_mut(width).enumerate().for_each(|(row, to)| weights.row(first + begin + row, to));
+        });
+        let y = Left { values: &y[first..], stride: n };
+        multiply(pool, y, Right::Plain(decoded), [rows, count, width], out, true);
+    }
+}
+
+/// `out += yᵀ · x`: what a layer's gradient is for its weights, `y` `[rows][n]` being that for its output and `x` `[rows][width]` its input.
+///
+/// # Panics
+/// If the shapes disagree.
+pub(crate) fn times_input(pool: &Pool, y: &[f32], x: &[f32], rows: usize, out: &mut [f32]) {
+    if rows == 0 {
+        return;
+    }
+    let (n, width) = (y.len() / rows, x.len() / rows);
+    assert!(y.len() == rows * n && x.len() == rows * width && out.len() == n * width);
+    let mut turned = vec![0.0; TURNED.min(n) * rows];
+    for first in (0..n).step_by(TURNED) {
+        let count = TURNED.min(n - first);
+        let turned = &mut turned[..count * rows];
+        turn(pool, &y[first..], n, [rows, count], turned);
+        let out = &mut out[first * width..][..count * width];
+        multiply(pool, Left { values: turned, stride: rows }, Right::Plain(x), [count, rows, width], out, true);
+    }
+}
+
+/// `out[c][r] = values[r · stride + c]`, for `[rows, columns]`.
+fn turn(pool: &Pool, values: &[f32], stride: usize, [rows, columns]: [usize; 2], out: &mut [f32]) {
+    const SIDE: usize = 16;
+    let out = Disjoint::new(out);
+    pool.run(columns.div_ceil(SIDE), &|block| {
+        let (first, count) = (block * SIDE, SIDE.min(columns - block * SIDE));
+        // SAFETY: the blocks of columns are rows of `out` that do not overlap.
+        let out = unsafe { out.slice(first * rows, count * rows) };
+        for start in (0..rows).step_by(SIDE) {
+            let height = SIDE.min(rows - start);
+            for row in start..start + height {
+                let from = &values[row * stride + first..][..count];
+                for (column, value) in from.iter().enumerate() {
+                    out[column * rows + row] = *value;
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{Dtype, StoredTensor};
+
+    fn numbers(len: usize, salt: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 37 + salt * 11) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    fn plain(a: &[f32], stride: usize, b: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
+        let at =
+            |r: usize, c: usize| (0..k).map(|i| f64::from(a[r * stride + i]) * f64::from(b[i * n + c])).sum::<f64>();
+        (0..m).flat_map(|r| (0..n).map(move |c| (r, c))).map(|(r, c)| at(r, c) as f32).collect()
+    }
+
+    fn turned(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+        (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| values[r * columns + c]).collect()
+    }
+
+    fn close(got: &[f32], want: &[f32]) {
+        assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(want) {
+            assert!((got - want).abs() <= 2e-4 * want.abs().max(1.0), "{got} {want}");
+        }
+    }
+
+    const SHAPES: [[usize; 3]; 7] =
+        [[1, 1, 1], [3, 5, 2], [6, 16, 64], [7, 300, 70], [200, 17, 130], [33, 520, 16], [100, 8, 257]];
+
+    #[test]
+    fn products_are_the_plain_ones_on_any_number_of_threads() {
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            for [m, k, n] in SHAPES {
+                let (stride, b) = (k + 3, numbers(k * n, 2));
+                let a = numbers(m * stride, 1);
+                let want = plain(&a, stride, &b, [m, k, n]);
+                let left = Left { values: &a, stride };
+                let mut out = vec![7.0; m * n];
+                multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, false);
+                close(&out, &want);
+                let mut same = vec![7.0; m * n];
+                multiply(&pool, left, Right::Transposed(&turned(&b, [k, n])), [m, k, n], &mut same, false);
+                assert_eq!(out, same);
+                multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, true);
+                close(&out, &want.iter().map(|value| 2.0 * value).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_a_layer() {
+        let pool = Pool::new(2);
+        for [rows, n, width] in SHAPES {
+            let (y, w, x) = (numbers(rows * n, 3), numbers(n * width, 4), numbers(rows * width, 5));
+            let bytes: Vec<u8> = w.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let tensor =
+                StoredTensor { name: "w".into(), dtype: Dtype::F32, shape: vec![n, width], data: bytes.into() };
+            let matrix = Matrix::new(tensor).unwrap();
+            let mut out = vec![1.0; rows * width];
+            times_weights(&pool, &y, rows, &matrix, &mut out);
+            let add = |want: Vec<f32>| want.into_iter().map(|value| value + 1.0).collect::<Vec<_>>();
+            close(&out, &add(plain(&y, n, &w, [rows, n, width])));
+            let mut out = vec![1.0; n * width];
+            times_input(&pool, &y, &x, rows, &mut out);
+            close(&out, &add(plain(&turned(&y, [rows, n]), rows, &x, [n, rows, width])));
+        }
+    }
+}
