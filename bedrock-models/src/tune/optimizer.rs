@@ -38,6 +38,16 @@ impl Moments {
         Self { mean: vec![0.0; len], square: vec![0.0; len] }
     }
 
+    /// Mean gradients, and mean squares of gradients.
+    pub(super) fn values(&self) -> [&[f32]; 2] {
+        [&self.mean, &self.square]
+    }
+
+    /// Of as many values each.
+    pub(super) fn from_values(mean: Vec<f32>, square: Vec<f32>) -> Self {
+        Self { mean, square }
+    }
+
     /// Step number `step`, from 1 on, by gradients times `scale`.
     pub(super) fn step(
         &mut self,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::adapter;
 use super::loss::{Pass, Sequence};
+use super::model;
 use super::optimizer::{AdamW, Moments};
 use crate::error::Error;
 use crate::kernels::Pool;
@@ -200,6 +201,44 @@ impl Trainer {
             return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
         };
         adapter::save(folder.as_ref(), lora, &self.model.path, &self.parameters)
+    }
+
+    /// Writes the model with its trained weights as transformers reads it: `model.safetensors` in single precision, `config.json`, and the
+    /// base's tokenizer and generation settings. Each file is whole or not there.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] unless all weights are trained; [`Error::ConfigValue`] if the base is no folder in Hugging Face
+    /// layout; [`Error::Read`], [`Error::Write`].
+    pub fn save_model(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
+        if self.model.compute.adapter.is_some() {
+            let expected = "training of all weights".into();
+            return Err(Error::InvalidParameter { name: "method", got: "an adapter".into(), expected });
+        }
+        model::save(folder.as_ref(), &self.model.path, &self.parameters)
+    }
+
+    /// What the optimizer has of each parameter.
+    pub(super) fn state(&self) -> impl Iterator<Item = (&Parameter, &Moments)> {
+        self.parameters.iter().zip(&self.moments)
+    }
+
+    /// Goes back or forward to where so many steps had been made. `stored` gives the values of a parameter of a name and shape, and its two
+    /// moments, as many.
+    ///
+    /// # Errors
+    /// Those of `stored`. The trainer cannot be used then.
+    pub(super) fn restore(
+        &mut self,
+        steps: u64,
+        mut stored: impl FnMut(&str, &[usize]) -> Result<[Vec<f32>; 3], Error>,
+    ) -> Result<(), Error> {
+        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
+            let [values, mean, square] = stored(parameter.name(), parameter.shape())?;
+            parameter.set(values);
+            *moments = Moments::from_values(mean, square);
+        }
+        self.steps = steps;
+        Ok(())
     }
 
     fn mean(&self, batch: &[Sequence], learn: bool) -> Result<f64, Error> {

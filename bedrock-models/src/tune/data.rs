@@ -1,0 +1,328 @@
+//! Training data: files of lines or text become sequences. All is read and checked before anything is trained.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::conversation::{self, Example};
+use super::loss::Sequence;
+use crate::error::Error;
+use crate::language_model::LanguageModel;
+
+/// The longest line that is read, in bytes.
+const MAX_LINE: u64 = 4 << 20;
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 30;
+/// Text is split into tokens in blocks of at least so many bytes, which end with a line.
+const BLOCK: usize = 1 << 20;
+
+/// What is learnt from the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CustomizationType {
+    /// Completions of prompts, and what the assistant says in conversations.
+    FineTuning,
+    /// Text as it is.
+    ContinuedPreTraining,
+}
+
+/// What becomes of a prompt with its completion, or a conversation, that has more tokens than are allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TooLong {
+    /// The job does not start.
+    Error,
+    /// Its end is cut off; it is left out if nothing that is to be learnt remains.
+    #[default]
+    Truncate,
+    /// It is left out.
+    Skip,
+}
+
+/// A file, read.
+#[derive(Debug)]
+pub(super) struct DataSet {
+    /// What a batch is counted in: one example, or as many documents as fit into a sequence's length.
+    pub(super) items: Vec<Vec<Sequence>>,
+    pub(super) tokens: u64,
+    pub(super) truncated: usize,
+    pub(super) skipped: usize,
+    /// Of the file, in hexadecimal digits.
+    pub(super) sha256: String,
+}
+
+/// How files become sequences.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) model: &'a LanguageModel,
+    pub(super) kind: CustomizationType,
+    /// The most tokens of an item.
+    pub(super) limit: usize,
+    pub(super) too_long: TooLong,
+}
+
+impl Reader<'_> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::TrainingData`] with the first line that is wrong; [`Error::Read`], [`Error::NotAFile`], [`Error::FileTooLarge`];
+    /// those of the tokenizer and of the chat template.
+    pub(super) fn read(&self, path: &Path) -> Result<DataSet, Error> {
+        let mut file = Lines::open(path)?;
+        let mut data = DataSet { items: Vec::new(), tokens: 0, truncated: 0, skipped: 0, sha256: String::new() };
+        match self.kind {
+            CustomizationType::FineTuning => {
+                while let Some(line) = file.next_line()? {
+                    let example = Example::read(object(line.text).map_err(|reason| wrong(path, line.number, reason))?);
+                    let example = example.map_err(|reason| wrong(path, line.number, reason))?;
+                    let sequences = conversation::sequences(self.model, &example)?;
+                    let sequences = sequences.ok_or_else(|| {
+                        wrong(path, line.number, "the chat template writes this prompt differently once it is answered")
+                    })?;
+                    for sequence in sequences {
+                        let tokens = sequence.tokens().len();
+                        if tokens > self.limit && self.too_long == TooLong::Error {
+                            let reason = format!(
+                                "{tokens} tokens are more than the {} of maxSequenceLength (see tooLong)",
+                                self.limit
+                            );
+                            return Err(wrong(path, line.number, reason));
+                        }
+                        data.add(sequence, self.limit, self.too_long);
+                    }
+                }
+            }
+            CustomizationType::ContinuedPreTraining => {
+                let mut pack = Pack { limit: self.limit, items: Vec::new(), room: 0 };
+                if path.extension().is_some_and(|end| end == "jsonl" || end == "json") {
+                    while let Some(line) = file.next_line()? {
+                        let input = object(line.text).and_then(|mut line| match line.remove("input") {
+                            Some(Value::String(input)) if !input.trim().is_empty() => Ok(input),
+                            Some(Value::String(_)) => Err("input is empty".into()),
+                            Some(_) => Err("input is no text".into()),
+                            None => Err("there is no input".into()),
+                        });
+                        pack.add(self.document(&input.map_err(|reason| wrong(path, line.number, reason))?)?);
+                    }
+                } else {
+                    let text = file.rest()?;
+                    if !text.trim().is_empty() {
+                        pack.add(self.document(&text)?);
+                    }
+                }
+                data.items = pack.items;
+                data.tokens = tokens(&data.items);
+            }
+        }
+        data.sha256 = file.sha256();
+        if data.items.is_empty() {
+            return Err(Error::TrainingData {
+                path: path.to_path_buf(),
+                line: None,
+                reason: "nothing can be learnt".into(),
+            });
+        }
+        Ok(data)
+    }
+
+    /// The tokens of a document, with the end of text.
+    fn document(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let tokenizer = self.model.tokenizer()?;
+        let eos = tokenizer.special_tokens().eos;
+        let mut tokens = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest.as_bytes().get(BLOCK..).and_then(|later| later.iter().position(|byte| *byte == b'\n'));
+            let (block, later) = rest.split_at(end.map_or(rest.len(), |end| BLOCK + end + 1));
+            if tokens.last().copied() == eos {
+                tokens.pop();
+            }
+            // What begins a text is put before the first block alone.
+            tokens.extend(tokenizer.encode(block, tokens.is_empty())?);
+            rest = later;
+        }
+        if tokens.last().copied() != eos {
+            tokens.extend(eos);
+        }
+        Ok(tokens)
+    }
+}
+
+impl DataSet {
+    fn add(&mut self, sequence: Sequence, limit: usize, too_long: TooLong) {
+        let long = sequence.tokens().len() > limit;
+        let sequence = if long { sequence.cut(limit) } else { sequence };
+        if (long && too_long == TooLong::Skip) || sequence.counted() == 0 {
+            self.skipped += 1;
+            return;
+        }
+        self.truncated += usize::from(long);
+        self.tokens += sequence.tokens().len() as u64;
+        self.items.push(vec![sequence]);
+    }
+}
+
+/// Tokens of several items.
+fn tokens(items: &[Vec<Sequence>]) -> u64 {
+    items.iter().flatten().map(|sequence| sequence.tokens().len() as u64).sum()
+}
+
+/// Puts documents into items: pieces of long ones, and short ones together, each a sequence that does not see the others.
+struct Pack {
+    limit: usize,
+    items: Vec<Vec<Sequence>>,
+    /// Tokens that the last item can still take.
+    room: usize,
+}
+
+impl Pack {
+    fn add(&mut self, document: Vec<u32>) {
+        // A single token has nothing that could be learnt.
+        for piece in document.chunks(self.limit.max(2)).filter(|piece| piece.len() > 1) {
+            let sequence = Sequence::text(piece.to_vec());
+            match self.items.last_mut().filter(|_| piece.len() <= self.room) {
+                Some(item) => item.push(sequence),
+                None => {
+                    self.items.push(vec![sequence]);
+                    self.room = self.limit;
+                }
+            }
+            self.room = self.room.saturating_sub(piece.len());
+        }
+    }
+}
+
+fn wrong(path: &Path, line: usize, reason: impl Into<String>) -> Error {
+    Error::TrainingData { path: path.to_path_buf(), line: Some(line), reason: reason.into() }
+}
+
+fn object(line: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(line).map_err(|error| {
+        // The line of the error is that of the file, not of the text that was parsed.
+        let text = error.to_string();
+        let reason = text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason);
+        format!("no JSON object: {reason} at column {}", error.column())
+    })
+}
+
+/// A file that is read line by line, none of them too long, and hashed meanwhile.
+struct Lines {
+    path: PathBuf,
+    reader: BufReader<Hashing>,
+    number: usize,
+    bytes: Vec<u8>,
+}
+
+struct Line<'a> {
+    /// From 1 on.
+    number: usize,
+    text: &'a str,
+}
+
+struct Hashing {
+    file: io::Take<File>,
+    hash: Sha256,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl Lines {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Read { path: path.to_path_buf(), source };
+        let facts = std::fs::metadata(path).map_err(failed)?;
+        if !facts.is_file() {
+            return Err(Error::NotAFile { path: path.to_path_buf() });
+        }
+        if facts.len() > MAX_FILE {
+            return Err(Error::FileTooLarge { path: path.to_path_buf(), bytes: facts.len(), limit: MAX_FILE });
+        }
+        let file = File::open(path).map_err(failed)?.take(MAX_FILE);
+        let reader = BufReader::new(Hashing { file, hash: Sha256::new() });
+        Ok(Self { path: path.to_path_buf(), reader, number: 0, bytes: Vec::new() })
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Read { path: self.path.clone(), source }
+    }
+
+    /// The next line that is not blank.
+    fn next_line(&mut self) -> Result<Option<Line<'_>>, Error> {
+        loop {
+            self.number += 1;
+            self.bytes.clear();
+            let read = self.reader.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut self.bytes);
+            let length = read.map_err(|error| self.failed(error))?;
+            if length as u64 > MAX_LINE {
+                return Err(wrong(&self.path, self.number, format!("the line is longer than {MAX_LINE} bytes")));
+            }
+            if length == 0 {
+                return Ok(None);
+            }
+            if self.number == 1 && self.bytes.starts_with("\u{feff}".as_bytes()) {
+                self.bytes.drain(..3);
+            }
+            if std::str::from_utf8(&self.bytes).is_err() {
+                return Err(wrong(&self.path, self.number, "the line is not UTF-8"));
+            }
+            if !self.bytes.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let text =
+            std::str::from_utf8(&self.bytes).map_err(|_| wrong(&self.path, self.number, "the line is not UTF-8"))?;
+        Ok(Some(Line { number: self.number, text }))
+    }
+
+    /// All that was not read yet, as it is.
+    fn rest(&mut self) -> Result<String, Error> {
+        let mut bytes = Vec::new();
+        self.reader.read_to_end(&mut bytes).map_err(|error| self.failed(error))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            wrong(&self.path, line, "the line is not UTF-8")
+        })?;
+        Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
+    }
+
+    /// Of the whole file, once all of it was read.
+    fn sha256(self) -> String {
+        self.reader.into_inner().hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_packed_and_never_mixed() {
+        let mut pack = Pack { limit: 8, items: Vec::new(), room: 0 };
+        for (document, length) in [3, 4, 2, 17, 5, 9].into_iter().enumerate() {
+            pack.add(vec![document as u32; length]);
+        }
+        let lengths: Vec<Vec<usize>> =
+            pack.items.iter().map(|item| item.iter().map(|sequence| sequence.tokens().len()).collect()).collect();
+        // 17 is 8 + 8 + 1, of which the last has nothing to be learnt; so is the last token of the 9.
+        assert_eq!(lengths, [vec![3, 4], vec![2], vec![8], vec![8], vec![5], vec![8]]);
+        for sequence in pack.items.iter().flatten() {
+            assert!(sequence.tokens().iter().all(|token| *token == sequence.tokens()[0]));
+        }
+    }
+
+    #[test]
+    fn json_errors_name_the_column() {
+        assert!(object("{\"a\": 1,}").unwrap_err().contains("column 9"));
+        assert!(object("[1]").unwrap_err().starts_with("no JSON object"));
+    }
+}

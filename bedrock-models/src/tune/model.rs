@@ -1,0 +1,139 @@
+//! Models in Hugging Face layout: with trained weights in the place of the base's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::stored::{self, Lazy, replace};
+use crate::error::Error;
+use crate::language_model::{model_type, read_json};
+use crate::layers::Parameter;
+use crate::weights::{Checkpoint, StoredTensor};
+
+/// Files beside the weights that a model needs to answer, where the base has them.
+const FILES: [&str; 10] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "LICENSE",
+];
+
+/// Writes `model.safetensors` in single precision, the files beside it, and last `config.json`, by whose presence a model is known.
+///
+/// Tensors of the base that are not among the parameters are written as they are there.
+///
+/// # Errors
+/// [`Error::TensorShape`] if a parameter has not as many values as in the base; [`Error::ConfigValue`] unless the base is a folder in Hugging
+/// Face layout; [`Error::Read`], [`Error::Write`].
+pub(super) fn save(folder: &Path, base: &Path, parameters: &[Parameter]) -> Result<(), Error> {
+    let layout = Layout::of(base)?;
+    let by_name: BTreeMap<&str, &Parameter> =
+        parameters.iter().map(|parameter| (parameter.name(), parameter)).collect();
+    write(
+        folder,
+        base,
+        |stored| {
+            let Some(parameter) = by_name.get(&*stored.name) else { return Ok(None) };
+            // Layers may have flattened the shape, not the order.
+            if stored.elements() != parameter.len() {
+                stored.expect_shape(parameter.shape())?;
+            }
+            let transposed = layout.is_transposed(stored);
+            let shape = stored.shape.clone();
+            Ok(Some(Box::new(move || match (transposed, &shape[..]) {
+                (true, &[rows, columns]) => transpose(&parameter.values(), rows, columns),
+                _ => parameter.values(),
+            })))
+        },
+        || Ok(()),
+    )
+}
+
+/// How a model's matrices lie in its files.
+pub(super) struct Layout {
+    family: String,
+}
+
+impl Layout {
+    pub(super) fn of(base: &Path) -> Result<Self, Error> {
+        let config = base.join("config.json");
+        Ok(Self { family: if base.is_dir() { model_type(&config)? } else { String::new() } })
+    }
+
+    /// Whether a tensor is a layer's matrix and stored `[in, out]`, as GPT-2's are.
+    pub(super) fn is_transposed(&self, stored: &StoredTensor) -> bool {
+        let layers = ["c_attn.weight", "c_proj.weight", "c_fc.weight"];
+        self.family == "gpt2" && layers.iter().any(|layer| stored.name.ends_with(layer))
+    }
+}
+
+/// `[columns, rows]` to `[rows, columns]`.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..rows).flat_map(|row| (0..columns).map(move |column| values[column * rows + row])).collect()
+}
+
+/// Makes the values of a tensor.
+type Values<'a> = Box<dyn Fn() -> Vec<f32> + 'a>;
+
+/// Whether a model can be made of this base.
+///
+/// # Errors
+/// [`Error::ConfigValue`].
+pub(super) fn check(base: &Path) -> Result<(), Error> {
+    if base.is_dir() {
+        return Ok(());
+    }
+    let what = "a model in Hugging Face layout can only be made of one".into();
+    Err(Error::ConfigValue { path: base.to_path_buf(), what })
+}
+
+/// Writes a model with other values for some of its tensors. `complete` is asked when all were looked at, before anything is written.
+pub(super) fn write<'a>(
+    folder: &Path,
+    base: &Path,
+    other: impl Fn(&StoredTensor) -> Result<Option<Values<'a>>, Error>,
+    complete: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    check(base)?;
+    let checkpoint = Checkpoint::open(base)?;
+    let mut tensors = Vec::with_capacity(checkpoint.len());
+    for stored in checkpoint.iter() {
+        let values = match other(stored)? {
+            Some(values) => values,
+            None => {
+                // Checked here, so that it cannot fail while the file is written.
+                stored.to_f32()?;
+                Box::new(|| stored.to_f32().unwrap_or_default())
+            }
+        };
+        tensors.push((stored.name.clone(), Lazy::f32(&stored.shape, values)));
+    }
+    complete()?;
+    fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_path_buf(), source })?;
+    stored::write(&folder.join("model.safetensors"), tensors)?;
+    for name in FILES {
+        let from = base.join(name);
+        if from.is_file() {
+            let bytes = fs::read(&from).map_err(|source| Error::Read { path: from.clone(), source })?;
+            replace(&folder.join(name), &bytes)?;
+        }
+    }
+    let mut config: Value = read_json(&base.join("config.json"))?;
+    if let Some(config) = config.as_object_mut() {
+        for name in ["torch_dtype", "dtype"] {
+            if config.contains_key(name) {
+                config.insert(name.into(), json!("float32"));
+            }
+        }
+        config.remove("quantization_config");
+    }
+    replace(&folder.join("config.json"), format!("{config:#}\n").as_bytes())
+}

@@ -1,0 +1,331 @@
+//! A job from its first line of data to its last file.
+
+use std::error::Error as _;
+use std::path::Path;
+use std::time::Instant;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::card::Card;
+use super::checkpoint::{self, Fingerprint, Progress};
+use super::data::{DataSet, Reader};
+use super::event::{JobEvent, JobStatus, Stop, Trained};
+use super::job::{Job, JobMethod};
+use super::loss::Sequence;
+use super::merge::merge;
+use super::model;
+use super::record::Record;
+use super::trainer::Trainer;
+use crate::error::Error;
+use crate::options::LoadOptions;
+
+/// Sequences whose loss is computed before it is asked again whether the job was stopped.
+const ASKED: usize = 16;
+
+/// How a job is run.
+#[derive(Debug, Clone, Default)]
+pub struct JobOptions {
+    /// Device and threads.
+    pub load: LoadOptions,
+    /// Go on from the newest checkpoint in the job's folder, if there is one.
+    pub resume: bool,
+    /// Stops the job.
+    pub stop: Stop,
+}
+
+/// What a running job needs at each step.
+struct Running<'a> {
+    job: &'a Job,
+    stop: &'a Stop,
+    trainer: Trainer,
+    items: Vec<Vec<Sequence>>,
+    validation: Vec<Sequence>,
+    /// Steps of an epoch, and of the job.
+    epoch: u64,
+    steps: u64,
+    fingerprint: Fingerprint,
+    progress: Progress,
+    record: Record<'a>,
+    started: JobEvent,
+    event: &'a mut dyn FnMut(&JobEvent),
+}
+
+impl Job {
+    /// Runs the job to its end, on the calling thread. The base model's files are only read; the same job gives the same result.
+    ///
+    /// The folder [`Job::output_dir`] gets `step_wise_training_metrics.csv`, `validation_metrics.csv` and `job.json`, as the service has
+    /// them, while the job runs, and `checkpoints`; at the end the adapter in PEFT's layout, or all weights in Hugging Face's, a model card
+    /// (`README.md` with `loss.svg`), and nothing more to go on from. If the data are wrong, nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] and [`Error::Job`] for impossible settings; [`Error::TrainingData`] with the line that is wrong;
+    /// those of [`Trainer::load`]; [`Error::Diverged`]; [`Error::OtherJob`] for a checkpoint of another job; [`Error::Write`]. The
+    /// last event is [`JobEvent::Failed`] then.
+    pub fn run(&self, options: &JobOptions, mut event: impl FnMut(&JobEvent)) -> Result<Trained, Error> {
+        let result = self.prepared(options, &mut event).and_then(Running::run);
+        if let Err(error) = &result {
+            event(&JobEvent::Failed { message: message(error) });
+        }
+        result
+    }
+
+    fn prepared<'a>(
+        &'a self,
+        options: &'a JobOptions,
+        event: &'a mut dyn FnMut(&JobEvent),
+    ) -> Result<Running<'a>, Error> {
+        self.validate()?;
+        let settings = &self.hyper_parameters;
+        let mut trainer = Trainer::load(&self.base_model, &options.load, self.trained()?)?;
+        if self.merge || self.method == JobMethod::Full {
+            model::check(Path::new(&self.base_model))?;
+        }
+        trainer.set_checkpointing(self.recompute_activations);
+        let limit = settings.max_sequence_length.min(trainer.model().max_tokens());
+        let reader = Reader { model: trainer.model(), kind: self.customization_type, limit, too_long: self.too_long };
+        let data = reader.read(&self.training_data)?;
+        let validation: Vec<DataSet> =
+            self.validation_data.iter().map(|path| reader.read(path)).collect::<Result<_, _>>()?;
+        let fingerprint = Fingerprint {
+            training_data: data.sha256,
+            validation_data: validation.iter().map(|data| data.sha256.clone()).collect(),
+            base: checkpoint::files(Path::new(&self.base_model))?,
+            settings: self.settings(),
+        };
+        let epoch = data.items.len().div_ceil(settings.step_items()) as u64;
+        let steps = epoch * settings.epoch_count as u64;
+        let progress = match options.resume {
+            true => checkpoint::read(&self.output_dir, &mut trainer, &fingerprint)?,
+            false => None,
+        };
+        if progress.is_none() {
+            checkpoint::remove(&self.output_dir);
+        }
+        let resumed = progress.is_some();
+        let progress = progress.unwrap_or_default();
+        let record = Record::begin(self, epoch, &progress.losses)?;
+        let started = JobEvent::Started {
+            items: data.items.len(),
+            tokens: data.tokens,
+            truncated: data.truncated,
+            skipped: data.skipped,
+            validation_items: validation.iter().map(|data| data.items.len()).sum(),
+            max_sequence_length: limit,
+            parameters: trainer.state().map(|(parameter, _)| parameter.len() as u64).sum(),
+            steps,
+        };
+        event(&started);
+        if resumed {
+            event(&JobEvent::Resumed { step: trainer.steps() });
+        }
+        let validation = validation.into_iter().flat_map(|data| data.items).flatten().collect();
+        let (items, stop) = (data.items, &options.stop);
+        Ok(Running {
+            job: self,
+            stop,
+            trainer,
+            items,
+            validation,
+            epoch,
+            steps,
+            fingerprint,
+            progress,
+            record,
+            started,
+            event,
+        })
+    }
+}
+
+/// An error with its causes, in one line.
+fn message(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The order in which an epoch, counted from 0 on, goes through the items.
+fn order(seed: u64, epoch: u64, items: usize) -> Vec<usize> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(epoch);
+    let mut order: Vec<usize> = (0..items).collect();
+    for last in (1..items).rev() {
+        order.swap(last, (random.next_u64() % (last as u64 + 1)) as usize);
+    }
+    order
+}
+
+impl Running<'_> {
+    fn run(mut self) -> Result<Trained, Error> {
+        let result = self.train();
+        if let Err(error) = &result {
+            // What went wrong first is what is reported.
+            let _ = self.record.status(JobStatus::Failed, &self.progress.losses, Some(&message(error)));
+        }
+        result
+    }
+
+    fn train(&mut self) -> Result<Trained, Error> {
+        let every = self.job.checkpoint_steps.unwrap_or((self.steps / 10).clamp(1, 100));
+        let mut current = (u64::MAX, Vec::new());
+        loop {
+            let done = self.trainer.steps();
+            if self.stop.is_stopped() && done < self.steps {
+                return self.stopped();
+            }
+            if self.is_validation_due(done) {
+                match self.validated()? {
+                    Some(loss) => self.note_validation(done, loss)?,
+                    None => return self.stopped(),
+                }
+            }
+            if done == self.steps {
+                return self.completed();
+            }
+            let epoch = done / self.epoch;
+            if current.0 != epoch {
+                current = (epoch, order(self.job.hyper_parameters.seed, epoch, self.items.len()));
+            }
+            let size = self.job.hyper_parameters.step_items();
+            let place = (done % self.epoch) as usize * size;
+            self.step(&current.1[place..current.1.len().min(place + size)])?;
+            let done = done + 1;
+            if done.is_multiple_of(every) && done < self.steps {
+                self.checkpoint()?;
+            }
+        }
+    }
+
+    fn step(&mut self, items: &[usize]) -> Result<(), Error> {
+        let batch: Vec<Sequence> = items.iter().flat_map(|item| self.items[*item].iter().cloned()).collect();
+        let tokens = batch.iter().map(|sequence| sequence.tokens().len() as u64).sum();
+        let done = self.trainer.steps();
+        let settings = self.job.hyper_parameters.adamw(done, self.steps);
+        let start = Instant::now();
+        let made = self.trainer.step(&batch, &settings)?;
+        self.progress.seconds += start.elapsed().as_secs_f64();
+        self.progress.tokens += tokens;
+        self.progress.losses.steps.push(made.loss);
+        self.record.step(done, made.loss)?;
+        let step = done + 1;
+        let eta_s = self.progress.seconds / step as f64 * (self.steps - step) as f64;
+        (self.event)(&JobEvent::Step {
+            step,
+            epoch: done / self.epoch + 1,
+            loss: made.loss,
+            gradient_norm: made.gradient_norm,
+            learning_rate: settings.learning_rate,
+            tokens,
+            eta_s,
+        });
+        Ok(())
+    }
+
+    /// Before the first epoch and after each, unless it was done before the job was resumed.
+    fn is_validation_due(&self, done: u64) -> bool {
+        let known = self.progress.losses.validation.iter().any(|(step, _)| *step == done);
+        !self.validation.is_empty() && done.is_multiple_of(self.epoch) && !known
+    }
+
+    /// The mean loss of the validation files; none if the job was stopped meanwhile.
+    fn validated(&self) -> Result<Option<f64>, Error> {
+        let (mut sum, mut count) = (0.0, 0);
+        for part in self.validation.chunks(ASKED) {
+            if self.stop.is_stopped() {
+                return Ok(None);
+            }
+            let counted = part.iter().map(Sequence::counted).sum::<usize>();
+            sum += self.trainer.loss(part)? * counted as f64;
+            count += counted;
+        }
+        Ok(Some(sum / count as f64))
+    }
+
+    fn note_validation(&mut self, step: u64, loss: f64) -> Result<(), Error> {
+        self.progress.losses.validation.push((step, loss));
+        self.record.validation(step, loss)?;
+        let (epoch, perplexity) = (step / self.epoch, loss.exp());
+        (self.event)(&JobEvent::Validation { step, epoch, loss, perplexity });
+        self.record.status(JobStatus::InProgress, &self.progress.losses, None)
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Error> {
+        let path = checkpoint::write(&self.job.output_dir, &self.trainer, &self.fingerprint, &self.progress)?;
+        (self.event)(&JobEvent::Checkpoint { step: self.trainer.steps(), path });
+        Ok(())
+    }
+
+    fn stopped(&mut self) -> Result<Trained, Error> {
+        self.record.status(JobStatus::Stopping, &self.progress.losses, None)?;
+        (self.event)(&JobEvent::Stopping);
+        if self.job.checkpoint_steps != Some(0) {
+            self.checkpoint()?;
+        }
+        self.record.status(JobStatus::Stopped, &self.progress.losses, None)?;
+        let trained = self.trained(JobStatus::Stopped);
+        (self.event)(&JobEvent::Stopped(trained.clone()));
+        Ok(trained)
+    }
+
+    fn completed(&mut self) -> Result<Trained, Error> {
+        let folder = &self.job.output_dir;
+        match self.job.method {
+            JobMethod::Full => self.trainer.save_model(folder)?,
+            JobMethod::Lora(_) => self.trainer.save_adapter(folder)?,
+        }
+        if self.job.merge {
+            merge(&self.job.base_model, folder, folder.join("merged"))?;
+        }
+        let trained = self.trained(JobStatus::Completed);
+        let card = Card {
+            job: self.job,
+            started: &self.started,
+            trained: &trained,
+            losses: &self.progress.losses,
+            training_data: &self.fingerprint.training_data,
+            validation_data: &self.fingerprint.validation_data,
+        };
+        card.write()?;
+        self.record.status(JobStatus::Completed, &self.progress.losses, None)?;
+        checkpoint::remove(folder);
+        (self.event)(&JobEvent::Completed(trained.clone()));
+        Ok(trained)
+    }
+
+    fn trained(&self, status: JobStatus) -> Trained {
+        let Progress { losses, tokens, seconds } = &self.progress;
+        let validation = |found: Option<&(u64, f64)>| found.map(|(_, loss)| *loss);
+        Trained {
+            status,
+            output_dir: self.job.output_dir.clone(),
+            train_loss: losses.training(self.epoch),
+            validation_loss: validation(losses.validation.last()),
+            base_validation_loss: validation(losses.validation.first()),
+            steps: self.trainer.steps(),
+            tokens_s: if *seconds > 0.0 { *tokens as f64 / seconds } else { 0.0 },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_epoch_has_an_order_of_its_own() {
+        let (first, second) = (order(7, 0, 50), order(7, 1, 50));
+        assert_eq!(first, order(7, 0, 50));
+        assert_ne!(first, second);
+        assert_ne!(first, order(8, 0, 50));
+        for mut order in [first, second] {
+            assert!(order.windows(2).any(|pair| pair[0] > pair[1]));
+            order.sort_unstable();
+            assert_eq!(order, (0..50).collect::<Vec<_>>());
+        }
+    }
+}

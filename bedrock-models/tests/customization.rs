@@ -1,0 +1,440 @@
+//! Customization jobs: what the files say becomes what a model has learnt, whatever happens in between.
+
+use std::env;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bedrock_models::tune::{
+    CustomizationType, HyperParameters, Job, JobEvent, JobLora, JobMethod, JobOptions, JobStatus, Method, Schedule,
+    Stop, TooLong, Trained, Trainer, merge,
+};
+use bedrock_models::{Error, LanguageModel, LoadOptions};
+use serde_json::Value;
+
+fn base(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformance").join(name)
+}
+
+fn load() -> LoadOptions {
+    LoadOptions { threads: 2, ..LoadOptions::default() }
+}
+
+fn options() -> JobOptions {
+    JobOptions { load: load(), ..JobOptions::default() }
+}
+
+/// A folder with data, and a job of them on a tiny model.
+struct Bench {
+    folder: tempfile::TempDir,
+    job: Job,
+}
+
+impl Bench {
+    fn new(name: &str, lines: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("train.jsonl");
+        fs::write(&data, lines).unwrap();
+        let mut job = Job::new(base(name).display().to_string(), data, folder.path().join("out"));
+        job.hyper_parameters = HyperParameters {
+            epoch_count: 3,
+            batch_size: 2,
+            learning_rate: 1e-2,
+            learning_rate_warmup_steps: 2,
+            schedule: Schedule::Cosine,
+            max_sequence_length: 64,
+            weight_decay: 0.01,
+            seed: 5,
+            ..HyperParameters::default()
+        };
+        job.method = JobMethod::Lora(JobLora { r: 4, alpha: 8.0, dropout: 0.1, ..JobLora::default() });
+        Self { folder, job }
+    }
+
+    fn pairs(name: &str) -> Self {
+        let lines = (0..7).map(|n| format!("{{\"prompt\": \"the {n}\", \"completion\": \"end of {n}\"}}\n"));
+        Self::new(name, &lines.collect::<String>())
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn out(&self, name: &str) -> Vec<u8> {
+        fs::read(self.job.output_dir.join(name)).unwrap()
+    }
+
+    fn rows(&self, name: &str) -> Vec<Vec<String>> {
+        let text = String::from_utf8(self.out(name)).unwrap();
+        text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
+    }
+
+    fn events(&self, options: &JobOptions) -> (Result<Trained, Error>, Vec<JobEvent>) {
+        let mut events = Vec::new();
+        let trained = self.job.run(options, |event| events.push(event.clone()));
+        (trained, events)
+    }
+
+    fn run(&self) -> (Trained, Vec<JobEvent>) {
+        let (trained, events) = self.events(&options());
+        (trained.unwrap(), events)
+    }
+
+    /// The file and line that are wrong, and why.
+    fn refused(&self) -> (Option<usize>, String) {
+        let (result, events) = self.events(&options());
+        assert!(matches!(&events[..], [JobEvent::Failed { .. }]), "{events:?}");
+        assert!(!self.job.output_dir.exists(), "something was written");
+        match result {
+            Err(Error::TrainingData { line, reason, .. }) => (line, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn losses(events: &[JobEvent]) -> Vec<f64> {
+    events.iter().filter_map(|event| if let JobEvent::Step { loss, .. } = event { Some(*loss) } else { None }).collect()
+}
+
+fn validations(events: &[JobEvent]) -> Vec<(u64, u64, f64)> {
+    let validation = |event: &JobEvent| match event {
+        JobEvent::Validation { step, epoch, loss, .. } => Some((*step, *epoch, *loss)),
+        _ => None,
+    };
+    events.iter().filter_map(validation).collect()
+}
+
+#[test]
+fn an_adapter_learns_and_is_what_was_trained() {
+    let mut bench = Bench::pairs("llama_default");
+    bench.job.validation_data =
+        vec![bench.file("valid.jsonl", "{\"prompt\": \"the 9\", \"completion\": \"end of 9\"}\n")];
+    let (trained, events) = bench.run();
+    // Seven items, two at a time, three times.
+    let (losses, validations) = (losses(&events), validations(&events));
+    assert_eq!((trained.steps, trained.status, losses.len()), (12, JobStatus::Completed, 12));
+    assert_eq!(
+        validations.iter().map(|(step, epoch, _)| (*step, *epoch)).collect::<Vec<_>>(),
+        [(0, 0), (4, 1), (8, 2), (12, 3)]
+    );
+    assert!(validations[3].2 < validations[0].2 - 0.1, "{validations:?}");
+    assert_eq!(trained.validation_loss, Some(validations[3].2));
+    assert_eq!(trained.train_loss, Some(losses[8..].iter().sum::<f64>() / 4.0));
+    assert!(matches!(events.first(), Some(JobEvent::Started { items: 7, validation_items: 1, steps: 12, .. })));
+    assert!(matches!(events.last(), Some(JobEvent::Completed(end)) if *end == trained));
+
+    let rows = bench.rows("step_wise_training_metrics.csv");
+    assert_eq!(rows[0], ["step_number", "epoch_number", "training_loss", "perplexity"]);
+    assert_eq!(rows.len(), 13);
+    for (step, (row, loss)) in rows[1..].iter().zip(&losses).enumerate() {
+        assert_eq!(row[..3], [step.to_string(), (step / 4).to_string(), loss.to_string()]);
+        assert_eq!(row[3].parse::<f64>().unwrap(), loss.exp());
+    }
+    let rows = bench.rows("validation_metrics.csv");
+    assert_eq!(rows[0], ["step_number", "epoch_number", "validation_loss", "perplexity"]);
+    assert_eq!(rows[4][..3], ["12".to_string(), "3".into(), validations[3].2.to_string()]);
+
+    let status: Value = serde_json::from_slice(&bench.out("job.json")).unwrap();
+    assert_eq!((&status["status"], &status["hyperParameters"]["epochCount"]), (&"Completed".into(), &"3".into()));
+    assert_eq!(status["trainingMetrics"]["trainingLoss"].as_f64(), trained.train_loss);
+    assert!(!bench.job.output_dir.join("checkpoints").exists());
+
+    // What is served with the adapter has the loss that was reported.
+    let with = LoadOptions { adapter: Some(bench.job.output_dir.clone()), ..load() };
+    let served = LanguageModel::load(base("llama_default"), &with).unwrap();
+    let again = Trainer::load(base("llama_default"), &load(), Method::Adapter(bench.job.output_dir.clone())).unwrap();
+    let prompt = [1, 2, 3, 4];
+    let (a, b) = (served.logits(&prompt).unwrap(), again.model().logits(&prompt).unwrap());
+    assert!(a.concat().iter().zip(b.concat()).all(|(a, b)| (a - b).abs() < 1e-4));
+    let config: Value = serde_json::from_slice(&bench.out("adapter_config.json")).unwrap();
+    assert_eq!(config["target_modules"], serde_json::json!(["q_proj", "v_proj"]));
+}
+
+#[test]
+fn the_base_is_not_changed_and_a_second_run_is_the_same() {
+    let before = fs::read(base("llama_default").join("model.safetensors")).unwrap();
+    let (first, second) = (Bench::pairs("llama_default"), Bench::pairs("llama_default"));
+    let (a, b) = (losses(&first.run().1), losses(&second.run().1));
+    assert_eq!(a, b);
+    assert_eq!(first.out("adapter_model.safetensors"), second.out("adapter_model.safetensors"));
+    assert_eq!(fs::read(base("llama_default").join("model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn a_stopped_job_goes_on_as_if_it_had_not_been() {
+    for method in [JobMethod::Full, Bench::pairs("llama_default").job.method] {
+        let weights = if method == JobMethod::Full { "model.safetensors" } else { "adapter_model.safetensors" };
+        let bench = || {
+            let mut bench = Bench::pairs("llama_default");
+            bench.job.method = method.clone();
+            bench.job.validation_data =
+                vec![bench.file("valid.jsonl", "{\"prompt\": \"the 9\", \"completion\": \"end of 9\"}\n")];
+            bench
+        };
+        let whole = bench();
+        let (undisturbed, all) = whole.run();
+        // In the middle of an epoch, and between two.
+        for stops in [vec![5], vec![4, 8, 11], vec![1]] {
+            let broken = bench();
+            let mut options = options();
+            for at in &stops {
+                options.stop = Stop::default();
+                let stop = options.stop.clone();
+                let stopped = broken.job.run(&options, |event| {
+                    if matches!(event, JobEvent::Step { step, .. } if step == at) {
+                        stop.stop();
+                    }
+                });
+                let stopped = stopped.unwrap();
+                assert_eq!((stopped.status, stopped.steps), (JobStatus::Stopped, *at));
+                let status: Value = serde_json::from_slice(&broken.out("job.json")).unwrap();
+                assert_eq!(status["status"], "Stopped");
+                assert!(!broken.job.output_dir.join(weights).exists());
+                options.resume = true;
+            }
+            options.stop = Stop::default();
+            let (resumed, events) = broken.events(&options);
+            let resumed = resumed.unwrap();
+            assert!(
+                events.iter().any(|event| matches!(event, JobEvent::Resumed { step } if Some(step) == stops.last()))
+            );
+            assert_eq!(broken.out(weights), whole.out(weights), "{method:?} stopped after {stops:?}");
+            for name in ["step_wise_training_metrics.csv", "validation_metrics.csv"] {
+                assert_eq!(broken.out(name), whole.out(name), "{name}");
+            }
+            assert_eq!(resumed.train_loss, undisturbed.train_loss);
+            assert_eq!(resumed.base_validation_loss, Some(validations(&all)[0].2));
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_job_is_refused() {
+    let mut bench = Bench::pairs("llama_default");
+    let stopped = options();
+    stopped.stop.stop();
+    bench.job.run(&stopped, |_| ()).unwrap();
+    let resume = JobOptions { resume: true, ..options() };
+    let refused = |bench: &Bench| match bench.job.run(&resume, |_| ()) {
+        Err(Error::OtherJob { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let settings = bench.job.hyper_parameters.clone();
+    bench.job.hyper_parameters.learning_rate = 1e-3;
+    assert_eq!(refused(&bench), "settings: hyperParameters");
+    bench.job.hyper_parameters = settings;
+    let data = fs::read(&bench.job.training_data).unwrap();
+    fs::write(&bench.job.training_data, [&data[..], b"{\"prompt\": \"a\", \"completion\": \"b\"}\n"].concat()).unwrap();
+    assert_eq!(refused(&bench), "training data");
+    fs::write(&bench.job.training_data, data).unwrap();
+    // A damaged one is an error too, not a start from the beginning.
+    let folder = bench.job.output_dir.join("checkpoints");
+    let path = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(matches!(bench.job.run(&resume, |_| ()), Err(Error::Safetensors { .. })));
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(bench.job.run(&resume, |_| ()).unwrap().status, JobStatus::Completed);
+}
+
+#[test]
+fn wrong_data_are_named_by_line_and_nothing_is_written() {
+    let good = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+    let with = |line: &[u8]| {
+        let bench = Bench::pairs("llama_default");
+        fs::write(&bench.job.training_data, [good.as_bytes(), b"\n", line, b"\n", good.as_bytes()].concat()).unwrap();
+        bench.refused()
+    };
+    for (line, reason) in [
+        (&b"{\"prompt\": \"a\", \"completion\": \"\"}"[..], "completion is empty"),
+        (b"{\"prompt\": \"a\"}", "should have prompt and completion"),
+        (b"{\"prompt\": \"a\", ", "no JSON object"),
+        (b"{\"prompt\": \"\xff\", \"completion\": \"b\"}", "not UTF-8"),
+        (b"{\"messages\": [{\"role\": \"system\", \"content\": \"a\"}]}", "messages[0] has the role \"system\""),
+        (&vec![b'x'; 10 << 20], "longer than 4194304 bytes"),
+    ] {
+        let (number, got) = with(line);
+        assert!(number == Some(3) && got.contains(reason), "{number:?} {got}, not {reason}");
+    }
+    for empty in ["", "\n \n"] {
+        assert_eq!(Bench::new("llama_default", empty).refused(), (None, "nothing can be learnt".into()));
+    }
+    let mut bench = Bench::pairs("llama_default");
+    bench.job.training_data = bench.folder.path().join("none");
+    assert!(matches!(bench.job.run(&options(), |_| ()), Err(Error::Read { .. })));
+    bench.job.training_data = bench.folder.path().into();
+    assert!(matches!(bench.job.run(&options(), |_| ()), Err(Error::NotAFile { .. })));
+    // Wrong validation data are found before anything starts, too.
+    let mut bench = Bench::pairs("llama_default");
+    bench.job.validation_data = vec![bench.file("valid.jsonl", "{\"prompt\": 1}")];
+    assert_eq!(bench.refused().0, Some(1));
+}
+
+#[test]
+fn too_long_items_are_refused_cut_or_left_out() {
+    let long = "a ".repeat(100);
+    let short = "{\"prompt\": \"a\", \"completion\": \"b\"}";
+    let lines = format!(
+        "{short}\n{{\"prompt\": \"a\", \"completion\": \"{long}\"}}\n{{\"prompt\": \"{long}\", \"completion\": \"b\"}}\n"
+    );
+    let mut bench = Bench::new("llama_default", &lines);
+    bench.job.hyper_parameters.epoch_count = 1;
+    bench.job.too_long = TooLong::Error;
+    let (line, reason) = bench.refused();
+    assert!(line == Some(2) && reason.contains("more than the 64"), "{line:?} {reason}");
+    for (too_long, counts) in [(TooLong::Truncate, (2, 1, 1)), (TooLong::Skip, (1, 0, 2))] {
+        bench.job.too_long = too_long;
+        let (_, events) = bench.run();
+        let JobEvent::Started { items, truncated, skipped, tokens, .. } = events[0] else { panic!("{events:?}") };
+        assert_eq!((items, truncated, skipped), counts);
+        assert!(tokens < 100, "{tokens}");
+    }
+}
+
+#[test]
+fn text_and_documents_are_learnt_whole() {
+    for (name, content) in [
+        ("train.txt", "the quick end of the text. ".repeat(20)),
+        ("train.jsonl", "{\"input\": \"the quick end of the text.\"}\n".repeat(20)),
+    ] {
+        let mut bench = Bench::pairs("llama_default");
+        bench.job.training_data = bench.file(name, &content);
+        bench.job.customization_type = CustomizationType::ContinuedPreTraining;
+        bench.job.method = JobMethod::Full;
+        let (trained, events) = bench.run();
+        let losses = losses(&events);
+        assert!(losses.last().unwrap() + 0.5 < losses[0], "{losses:?}");
+        assert_eq!(trained.status, JobStatus::Completed);
+        // All weights are written, and answer.
+        let tuned = LanguageModel::load(&bench.job.output_dir, &load()).unwrap();
+        let before = LanguageModel::load(base("llama_default"), &load()).unwrap();
+        assert_ne!(tuned.logits(&[1, 2, 3]).unwrap(), before.logits(&[1, 2, 3]).unwrap());
+        assert_eq!(
+            tuned.tokenizer().unwrap().encode("the end", true).unwrap(),
+            before.tokenizer().unwrap().encode("the end", true).unwrap()
+        );
+    }
+    let mut bench = Bench::new("llama_default", "{\"input\": \"a\"}\n{\"text\": \"a\"}\n");
+    bench.job.customization_type = CustomizationType::ContinuedPreTraining;
+    assert_eq!(bench.refused(), (Some(2), "there is no input".into()));
+    bench.job.training_data = bench.file("train.txt", b"one\ntwo\n\xffthree\n");
+    assert_eq!(bench.refused(), (Some(3), "the line is not UTF-8".into()));
+}
+
+#[test]
+fn a_loss_without_bounds_fails_the_job() {
+    let mut bench = Bench::pairs("llama_default");
+    // Each step multiplies the weights by -99.
+    bench.job.hyper_parameters.learning_rate = 10.0;
+    bench.job.hyper_parameters.weight_decay = 10.0;
+    bench.job.hyper_parameters.schedule = Schedule::Constant;
+    bench.job.hyper_parameters.max_gradient_norm = 0.0;
+    bench.job.hyper_parameters.epoch_count = 200;
+    bench.job.method = JobMethod::Full;
+    let (result, events) = bench.events(&options());
+    assert!(matches!(result, Err(Error::Diverged { .. })), "{result:?}");
+    let Some(JobEvent::Failed { message }) = events.last() else { panic!("{:?}", events.last()) };
+    let status: Value = serde_json::from_slice(&bench.out("job.json")).unwrap();
+    assert_eq!((status["status"].as_str(), status["failureMessage"].as_str()), (Some("Failed"), Some(&**message)));
+    assert!(!bench.job.output_dir.join("model.safetensors").exists());
+}
+
+#[test]
+fn what_is_written_as_a_model_is_the_model() {
+    let mut different = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        if name == "SOURCE.md" {
+            continue;
+        }
+        let trainer = Trainer::load(base(&name), &load(), Method::Full).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        trainer.save_model(folder.path()).unwrap();
+        let [before, after] = [&base(&name), folder.path()].map(|path| LanguageModel::load(path, &load()).unwrap());
+        if before.logits(&[3, 1, 4]).unwrap() != after.logits(&[3, 1, 4]).unwrap() {
+            different.push(name);
+        }
+    }
+    assert!(different.is_empty(), "{different:?}");
+}
+
+#[test]
+fn a_killed_job_goes_on_as_if_it_had_not_been() {
+    const CHILD: &str = "BEDROCK_TEST_KILLED_JOB";
+    // The test runs itself as the process that is killed.
+    if let Some(job) = env::var_os(CHILD) {
+        let job = Job::from_file(job).unwrap();
+        let ran = job.run(&options(), |event| {
+            if matches!(event, JobEvent::Step { step: 7, .. }) {
+                writeln!(io::stdout(), "\nseven steps").unwrap();
+                loop {
+                    std::thread::park();
+                }
+            }
+        });
+        panic!("nobody killed {ran:?}");
+    }
+    let whole = Bench::pairs("llama_default");
+    whole.run();
+    let mut killed = Bench::pairs("llama_default");
+    killed.job.checkpoint_steps = Some(3);
+    let file = killed.file("job.json", serde_json::to_vec(&killed.job).unwrap());
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "a_killed_job_goes_on_as_if_it_had_not_been"])
+        .env(CHILD, file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "seven steps"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = JobOptions { resume: true, ..options() };
+    let (trained, events) = killed.events(&resumed);
+    assert_eq!(trained.unwrap().steps, 12);
+    assert!(events.contains(&JobEvent::Resumed { step: 6 }), "{events:?}");
+    assert_eq!(killed.out("adapter_model.safetensors"), whole.out("adapter_model.safetensors"));
+    assert_eq!(killed.out("step_wise_training_metrics.csv"), whole.out("step_wise_training_metrics.csv"));
+}
+
+#[test]
+fn a_merged_adapter_answers_as_beside_its_base() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training")).unwrap() {
+        let adapter = entry.unwrap().path();
+        if !adapter.is_dir() {
+            continue;
+        }
+        let name = adapter.file_name().unwrap().to_string_lossy().into_owned();
+        let folder = tempfile::tempdir().unwrap();
+        merge(base(&name), &adapter, folder.path()).unwrap();
+        let with = LoadOptions { adapter: Some(adapter.clone()), ..load() };
+        let beside = LanguageModel::load(base(&name), &with).unwrap().logits(&[3, 1, 4]).unwrap().concat();
+        let merged = LanguageModel::load(folder.path(), &load()).unwrap().logits(&[3, 1, 4]).unwrap().concat();
+        let largest = beside.iter().fold(0f32, |a, b| a.max(b.abs()));
+        let far = beside.iter().zip(&merged).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(far < 1e-4 * largest, "{name}: {far} of {largest}");
+        // Of another model.
+        let other = if name == "gpt2" { "qwen2" } else { "gpt2" };
+        assert!(merge(base(other), &adapter, folder.path().join("none")).is_err(), "{name}");
+        assert!(!folder.path().join("none").exists());
+    }
+}
+
+#[test]
+fn the_result_says_what_it_is() {
+    let mut bench = Bench::pairs("llama_default");
+    bench.job.custom_model_name = Some("ends".into());
+    bench.job.merge = true;
+    let (trained, _) = bench.run();
+    let card = String::from_utf8(bench.out("README.md")).unwrap();
+    let hash = "87e3dd28cc7de91f61dc573b4126ea08cec970d8ade0eb2957445e8f0e06ce50";
+    let loss = format!("| {:.4} |", trained.train_loss.unwrap());
+    for part in ["# ends\n", "base_model: \"llama_default\"", hash, &loss, "\"epochCount\": 3", "| steps | 12 |"] {
+        assert!(card.contains(part), "no {part} in {card}");
+    }
+    assert!(String::from_utf8(bench.out("loss.svg")).unwrap().starts_with("<svg"));
+    LanguageModel::load(bench.job.output_dir.join("merged"), &load()).unwrap();
+}
