@@ -236,7 +236,8 @@ pub(crate) fn backward(
                 let (from, to) = (from - begin, to - begin);
                 let log = logs[head * rows + span.first_row + first + row];
                 let (scores, share) = (&wanted[row * width..][..width], &mut shares_of[row * width..][..width]);
-                shares(isa, &scores[from..to], log, 1.0, &mut share[from..to]);
+                share[from..to].copy_from_slice(&scores[from..to]);
+                shares(isa, &mut share[from..to], log, 1.0);
                 share[..from].fill(0.0);
                 share[to..].fill(0.0);
             }

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
+use super::elementwise::by_rows;
 use super::gemm::{GROUP, tiles};
 use super::isa::{Isa, isa};
-use super::matrix::{Matrix, pack_rows};
+use super::matrix::{Matrix, pack_rows, turn_rows};
 use super::panels::{Line, floats, floats_mut};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS};
@@ -23,6 +24,13 @@ const LEAST_ROWS: usize = 96;
 
 /// Rows of weights that are decoded at a time for [`times_weights`], in bytes of `f32`.
 const DECODED_BYTES: usize = 2 << 20;
+
+/// Of the inner dimension, what all columns meet before the next is read: so the right operand of a large layer is read in the order in
+/// which it lies.
+const INNER: usize = 1024;
+
+/// Between rows that are brought near each other: not a multiple of the distance at which addresses share the lines of a cache.
+const NEAR: usize = INNER + COLUMNS;
 
 /// Columns of `Aᵀ · B`'s left operand that are turned at a time.
 const TURNED: usize = 2048;
@@ -66,43 +74,87 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
         .step_by(height)
         .flat_map(|row| (0..groups).map(move |group| (group, row..(row + height).min(m))))
         .collect();
+    // Rows that lie far apart would meet in the same lines of a cache.
+    let mut near = vec![0.0; if a.stride > 2 * INNER { m * NEAR } else { 0 }];
     let out = Disjoint::new(out);
-    pool.run(parts.len(), &|part| {
-        let (group, rows) = &parts[part];
-        let columns = group * GROUP * COLUMNS..((group + 1) * GROUP * COLUMNS).min(n.next_multiple_of(COLUMNS));
-        let mut packed = [Line([0.0; COLUMNS]); GROUP * DEPTH];
-        for start in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - start);
-            let mut panels = [[].as_slice(); GROUP];
-            for (column, panel) in columns.clone().step_by(COLUMNS).zip(packed.chunks_exact_mut(DEPTH)) {
-                pack(isa, b, [k, n], column, start, &mut floats_mut(panel)[..depth * COLUMNS]);
-            }
-            panels.iter_mut().zip(packed.chunks_exact(DEPTH)).for_each(|(to, panel)| *to = floats(panel));
-            for block in rows.clone().step_by(HEIGHT) {
-                let (block, first) = (block..(block + HEIGHT).min(rows.end), start == 0 && !add);
-                // SAFETY: these columns of these rows belong to this part alone, and `out` was initialised by the caller.
-                unsafe {
-                    tiles(isa, first, a.values, a.stride, start, depth, block, columns.clone(), &panels, None, &out, n)
-                };
-            }
+    for begin in (0..k).step_by(INNER) {
+        let end = (begin + INNER).min(k);
+        let mut left = Left { values: &a.values[begin..], stride: a.stride };
+        if !near.is_empty() {
+            by_rows(pool, &mut near, NEAR, |first, near| {
+                for (row, near) in near.chunks_exact_mut(NEAR).enumerate() {
+                    near[..end - begin].copy_from_slice(&left.values[(first + row) * left.stride..][..end - begin]);
+                }
+            });
+            left = Left { values: &near, stride: NEAR };
         }
-    });
+        pool.run(parts.len(), &|part| {
+            let (group, rows) = &parts[part];
+            let columns = group * GROUP * COLUMNS..((group + 1) * GROUP * COLUMNS).min(n.next_multiple_of(COLUMNS));
+            let mut packed = [Line([0.0; COLUMNS]); GROUP * DEPTH];
+            for start in (begin..end).step_by(DEPTH) {
+                let depth = DEPTH.min(end - start);
+                pack(isa, b, [k, n], columns.clone(), start, depth, &mut packed);
+                let mut panels = [[].as_slice(); GROUP];
+                panels.iter_mut().zip(packed.chunks_exact(DEPTH)).for_each(|(to, panel)| *to = floats(panel));
+                for block in rows.clone().step_by(HEIGHT) {
+                    let (block, first) = (block..(block + HEIGHT).min(rows.end), start == 0 && !add);
+                    // SAFETY: these columns of these rows belong to this part alone, and `out` was initialised by the caller.
+                    unsafe {
+                        tiles(
+                            isa,
+                            first,
+                            left.values,
+                            left.stride,
+                            start - begin,
+                            depth,
+                            block,
+                            columns.clone(),
+                            &panels,
+                            None,
+                            &out,
+                            n,
+                        )
+                    };
+                }
+            }
+        });
+    }
 }
 
-/// Columns `column..column + 16` of rows `start..` of the right operand, `[depth][16]`; zeros past its end.
-fn pack(isa: Isa, b: Right<'_>, [k, n]: [usize; 2], column: usize, start: usize, out: &mut [f32]) {
-    let lanes = COLUMNS.min(n - column);
+/// `columns` of rows `start..start + depth` of the right operand, in panels of 16 columns and `DEPTH` lines; zeros past its end.
+fn pack(
+    isa: Isa,
+    b: Right<'_>,
+    [k, n]: [usize; 2],
+    columns: Range<usize>,
+    start: usize,
+    depth: usize,
+    out: &mut [Line],
+) {
     match b {
         Right::Plain(values) => {
-            for (row, out) in out.as_chunks_mut::<COLUMNS>().0.iter_mut().enumerate() {
-                let from = &values[(start + row) * n + column..][..lanes];
-                out[..lanes].copy_from_slice(from);
-                out[lanes..].fill(0.0);
+            // A row of all panels at a time: lines that lie side by side.
+            for (row, values) in values[start * n..].chunks(n).take(depth).enumerate() {
+                for (panel, column) in columns.clone().step_by(COLUMNS).enumerate() {
+                    let out = &mut out[panel * DEPTH + row].0;
+                    match values[column..].first_chunk() {
+                        // Of a length that the compiler knows: an instruction, not a call.
+                        Some(from) => *out = *from,
+                        None => {
+                            let lanes = n - column;
+                            out[..lanes].copy_from_slice(&values[column..]);
+                            out[lanes..].fill(0.0);
+                        }
+                    }
+                }
             }
         }
         Right::Transposed(values) => {
-            let depth = out.len() / COLUMNS;
-            pack_rows(isa, lanes, depth, |row| &values[(column + row) * k + start..][..depth], out);
+            for (panel, column) in out.chunks_exact_mut(DEPTH).zip(columns.step_by(COLUMNS)) {
+                let row = |row: usize| &values[(column + row) * k + start..][..depth];
+                pack_rows(isa, COLUMNS.min(n - column), depth, row, floats_mut(panel));
+            }
         }
     }
 }
@@ -157,21 +209,14 @@ pub(crate) fn times_input(pool: &Pool, y: &[f32], x: &[f32], rows: usize, out: &
 
 /// `out[c][r] = values[r · stride + c]`, for `[rows, columns]`.
 fn turn(pool: &Pool, values: &[f32], stride: usize, [rows, columns]: [usize; 2], out: &mut [f32]) {
-    const SIDE: usize = 16;
+    const SIDE: usize = 32;
+    let isa = isa();
     let out = Disjoint::new(out);
     pool.run(columns.div_ceil(SIDE), &|block| {
         let (first, count) = (block * SIDE, SIDE.min(columns - block * SIDE));
         // SAFETY: the blocks of columns are rows of `out` that do not overlap.
         let out = unsafe { out.slice(first * rows, count * rows) };
-        for start in (0..rows).step_by(SIDE) {
-            let height = SIDE.min(rows - start);
-            for row in start..start + height {
-                let from = &values[row * stride + first..][..count];
-                for (column, value) in from.iter().enumerate() {
-                    out[column * rows + row] = *value;
-                }
-            }
-        }
+        turn_rows(isa, rows, |row| &values[row * stride + first..][..count], out);
     });
 }
 

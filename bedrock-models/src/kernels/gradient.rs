@@ -51,21 +51,21 @@ compiled! {
 }
 
 compiled! {
-    /// `out[i] = e^(x[i] - top) · scale`.
-    pub(super) fn shares<FMA>(isa, x: &[f32], top: f32, scale: f32, out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = exp::<FMA>(x - top) * scale;
+    /// `x[i] = e^(x[i] - top) · scale`.
+    pub(super) fn shares<FMA>(isa, x: &mut [f32], top: f32, scale: f32) {
+        for x in x.iter_mut() {
+            *x = exp::<FMA>(*x - top) * scale;
         }
     }
 }
 
 compiled! {
     /// A step of Adam with decoupled weight decay: see [`adamw`].
-    fn adamw_part<FMA>(isa, step: AdamStep, values: &mut [f32], gradients: &[f32], mean: &mut [f32], square: &mut [f32]) {
+    fn adamw_part<FMA>(isa, step: AdamStep, values: &mut [f32], gradients: &mut [f32], mean: &mut [f32], square: &mut [f32]) {
         let AdamStep { size, keep, root, betas: [beta1, beta2], eps, scale } = step;
         let moments = mean.iter_mut().zip(square);
         for ((value, gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(moments) {
-            let gradient = gradient * scale;
+            let gradient = std::mem::take(gradient) * scale;
             *mean = mul_add::<FMA>(beta1, *mean, (1.0 - beta1) * gradient);
             *square = mul_add::<FMA>(beta2, *square, (1.0 - beta2) * gradient * gradient);
             *value = *value * keep - size * *mean / (square.sqrt() / root + eps);
@@ -91,7 +91,7 @@ pub(crate) struct AdamStep {
 /// Values that the optimiser hands out at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// A step of Adam with decoupled weight decay (Loshchilov and Hutter 2017), in place.
+/// A step of Adam with decoupled weight decay (Loshchilov and Hutter 2017), in place. The gradients are zeros afterwards.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -99,18 +99,18 @@ pub(crate) fn adamw(
     pool: &Pool,
     step: AdamStep,
     values: &mut [f32],
-    gradients: &[f32],
+    gradients: &mut [f32],
     mean: &mut [f32],
     square: &mut [f32],
 ) {
     let (isa, len) = (isa(), values.len());
     assert!(gradients.len() == len && mean.len() == len && square.len() == len);
-    let (values, mean, square) = (Disjoint::new(values), Disjoint::new(mean), Disjoint::new(square));
+    let parts = [values, gradients, mean, square].map(Disjoint::new);
     pool.run(len.div_ceil(CHUNK), &|chunk| {
         let (start, count) = (chunk * CHUNK, CHUNK.min(len - chunk * CHUNK));
         // SAFETY: the chunks do not overlap.
-        let [values, mean, square] = [&values, &mean, &square].map(|part| unsafe { part.slice(start, count) });
-        adamw_part(isa, step, values, &gradients[start..][..count], mean, square);
+        let [values, gradients, mean, square] = parts.each_ref().map(|part| unsafe { part.slice(start, count) });
+        adamw_part(isa, step, values, gradients, mean, square);
     });
 }
 
@@ -192,25 +192,17 @@ pub(crate) fn cross_entropy(pool: &Pool, logits: &[f32], labels: &[u32]) -> Vec<
     out.into_iter().map(|out| out.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
 }
 
-/// The gradient of the rows' cross-entropies, each times `scale`, for the logits. `logs` is what [`cross_entropy`] says second.
-pub(crate) fn cross_entropy_gradient(
-    pool: &Pool,
-    logits: &[f32],
-    labels: &[u32],
-    logs: &[f32],
-    scale: f32,
-) -> Vec<f32> {
+/// The gradient of the rows' cross-entropies, each times `scale`, for the logits, in their place. `logs` is what [`cross_entropy`] says
+/// second.
+pub(crate) fn cross_entropy_gradient(pool: &Pool, logits: &mut [f32], labels: &[u32], logs: &[f32], scale: f32) {
     let (isa, width) = (isa(), logits.len() / labels.len().max(1));
     assert!(logits.len() == width * labels.len() && logs.len() == labels.len());
-    let mut out = vec![0.0; logits.len()];
-    by_rows(pool, &mut out, width, |first, out| {
-        for (i, out) in out.chunks_exact_mut(width).enumerate() {
-            let row = first + i;
-            shares(isa, &logits[row * width..][..width], logs[row], scale, out);
-            out[labels[row] as usize] -= scale;
+    by_rows(pool, logits, width, |first, logits| {
+        for (i, logits) in logits.chunks_exact_mut(width).enumerate() {
+            shares(isa, logits, logs[first + i], scale);
+            logits[labels[first + i] as usize] -= scale;
         }
     });
-    out
 }
 
 #[cfg(test)]
@@ -284,7 +276,9 @@ mod tests {
             cross_entropy(&pool, logits, &labels).iter().map(|[loss, _]| 0.5 * f64::from(*loss)).sum()
         };
         let logs: Vec<f32> = cross_entropy(&pool, &logits, &labels).iter().map(|[_, log]| *log).collect();
-        close(&cross_entropy_gradient(&pool, &logits, &labels, &logs, 0.5), &slopes(&logits, loss));
+        let mut got = logits.clone();
+        cross_entropy_gradient(&pool, &mut got, &labels, &logs, 0.5);
+        close(&got, &slopes(&logits, loss));
         // By hand: two equal logits.
         let [[loss, log]] = cross_entropy(&pool, &[1.0, 1.0], &[0])[..] else { panic!() };
         assert!((loss - 2f32.ln()).abs() < 1e-6 && (log - 1.0 - 2f32.ln()).abs() < 1e-6);

@@ -182,7 +182,7 @@ impl Matrix {
                         assert!(out.len() >= depth * COLUMNS);
                         for k in (0..depth).step_by(8) {
                             // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
-                            unsafe { transpose8(rows, k, out.as_mut_ptr().add(k * COLUMNS + half)) };
+                            unsafe { transpose8(rows, k, out.as_mut_ptr().add(k * COLUMNS + half), COLUMNS) };
                         }
                         continue;
                     }
@@ -216,7 +216,7 @@ pub(super) fn pack_rows<'a>(isa: Isa, count: usize, depth: usize, row: impl Fn(u
             let rows: [*const f32; 8] = std::array::from_fn(|r| row(half + r)[..depth].as_ptr());
             while from + 8 <= depth {
                 // SAFETY: AVX2 was detected; eight columns from `from` are inside the rows and inside `out`.
-                unsafe { transpose8(rows, from, out.as_mut_ptr().add(from * COLUMNS + half)) };
+                unsafe { transpose8(rows, from, out.as_mut_ptr().add(from * COLUMNS + half), COLUMNS) };
                 from += 8;
             }
         }
@@ -224,6 +224,37 @@ pub(super) fn pack_rows<'a>(isa: Isa, count: usize, depth: usize, row: impl Fn(u
             let row = row(r);
             (from..depth).for_each(|k| out[k * COLUMNS + r] = row[k]);
         }
+    }
+}
+
+/// `out[k · count + r] = row(r)[k]` for `r < count`, where `out` has as many values as the rows together.
+///
+/// # Panics
+/// If a row is shorter than `out` says.
+#[cfg(feature = "tune")]
+pub(super) fn turn_rows<'a>(isa: Isa, count: usize, row: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
+    let depth = out.len() / count.max(1);
+    assert_eq!(out.len(), count * depth);
+    let mut first = 0;
+    #[cfg(target_arch = "x86_64")]
+    if isa.avx2() {
+        while first + 8 <= count {
+            let rows: [*const f32; 8] = std::array::from_fn(|r| row(first + r)[..depth].as_ptr());
+            let whole = depth / 8 * 8;
+            for k in (0..whole).step_by(8) {
+                // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows, and eight rows from `first` inside `out`.
+                unsafe { transpose8(rows, k, out.as_mut_ptr().add(k * count + first), count) };
+            }
+            for r in first..first + 8 {
+                let row = row(r);
+                (whole..depth).for_each(|k| out[k * count + r] = row[k]);
+            }
+            first += 8;
+        }
+    }
+    for r in first..count {
+        let row = row(r);
+        (0..depth).for_each(|k| out[k * count + r] = row[k]);
     }
 }
 
@@ -235,7 +266,9 @@ fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
     if isa.avx2() {
         while k + 8 <= depth {
             // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
-            unsafe { transpose8(rows.each_ref().map(|row| row.as_ptr()), k, out.as_mut_ptr().add(k * COLUMNS)) };
+            unsafe {
+                transpose8(rows.each_ref().map(|row| row.as_ptr()), k, out.as_mut_ptr().add(k * COLUMNS), COLUMNS);
+            }
             k += 8;
         }
     }
@@ -247,10 +280,10 @@ fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
 }
 
 /// # Safety
-/// AVX2; eight floats from `k` on in each row, aligned or not; `out` holds 7 · 16 + 8 floats.
+/// AVX2; eight floats from `k` on in each row, aligned or not; `out` holds `7 · stride + 8` floats.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn transpose8(rows: [*const f32; 8], k: usize, out: *mut f32) {
+unsafe fn transpose8(rows: [*const f32; 8], k: usize, out: *mut f32, stride: usize) {
     use std::arch::x86_64::*;
     // SAFETY: by the contract.
     let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(rows[i].wrapping_add(k)) });
@@ -272,8 +305,8 @@ unsafe fn transpose8(rows: [*const f32; 8], k: usize, out: *mut f32) {
     for i in 0..4 {
         // SAFETY: by the contract.
         unsafe {
-            _mm256_storeu_ps(out.add(i * COLUMNS), _mm256_permute2f128_ps::<0x20>(top[i], bottom[i]));
-            _mm256_storeu_ps(out.add((i + 4) * COLUMNS), _mm256_permute2f128_ps::<0x31>(top[i], bottom[i]));
+            _mm256_storeu_ps(out.add(i * stride), _mm256_permute2f128_ps::<0x20>(top[i], bottom[i]));
+            _mm256_storeu_ps(out.add((i + 4) * stride), _mm256_permute2f128_ps::<0x31>(top[i], bottom[i]));
         }
     }
 }

@@ -184,6 +184,12 @@ unsafe fn avx512<const R: usize, const LDB: usize>(
     let (mut a, mut b) = (a.as_ptr(), b);
     let ldb = if LDB == 0 { ldb } else { LDB };
     let mut sum = [[_mm512_setzero_ps(); 4]; R];
+    // As in `avx2`.
+    for r in 0..R {
+        for j in 0..4 {
+            _mm_prefetch::<_MM_HINT_T0>(out.wrapping_add(r * ldo + 16 * j).cast());
+        }
+    }
     macro_rules! advance {
         ($steps:literal) => {
             [

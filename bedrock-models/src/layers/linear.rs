@@ -1,14 +1,16 @@
 //! Fully connected layers on stored weights.
 
+use std::sync::Arc;
+
 use burn::Tensor;
 use burn::tensor::TensorData;
 
 use super::activation::Activation;
 use super::adapter::Lora;
 use super::parameter::Parameter;
-use super::run::{self, Compute, Phase, Run};
 #[cfg(feature = "tune")]
-use super::tape::{Tape, Weights};
+use super::product::{self, Weights};
+use super::run::{self, Compute, Phase, Run};
 use crate::kernels::Matrix;
 use crate::kernels::gemm::{self, Product, Then};
 
@@ -26,7 +28,7 @@ pub(crate) struct Linear {
 #[allow(clippy::large_enum_variant)]
 enum Weight {
     /// As stored, for our kernels.
-    Stored(std::sync::Arc<Matrix>),
+    Stored(Arc<Matrix>),
     /// `[columns, rows]` in `f32` on a device without kernels, and the bias there.
     Dense(Tensor<2>, Option<Tensor<1>>),
     /// `[rows, columns]` and the bias, in training.
@@ -36,7 +38,7 @@ enum Weight {
 impl Linear {
     /// # Panics
     /// If the bias has another length than the matrix has rows (the loader checks it).
-    pub(crate) fn new(compute: &Compute, matrix: std::sync::Arc<Matrix>, bias: Option<Vec<f32>>) -> Self {
+    pub(crate) fn new(compute: &Compute, matrix: Arc<Matrix>, bias: Option<Vec<f32>>) -> Self {
         let rows = matrix.rows();
         assert!(bias.as_ref().is_none_or(|bias| bias.len() == rows));
         let weight = if compute.has_kernels() {
@@ -87,17 +89,18 @@ impl Linear {
 
 #[cfg(feature = "tune")]
 impl Linear {
-    fn record(&self, tape: &Tape, x: Tensor<2>) -> Tensor<2> {
+    /// What is trained, for kernels that record.
+    pub(crate) fn product(&self) -> product::Product {
         let weights = match &self.weight {
-            Weight::Stored(matrix) => Weights::Frozen(matrix.clone()),
+            Weight::Stored(matrix) => Weights::Frozen(matrix.clone(), self.bias.as_deref().map(Arc::from)),
             Weight::Trained(weight, bias) => Weights::Trained(weight.clone(), bias.clone()),
             Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
         };
         let lora = self.lora.as_ref().map(|lora| match lora {
-            Lora::Trained(trained) => trained,
+            Lora::Trained(trained) => trained.clone(),
             Lora::Stored(..) | Lora::Dense(..) => unreachable!("adapters are trained where there is a tape"),
         });
-        tape.linear(x, &weights, self.bias.as_deref(), lora)
+        product::Product { weights, lora }
     }
 }
 
@@ -119,7 +122,7 @@ fn project_then<const N: usize>(
 ) -> [Tensor<2>; N] {
     #[cfg(feature = "tune")]
     if let Some(tape) = run.tape() {
-        return layers.map(|layer| layer.record(tape, x.clone()));
+        return layers.map(|layer| tape.linear(x.clone(), layer.product()));
     }
     let results = project_bare(run, layers, x.clone(), then);
     let mut layers = layers.iter();

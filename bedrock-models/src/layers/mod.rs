@@ -15,6 +15,8 @@ pub(crate) mod loader;
 pub(crate) mod mlp;
 pub(crate) mod norm;
 pub(crate) mod parameter;
+#[cfg(feature = "tune")]
+pub(crate) mod product;
 pub(crate) mod relative;
 pub(crate) mod rope;
 pub(crate) mod run;

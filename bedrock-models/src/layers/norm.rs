@@ -76,7 +76,7 @@ impl RmsNorm {
         #[cfg(feature = "tune")]
         if let Some(tape) = run.tape() {
             let (weight, trained) = self.weight.current();
-            return tape.rms_norm(x, &weight, self.eps as f32, trained);
+            return tape.rms_norm(x, weight, self.eps as f32, trained);
         }
         let square = x.clone().powf_scalar(2.0).mean_dim(1);
         x / (square + self.eps).sqrt() * self.weight.tensor()
@@ -151,6 +151,10 @@ impl LayerNorm {
 /// - `x`, `y`: `[rows, features]`; returns the same
 pub(crate) fn add(run: Run<'_>, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
     let [_, width] = x.dims();
+    #[cfg(feature = "tune")]
+    if let Some(tape) = run.tape() {
+        return tape.add(x, y);
+    }
     let Some(pool) = run.pool() else { return x + y };
     let (mut x, y) = (run::flex(x), run::flex(y));
     elementwise::add(pool, run::values_mut(&mut x), run::values(&y), width);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use burn::Tensor;
 use burn::tensor::{Device, TensorData};
 #[cfg(feature = "tune")]
-use burn_flex::FlexTensor;
+use burn_flex::{Flex, FlexTensor};
 
 #[cfg(feature = "tune")]
 use super::run;
@@ -88,13 +88,26 @@ impl Parameter {
         self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner).fill(0.0);
     }
 
-    /// Changes the values, given the sums of the gradients, in place where it can be.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut [f32], &[f32])) {
+    /// Changes the values, given the sums of the gradients, in place where it can be. What is left of the sums is what the next gradients are
+    /// added to.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut [f32], &mut [f32])) {
         let mut value = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
         let device = value.device();
-        let mut data = std::mem::replace(&mut *value, Tensor::zeros([1], &device)).inner().into_data();
-        self.accumulate(|sums| change(data.as_mut_slice::<f32>().expect("all devices compute in f32"), sums));
-        *value = Tensor::<1>::from_data(data, &device).require_grad();
+        let old = std::mem::replace(&mut *value, Tensor::zeros([1], &device)).inner();
+        let new = match old.clone().try_into_primitive::<Flex>() {
+            Ok(mut memory) => {
+                // Nobody else holds the memory now, so that it is changed where it lies.
+                drop(old);
+                self.accumulate(|sums| change(run::values_mut(&mut memory), sums));
+                run::from_flex(memory)
+            }
+            Err(_) => {
+                let mut data = old.into_data();
+                self.accumulate(|sums| change(data.as_mut_slice::<f32>().expect("all devices compute in f32"), sums));
+                Tensor::<1>::from_data(data, &device.inner())
+            }
+        };
+        *value = new.autodiff().require_grad();
     }
 
     /// Replaces the values.

@@ -4,8 +4,8 @@
 //! [`Parameter`]'s sums; the graph carries those of activations. Layers without such an operation are composed of burn's,
 //! which record themselves.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::Tensor;
 use burn::tensor::{Device, TensorData};
@@ -13,17 +13,15 @@ use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn_flex::{Flex, FlexTensor};
 
-use super::adapter::Trained;
 use super::parameter::Parameter;
+use super::product::Product;
 use super::run::{self, values};
 use crate::kernels::attention::{Heads, Mask};
 use crate::kernels::attention_gradient::{self, Inputs, Whole};
-use crate::kernels::dense::{self, Left, Right};
-use crate::kernels::gemm::{self, Product};
-use crate::kernels::{Matrix, Pool, elementwise, gradient};
+use crate::kernels::{Pool, elementwise, gradient};
 
 /// The kernels of a model that is trained, and what its operations share.
 #[derive(Debug, Clone)]
@@ -33,26 +31,15 @@ pub(crate) struct Tape {
     recording: Arc<AtomicBool>,
 }
 
-/// What a layer is multiplied with.
-#[derive(Clone)]
-pub(crate) enum Weights {
-    Frozen(Arc<Matrix>),
-    /// `[rows, columns]`, and a bias
-    Trained(Parameter, Option<Parameter>),
-}
-
 /// Gradients of `N` inputs, given that of the result.
-type Gradient<const N: usize> = dyn Fn(&[f32]) -> [Vec<f32>; N] + Send + Sync;
+type Gradient<const N: usize> = dyn Fn(FlexTensor) -> [FlexTensor; N] + Send + Sync;
 
 #[derive(Clone)]
-struct Way<const N: usize> {
-    back: Arc<Gradient<N>>,
-    shapes: [[usize; 2]; N],
-}
+struct Way<const N: usize>(Arc<Gradient<N>>);
 
 impl<const N: usize> std::fmt::Debug for Way<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Way({:?})", self.shapes)
+        f.write_str("Way")
     }
 }
 
@@ -65,38 +52,50 @@ impl<const N: usize> Backward<Flex, N> for Recorded<N> {
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node);
         let gradient = if gradient.as_slice::<f32>().is_some() { gradient } else { gradient.to_contiguous() };
-        let found = (ops.state.back)(values(&gradient));
-        for ((parent, found), shape) in ops.parents.into_iter().zip(found).zip(ops.state.shapes) {
+        for (parent, found) in ops.parents.into_iter().zip((ops.state.0)(gradient)) {
             if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, FlexTensor::from_data(TensorData::new(found, shape)));
+                gradients.register::<Flex>(parent.id, found);
             }
         }
     }
 }
 
-/// A result that knows its way back to `inputs`.
+/// The memory of a tensor, and its place in the graph.
+fn open(x: Tensor<2>) -> (FlexTensor, NodeGuard) {
+    let x = x.try_into_primitive::<Autodiff<Flex>>().expect("a tape is used on the device it was made for");
+    let (memory, node) = x.into_parts();
+    (if memory.as_slice::<f32>().is_some() { memory } else { memory.to_contiguous() }, node)
+}
+
+/// A result that knows its way back to what the nodes stand for.
 fn record<const N: usize>(
-    inputs: [Tensor<2>; N],
-    out: Vec<f32>,
-    shape: [usize; 2],
-    back: impl Fn(&[f32]) -> [Vec<f32>; N] + Send + Sync + 'static,
+    nodes: [NodeGuard; N],
+    out: FlexTensor,
+    back: impl Fn(FlexTensor) -> [FlexTensor; N] + Send + Sync + 'static,
 ) -> Tensor<2> {
-    let shapes = inputs.each_ref().map(Tensor::dims);
-    let nodes = inputs.map(|input| {
-        let input = input.try_into_primitive::<Autodiff<Flex>>().expect("a tape is used on the device it was made for");
-        input.node()
-    });
-    let out = FlexTensor::from_data(TensorData::new(out, shape));
     let out = match Recorded::<N>.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(way) => way.finish(Way { back: Arc::new(back), shapes }, out),
+        OpsKind::Tracked(way) => way.finish(Way(Arc::new(back)), out),
         OpsKind::UnTracked(way) => way.finish(out),
     };
     Tensor::from_primitive::<Autodiff<Flex>>(out)
 }
 
-/// The memory of a tensor, without its history.
-fn plain(x: &Tensor<2>) -> FlexTensor {
-    run::flex(x.clone().inner())
+/// A tensor of values.
+fn memory(values: Vec<f32>, shape: [usize; 2]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// Something that a way back may use up: a graph is gone through once.
+struct Once(Mutex<Option<FlexTensor>>);
+
+impl Once {
+    fn new(memory: FlexTensor) -> Self {
+        Self(Mutex::new(Some(memory)))
+    }
+
+    fn take(&self) -> FlexTensor {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().expect("a graph is gone through once")
+    }
 }
 
 impl Tape {
@@ -125,17 +124,17 @@ impl Tape {
             return Tensor::from_data(TensorData::new(out, shape), device);
         }
         // Nothing before this has a gradient, but what comes after is to be recorded.
-        let spark = Tensor::<2>::zeros([1, 1], device).require_grad();
+        let (_, spark) = open(Tensor::<2>::zeros([1, 1], device).require_grad());
         let (table, width) = (table.cloned(), shape[1]);
-        record([spark], out, shape, move |dy| {
+        record([spark], memory(out, shape), move |dy| {
             if let Some(table) = &table {
                 table.accumulate(|sums| {
-                    for (index, dy) in indices.iter().zip(dy.chunks_exact(width)) {
+                    for (index, dy) in indices.iter().zip(values(&dy).chunks_exact(width)) {
                         sums[index * width..][..width].iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
                     }
                 });
             }
-            [vec![0.0]]
+            [memory(vec![0.0], [1, 1])]
         })
     }
 
@@ -143,96 +142,44 @@ impl Tape {
     ///
     /// # Shapes
     /// - `x`: `[rows, in]`; returns `[rows, out]`
-    pub(crate) fn linear(
-        &self,
-        x: Tensor<2>,
-        weights: &Weights,
-        bias: Option<&[f32]>,
-        lora: Option<&Trained>,
-    ) -> Tensor<2> {
-        let pool = &*self.pool;
-        let [rows, width] = x.dims();
-        let input = plain(&x);
-        let left = Left { values: values(&input), stride: width };
-        let mut y = match weights {
-            Weights::Frozen(weights) => {
-                let [y] = gemm::products(pool, values(&input), rows, &[Product { weights, bias, then: None }]);
-                y
-            }
-            Weights::Trained(weights, _) => {
-                let n = weights.shape()[0];
-                let mut y = vec![0.0; rows * n];
-                let weights = weights.memory();
-                dense::multiply(pool, left, Right::Transposed(values(&weights)), [rows, width, n], &mut y, false);
-                y
-            }
-        };
-        let n = y.len() / rows.max(1);
-        if let Weights::Trained(_, Some(bias)) = weights {
-            let bias = bias.memory();
-            for y in y.chunks_exact_mut(n) {
-                y.iter_mut().zip(values(&bias)).for_each(|(y, bias)| *y += bias);
-            }
-        }
-        let beside = lora.map(|lora| {
-            let dropped = lora.dropout.of(values(&input));
-            let left = Left { values: dropped.as_deref().unwrap_or(left.values), stride: width };
-            let [a, b] = lora.factors.each_ref().map(Parameter::memory);
-            let r = lora.factors[0].shape()[0];
-            let mut inner = vec![0.0; rows * r];
-            dense::multiply(pool, left, Right::Transposed(values(&a)), [rows, width, r], &mut inner, false);
-            inner.iter_mut().for_each(|value| *value *= lora.scale);
-            let b = &values(&b)[lora.rows.start * r..lora.rows.end * r];
-            let left = Left { values: &inner, stride: r };
-            dense::multiply(pool, left, Right::Transposed(b), [rows, r, n], &mut y, true);
-            (lora.clone(), inner)
-        });
-        let (tape, weights) = (self.clone(), weights.clone());
-        record([x], y, [rows, n], move |dy| {
-            let pool = &*tape.pool;
-            let left = Left { values: dy, stride: n };
+    pub(crate) fn linear(&self, x: Tensor<2>, layer: Product) -> Tensor<2> {
+        let ([rows, width], pool) = (x.dims(), self.pool.clone());
+        let (x, node) = open(x);
+        let (y, inner) = layer.forward(&pool, values(&x), rows);
+        record([node], memory(y, [rows, layer.rows()]), move |dy| {
             let mut dx = vec![0.0; rows * width];
-            match &weights {
-                Weights::Frozen(weights) => dense::times_weights(pool, dy, rows, weights, &mut dx),
-                Weights::Trained(weights, bias) => {
-                    let memory = weights.memory();
-                    dense::multiply(pool, left, Right::Plain(values(&memory)), [rows, n, width], &mut dx, false);
-                    weights.accumulate(|sums| dense::times_input(pool, dy, values(&input), rows, sums));
-                    if let Some(bias) = bias {
-                        bias.accumulate(|sums| {
-                            dy.chunks_exact(n).for_each(|dy| sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy));
-                        });
-                    }
-                }
-            }
-            if let Some((lora, inner)) = &beside {
-                let [a, b] = lora.factors.each_ref().map(Parameter::memory);
-                let r = inner.len() / rows.max(1);
-                let part = lora.rows.start * r..lora.rows.end * r;
-                let mut di = vec![0.0; rows * r];
-                dense::multiply(pool, left, Right::Plain(&values(&b)[part.clone()]), [rows, n, r], &mut di, false);
-                di.iter_mut().for_each(|value| *value *= lora.scale);
-                let mut turned = vec![0.0; r * n];
-                dense::times_input(pool, inner, dy, rows, &mut turned);
-                lora.factors[1].accumulate(|sums| {
-                    for (at, sum) in sums[part].iter_mut().enumerate() {
-                        *sum += turned[at % r * n + at / r];
-                    }
-                });
-                let dropped = lora.dropout.of(values(&input));
-                let x = dropped.as_deref().unwrap_or(values(&input));
-                lora.factors[0].accumulate(|sums| dense::times_input(pool, &di, x, rows, sums));
-                let left = Left { values: &di, stride: r };
-                if dropped.is_none() {
-                    dense::multiply(pool, left, Right::Plain(values(&a)), [rows, r, width], &mut dx, true);
-                } else {
-                    let mut more = vec![0.0; rows * width];
-                    dense::multiply(pool, left, Right::Plain(values(&a)), [rows, r, width], &mut more, false);
-                    let more = lora.dropout.of(&more).unwrap_or(more);
-                    dx.iter_mut().zip(more).for_each(|(dx, more)| *dx += more);
-                }
-            }
-            [dx]
+            layer.backward(&pool, values(&x), &inner, values(&dy), &mut dx, false);
+            [memory(dx, [rows, width])]
+        })
+    }
+
+    /// Gated feed-forward: `down(silu(gate(x)) · up(x))`. What is between the layers is computed again on the way back.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, hidden]`; returns the same
+    pub(crate) fn gated(&self, x: Tensor<2>, [gate, up, down]: [Product; 3]) -> Tensor<2> {
+        let ([rows, width], pool) = (x.dims(), self.pool.clone());
+        let (x, node) = open(x);
+        let (gated, gate_inner) = gate.forward(&pool, values(&x), rows);
+        let (raised, up_inner) = up.forward(&pool, values(&x), rows);
+        let middle = gate.rows();
+        let mut between = gated.clone();
+        elementwise::silu_mul(&pool, &mut between, &raised, middle);
+        let (y, down_inner) = down.forward(&pool, &between, rows);
+        drop(between);
+        let kept = [gated, raised].map(|values| Once::new(memory(values, [rows, middle])));
+        record([node], memory(y, [rows, down.rows()]), move |dy| {
+            let [mut gated, mut raised] = kept.each_ref().map(Once::take);
+            let mut between = values(&gated).to_vec();
+            elementwise::silu_mul(&pool, &mut between, values(&raised), middle);
+            let mut wanted = vec![0.0; between.len()];
+            down.backward(&pool, &between, &down_inner, values(&dy), &mut wanted, false);
+            let [for_gate, for_up] = [run::values_mut(&mut gated), run::values_mut(&mut raised)];
+            gradient::silu_mul(&pool, for_gate, for_up, &wanted, middle);
+            let mut dx = vec![0.0; rows * width];
+            gate.backward(&pool, values(&x), &gate_inner, for_gate, &mut dx, false);
+            up.backward(&pool, values(&x), &up_inner, for_up, &mut dx, true);
+            [memory(dx, [rows, width])]
         })
     }
 
@@ -240,22 +187,31 @@ impl Tape {
     ///
     /// # Shapes
     /// - `x`: `[rows, features]`; returns the same
-    pub(crate) fn rms_norm(&self, x: Tensor<2>, weight: &[f32], eps: f32, trained: Option<&Parameter>) -> Tensor<2> {
-        let (shape, input) = (x.dims(), plain(&x));
+    pub(crate) fn rms_norm(&self, x: Tensor<2>, weight: Vec<f32>, eps: f32, trained: Option<&Parameter>) -> Tensor<2> {
+        let (shape, pool) = (x.dims(), self.pool.clone());
+        let (x, node) = open(x);
         let mut out = vec![0.0; shape[0] * shape[1]];
-        elementwise::rms_norm(&self.pool, values(&input), weight, eps, &mut out);
-        let (pool, weight, trained) = (self.pool.clone(), weight.to_vec(), trained.cloned());
-        record([x], out, shape, move |dy| {
-            let mut own = Vec::new();
-            let back = |sums: &mut [f32]| gradient::rms_norm(&pool, values(&input), &weight, eps, dy, sums);
-            [match &trained {
+        elementwise::rms_norm(&pool, values(&x), &weight, eps, &mut out);
+        let trained = trained.cloned();
+        record([node], memory(out, shape), move |dy| {
+            let back = |sums: &mut [f32]| gradient::rms_norm(&pool, values(&x), &weight, eps, values(&dy), sums);
+            let dx = match &trained {
                 Some(parameter) => parameter.accumulate(back),
-                None => {
-                    own.resize(weight.len(), 0.0);
-                    back(&mut own)
-                }
-            }]
+                None => back(&mut vec![0.0; weight.len()]),
+            };
+            [memory(dx, shape)]
         })
+    }
+
+    /// `x + y`.
+    ///
+    /// # Shapes
+    /// - `x`, `y`: `[rows, features]`; returns the same
+    pub(crate) fn add(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        let [_, width] = x.dims();
+        let ((mut x, first), (y, second)) = (open(x), open(y));
+        elementwise::add(&self.pool, run::values_mut(&mut x), values(&y), width);
+        record([first, second], x, |dy| [dy.clone(), dy])
     }
 
     /// SwiGLU: `silu(gate) · up`.
@@ -263,22 +219,24 @@ impl Tape {
     /// # Shapes
     /// - `gate`, `up`: `[rows, features]`; returns the same
     pub(crate) fn silu_mul(&self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-        let (shape, inputs) = (gate.dims(), [plain(&gate), plain(&up)]);
-        let mut out = values(&inputs[0]).to_vec();
-        elementwise::silu_mul(&self.pool, &mut out, values(&inputs[1]), shape[1]);
-        let pool = self.pool.clone();
-        record([gate, up], out, shape, move |dy| {
-            let [mut gate, mut up] = inputs.each_ref().map(|input| values(input).to_vec());
-            gradient::silu_mul(&pool, &mut gate, &mut up, dy, shape[1]);
+        let (shape, pool) = (gate.dims(), self.pool.clone());
+        let ((gate, first), (up, second)) = (open(gate), open(up));
+        let mut out = values(&gate).to_vec();
+        elementwise::silu_mul(&pool, &mut out, values(&up), shape[1]);
+        let kept = [gate, up].map(Once::new);
+        record([first, second], memory(out, shape), move |dy| {
+            let [mut gate, mut up] = kept.each_ref().map(Once::take);
+            let [for_gate, for_up] = [run::values_mut(&mut gate), run::values_mut(&mut up)];
+            gradient::silu_mul(&pool, for_gate, for_up, values(&dy), shape[1]);
             [gate, up]
         })
     }
 
     /// Rotation of every head of each row: see [`rotate`](super::attention::rotate).
     pub(crate) fn rotate(&self, x: Tensor<2>, head_dim: usize, angles: &[&[f32]], pairs: bool) -> Tensor<2> {
-        let shape = x.dims();
-        let mut out = values(&plain(&x)).to_vec();
-        elementwise::rotate(&self.pool, &mut out, head_dim, shape[1], angles, pairs);
+        let ([_, width], pool) = (x.dims(), self.pool.clone());
+        let (mut x, node) = open(x);
+        elementwise::rotate(&pool, run::values_mut(&mut x), head_dim, width, angles, pairs);
         // Back by the same angles: what the transpose of a rotation is, scaled or not.
         let back: Vec<Vec<f32>> = angles
             .iter()
@@ -287,12 +245,10 @@ impl Tape {
                 cos.iter().copied().chain(sin.iter().map(|sin| -sin)).collect()
             })
             .collect();
-        let pool = self.pool.clone();
-        record([x], out, shape, move |dy| {
-            let mut dx = dy.to_vec();
+        record([node], x, move |mut dy| {
             let angles: Vec<&[f32]> = back.iter().map(Vec::as_slice).collect();
-            elementwise::rotate(&pool, &mut dx, head_dim, shape[1], &angles, pairs);
-            [dx]
+            elementwise::rotate(&pool, run::values_mut(&mut dy), head_dim, width, &angles, pairs);
+            [dy]
         })
     }
 
@@ -305,11 +261,16 @@ impl Tape {
             let [queries, keys, values] = tensors.each_ref().map(run::values);
             Inputs { queries, keys, values }
         }
-        let (shape, tensors) = (qkv[0].dims(), qkv.each_ref().map(plain));
-        let (out, logs) = attention_gradient::forward(&self.pool, heads, mask, inputs(&tensors), &spans);
-        let (pool, kept) = (self.pool.clone(), out.clone());
-        record(qkv, out, shape, move |dy| {
-            attention_gradient::backward(&pool, heads, mask, inputs(&tensors), &spans, &kept, &logs, dy)
+        let (shape, key_shape, pool) = (qkv[0].dims(), qkv[1].dims(), self.pool.clone());
+        let [(queries, first), (keys, second), (values, third)] = qkv.map(open);
+        let tensors = [queries, keys, values];
+        let (out, logs) = attention_gradient::forward(&pool, heads, mask, inputs(&tensors), &spans);
+        let out = memory(out, shape);
+        record([first, second, third], out.clone(), move |dy| {
+            let (out, dy) = (run::values(&out), run::values(&dy));
+            let found = attention_gradient::backward(&pool, heads, mask, inputs(&tensors), &spans, out, &logs, dy);
+            let [queries, keys, values] = found;
+            [memory(queries, shape), memory(keys, key_shape), memory(values, key_shape)]
         })
     }
 
@@ -318,13 +279,15 @@ impl Tape {
     /// # Shapes
     /// - `logits`: `[rows, vocabulary]`; returns `[1, 1]`
     pub(crate) fn cross_entropy(&self, logits: Tensor<2>, labels: Vec<u32>, scale: f32) -> (f64, Tensor<2>) {
-        let input = plain(&logits);
-        let rows = gradient::cross_entropy(&self.pool, values(&input), &labels);
+        let (logits, node) = open(logits);
+        let rows = gradient::cross_entropy(&self.pool, values(&logits), &labels);
         let sum: f64 = rows.iter().map(|[loss, _]| f64::from(*loss)).sum();
         let logs: Vec<f32> = rows.iter().map(|[_, log]| *log).collect();
-        let pool = self.pool.clone();
-        let out = record([logits], vec![sum as f32 * scale], [1, 1], move |dy| {
-            [gradient::cross_entropy_gradient(&pool, values(&input), &labels, &logs, scale * dy[0])]
+        let (pool, logits) = (self.pool.clone(), Once::new(logits));
+        let out = record([node], memory(vec![sum as f32 * scale], [1, 1]), move |dy| {
+            let (mut logits, scale) = (logits.take(), scale * values(&dy)[0]);
+            gradient::cross_entropy_gradient(&pool, run::values_mut(&mut logits), &labels, &logs, scale);
+            [logits]
         });
         (sum, out)
     }

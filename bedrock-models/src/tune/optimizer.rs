@@ -35,7 +35,9 @@ pub(super) struct Moments {
 
 impl Moments {
     pub(super) fn new(len: usize) -> Self {
-        Self { mean: vec![0.0; len], square: vec![0.0; len] }
+        // Written, not only reserved: what is read first is mapped twice.
+        let zeros = || std::iter::repeat_n(0.0, len).collect();
+        Self { mean: zeros(), square: zeros() }
     }
 
     /// Mean gradients, and mean squares of gradients.
@@ -56,7 +58,7 @@ impl Moments {
         step: u64,
         scale: f64,
         values: &mut [f32],
-        gradients: &[f32],
+        gradients: &mut [f32],
     ) {
         let [beta1, beta2] = settings.betas;
         let correct = |beta: f64| 1.0 - beta.powf(step as f64);
@@ -81,11 +83,11 @@ mod tests {
     fn the_first_steps_by_hand() {
         let settings = AdamW { learning_rate: 0.1, weight_decay: 0.5, ..AdamW::default() };
         let (pool, mut values, mut moments) = (Pool::new(1), [2.0, -1.0], Moments::new(2));
-        moments.step(&pool, &settings, 1, 0.5, &mut values, &[6.0, -1.0]);
+        moments.step(&pool, &settings, 1, 0.5, &mut values, &mut [6.0, -1.0]);
         assert!((values[0] - (2.0 * 0.95 - 0.1)).abs() < 1e-6 && (values[1] - (-0.95 + 0.1)).abs() < 1e-6);
         // Second step with no gradient: mean 0.9 · 0.1 · 3 / (1 - 0.81), square 0.999 · 0.001 · 9 / (1 - 0.998001).
         let before = values[0];
-        moments.step(&pool, &settings, 2, 1.0, &mut values, &[0.0, 0.0]);
+        moments.step(&pool, &settings, 2, 1.0, &mut values, &mut [0.0, 0.0]);
         let (mean, square) = (0.27 / 0.19, 0.008_991f64 / 0.001_999);
         let want = f64::from(before) * 0.95 - 0.1 * mean / square.sqrt();
         assert!((f64::from(values[0]) - want).abs() < 1e-5, "{} {want}", values[0]);

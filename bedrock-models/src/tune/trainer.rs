@@ -176,11 +176,11 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::loss`]; nothing has changed then.
     pub fn step(&mut self, batch: &[Sequence], settings: &AdamW) -> Result<Step, Error> {
-        self.parameters.iter().for_each(Parameter::clear);
-        let loss = self.mean(batch, true)?;
+        let loss = self.mean(batch, true).inspect_err(|_| self.forget())?;
         let square = |parameter: &Parameter| parameter.accumulate(|sums| square_sum(&self.pool, sums));
         let gradient_norm = self.parameters.iter().map(square).sum::<f64>().sqrt();
         if !gradient_norm.is_finite() {
+            self.forget();
             return Err(Error::Diverged { loss, steps: self.steps });
         }
         let scale = settings.max_gradient_norm.map_or(1.0, |max| (max / (gradient_norm + 1e-6)).min(1.0));
@@ -189,6 +189,11 @@ impl Trainer {
             parameter.update(|values, sums| moments.step(&self.pool, settings, self.steps, scale, values, sums));
         }
         Ok(Step { loss, gradient_norm })
+    }
+
+    /// Drops gradients of a step that was not made.
+    fn forget(&self) {
+        self.parameters.iter().for_each(Parameter::clear);
     }
 
     /// Writes the adapter as PEFT reads it: `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all.
