@@ -141,9 +141,10 @@ impl LanguageModel {
     fn load_gguf(path: &Path, options: &LoadOptions, compute: Compute) -> Result<Self, Error> {
         let GgufFile { metadata, checkpoint } = GgufFile::open(path)?;
         let architecture = metadata.required::<&str>("general.architecture")?.to_string();
-        // Rows of queries and keys lie in another order there, which the factors of an adapter do not know.
-        if compute.adapter.is_some() || compute.parameters.is_some() {
-            let what = "adapters and training need a folder in Hugging Face layout".into();
+        // Of others nobody has looked whether their modules are those that an adapter knows, and there is no layout to save all weights in.
+        let adapts = architecture == "llama" && metadata.optional::<u32>("llama.expert_count")?.unwrap_or(0) == 0;
+        if (compute.adapter.is_some() && !adapts) || compute.trained().is_some() {
+            let what = "this adapter or training needs a folder in Hugging Face layout".into();
             return Err(Error::ConfigValue { path: path.to_path_buf(), what });
         }
         let loaded = family::load_file(&metadata, checkpoint, compute.clone(), options.quantize)?;

@@ -280,3 +280,30 @@ fn gradients_are_cut_to_a_length() {
     let (same, cut) = moved(Some(norm / 10.0));
     assert!(same == norm && cut < 0.2 * free && cut > 0.05 * free, "{cut} {free}");
 }
+
+/// The modules of the file are those of the Hugging Face checkpoint, also where their rows lie in another order.
+#[test]
+fn an_adapter_is_trained_beside_a_quantised_file() {
+    let file = fixtures().join("conformance/gguf/scaled.gguf");
+    let tokens: Vec<u32> = vec![1, 5, 9, 2, 40, 7, 5, 9, 2];
+    let logits = |adapter: Option<PathBuf>| {
+        LanguageModel::load(&file, &LoadOptions { adapter, ..options() }).unwrap().logits(&tokens).unwrap()
+    };
+    let far = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        a.concat().iter().zip(b.concat()).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max)
+    };
+    let lora = Lora { rank: 4, ..Lora::default() };
+    let mut trainer = Trainer::load(&file, &options(), Method::Lora(lora)).unwrap();
+    let (plain, new) = (logits(None), trainer.model().logits(&tokens).unwrap());
+    let largest = plain.iter().flatten().fold(0f32, |a, b| a.max(b.abs()));
+    assert!(far(&plain, &new) <= 1e-4 * largest, "{} of {largest}", far(&plain, &new));
+    let settings = AdamW { learning_rate: 1e-2, ..AdamW::default() };
+    let text = [Sequence::text(tokens.clone())];
+    let losses: Vec<f64> = (0..20).map(|_| trainer.step(&text, &settings).unwrap().loss).collect();
+    assert!(losses[19] < 0.7 * losses[0], "{losses:?}");
+    let folder = tempfile::tempdir().unwrap();
+    trainer.save_adapter(folder.path()).unwrap();
+    let served = logits(Some(folder.path().to_path_buf()));
+    assert!(far(&served, &trainer.model().logits(&tokens).unwrap()) <= 1e-4 * largest);
+    assert!(Trainer::load(&file, &options(), Method::Full).is_err());
+}

@@ -116,6 +116,21 @@ impl LlamaConfig {
         }
     }
 
+    /// Puts the rows of queries and keys into the order of the Hugging Face checkpoint.
+    fn unpair(&self, loader: &mut Loader) -> Result<(), Error> {
+        let (dim, hidden) = (self.head_dim(), self.hidden_size);
+        for layer in 0..self.num_hidden_layers {
+            for (name, heads) in [("q_proj", self.num_attention_heads), ("k_proj", self.key_heads())] {
+                let name = format!("model.layers.{layer}.self_attn.{name}");
+                loader.unpair(&format!("{name}.weight"), &[heads * dim, hidden], dim)?;
+                if loader.contains(&format!("{name}.bias")) {
+                    loader.unpair(&format!("{name}.bias"), &[heads * dim], dim)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The rotation, with the factors that Llama 3's GGUF files have as a tensor.
     pub(crate) fn rotary(&self, loader: &mut Loader, path: &Path) -> Result<Rotary, Error> {
         let failed = |source| Error::Rope { path: path.to_path_buf(), source };
@@ -276,7 +291,15 @@ impl Llama {
 
     fn take(loader: &mut Loader, config: &LlamaConfig, path: &Path) -> Result<Self, Error> {
         config.validate(path)?;
-        let rotary = config.rotary(loader, path)?;
+        let mut rotary = config.rotary(loader, path)?;
+        let halves = LlamaConfig { rotate_pairs: false, ..config.clone() };
+        let config = if config.rotate_pairs && loader.compute().adapts() {
+            config.unpair(loader)?;
+            rotary.pairs = false;
+            &halves
+        } else {
+            config
+        };
         let embed_tokens = loader.embedding("model.embed_tokens", config.vocab_size, config.hidden_size)?;
         let layers = (0..config.num_hidden_layers)
             .map(|i| LlamaDecoderLayer::load(loader, &format!("model.layers.{i}"), config))

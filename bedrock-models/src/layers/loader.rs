@@ -231,6 +231,28 @@ impl Loader {
         Ok(())
     }
 
+    /// Puts the rows of a matrix, or the values of a vector, whose heads are rotated by neighbours (`2i`, `2i + 1`: GGUF's order) into the order in which they are
+    /// rotated by halves (`i`, `i + dim / 2`: Hugging Face's), which adapters know. Rows are whole blocks, so that nothing is rounded.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::TensorShape`].
+    pub(crate) fn unpair(&mut self, name: &str, shape: &[usize], dim: usize) -> Result<(), Error> {
+        let tensor = self.take(name, shape)?;
+        let (rows, columns) = (shape[0], shape[1..].iter().product());
+        let Some(bytes) = tensor.dtype.bytes_for(columns).filter(|bytes| tensor.data.len() == rows * bytes) else {
+            self.checkpoint.insert(tensor);
+            return Ok(());
+        };
+        let mut data = Vec::with_capacity(tensor.data.len());
+        for row in 0..rows {
+            let (head, at) = (row / dim, row % dim);
+            let from = head * dim + 2 * (at % (dim / 2)) + at / (dim / 2);
+            data.extend_from_slice(&tensor.data[from * bytes..][..bytes]);
+        }
+        self.checkpoint.insert(StoredTensor { data: data.into(), ..tensor });
+        Ok(())
+    }
+
     /// `{name}.weight` and, where `bias` says so or leaves it open and the file has one, `{name}.bias`.
     pub(crate) fn linear(&mut self, name: &str, rows: usize, columns: usize, bias: Bias) -> Result<Linear, Error> {
         let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;

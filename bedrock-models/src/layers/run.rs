@@ -46,6 +46,11 @@ impl Compute {
         self.pool.is_some()
     }
 
+    /// Whether modules have to be those of the Hugging Face checkpoint, because an adapter knows them so.
+    pub(crate) fn adapts(&self) -> bool {
+        self.adapter.is_some()
+    }
+
     /// Whether the weights themselves are trained.
     pub(crate) fn trained(&self) -> Option<&Parameters> {
         self.parameters.as_deref().filter(|_| self.adapter.is_none())

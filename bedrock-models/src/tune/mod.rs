@@ -1,8 +1,9 @@
 //! Training language models in one's own process: losses, gradients and AdamW, for all weights or for a LoRA adapter beside them.
 //!
-//! The forward pass is the one that answers: the same layers, composed of burn's operations on a device that records them. The base
-//! model's files are never changed. Every family of [`LANGUAGE_MODELS`](crate::LANGUAGE_MODELS) that has no encoder is trained this
-//! way; a folder in Hugging Face layout is needed.
+//! The forward pass is the one that answers: on the CPU its kernels, with gradients by kernels, and what has no kernel, like every layer on other
+//! devices, composed of burn's operations, which record themselves. The base model's files are never changed. Every family of
+//! [`LANGUAGE_MODELS`](crate::LANGUAGE_MODELS) that has no encoder is trained this way, from a folder in Hugging Face layout; adapters also
+//! beside a GGUF file of the `llama` architecture, whose weights stay in their blocks (QLoRA, Dettmers et al. 2023).
 //!
 //! ```no_run
 //! use bedrock_models::LoadOptions;

@@ -88,7 +88,7 @@ impl fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// Loads a folder in Hugging Face layout to be trained. Of the options, those of serving do not matter.
+    /// Loads a folder in Hugging Face layout to be trained, or for an adapter a `.gguf` file of the `llama` architecture. Of the options, those of serving do not matter.
     ///
     /// # Errors
     /// As [`LanguageModel::load`]; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer
