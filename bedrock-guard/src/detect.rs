@@ -1,5 +1,6 @@
 //! From candidates to findings: what overlaps is decided, nothing else.
 
+use crate::policy::pii::marks::Marks;
 use crate::scan::{Candidate, Label, Recognizer, Window};
 
 /// A set of recognisers that is run together.
@@ -19,6 +20,8 @@ impl Detector {
 
     /// Findings of a complete text, in its order.
     pub(crate) fn detect(&self, window: Window<'_>) -> Vec<Candidate> {
+        let marks = self.recognizers.iter().any(|recognizer| recognizer.wants_marks()).then(|| Marks::of(window.text));
+        let window = Window { marks: marks.as_ref().and_then(Option::as_ref), ..window };
         let mut found = Vec::new();
         for recognizer in &self.recognizers {
             recognizer.scan(window, 0, &mut found);

@@ -10,7 +10,9 @@
 
 use std::ops::Range;
 
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
+use regex_automata::Input;
+use regex_automata::meta::{self, Regex};
 use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::look::LookMatcher;
 use regex_automata::util::primitives::StateID;
@@ -28,6 +30,23 @@ pub(crate) struct Pattern {
     nfa: NFA,
     /// Bytes that a match can begin with.
     first: Box<[bool; 256]>,
+    /// Of built-in expressions alone.
+    extent: Option<Extent>,
+}
+
+/// What all matches of an expression have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Extent {
+    /// Bytes that occur in matches.
+    pub(crate) bytes: Box<[bool; 256]>,
+    /// Bytes of the shortest match.
+    pub(crate) shortest: usize,
+    /// Bytes of the longest match; `None` if there is none.
+    pub(crate) longest: Option<usize>,
+    /// Bytes of the longest part of a match without a digit; `None` if there is none.
+    pub(crate) gap: Option<usize>,
+    /// Digits of the match that has the fewest.
+    pub(crate) digits: usize,
 }
 
 /// Answer of a search.
@@ -45,6 +64,8 @@ pub(crate) enum Next {
 pub(crate) enum PatternError {
     #[error("{0}")]
     Syntax(#[from] regex::Error),
+    #[error("{0}")]
+    Engine(Box<meta::BuildError>),
     #[error("the pattern is too large: {0}")]
     Automaton(Box<regex_automata::nfa::thompson::BuildError>),
     #[error("the pattern matches the empty text")]
@@ -64,38 +85,63 @@ impl Pattern {
     }
 
     fn build(pattern: &str, unicode: bool) -> Result<Self, PatternError> {
-        let regex = RegexBuilder::new(pattern)
-            .unicode(unicode)
-            .size_limit(SIZE_LIMIT)
-            .dfa_size_limit(SIZE_LIMIT)
-            .nest_limit(64)
-            .build()?;
+        let syntax = syntax::Config::new().unicode(unicode).nest_limit(64);
+        let limits = meta::Config::new().nfa_size_limit(Some(SIZE_LIMIT)).hybrid_cache_capacity(SIZE_LIMIT);
+        let regex = Regex::builder().configure(limits).syntax(syntax).build(pattern).map_err(|error| {
+            // The other crate's error shows where in the pattern.
+            let built = RegexBuilder::new(pattern).unicode(unicode).size_limit(SIZE_LIMIT).nest_limit(64).build();
+            built.err().map_or_else(|| PatternError::Engine(Box::new(error)), PatternError::Syntax)
+        })?;
         if regex.is_match("") {
             return Err(PatternError::Empty);
         }
         let nfa = NFA::compiler()
             .configure(NFA::config().nfa_size_limit(Some(SIZE_LIMIT)))
-            .syntax(syntax::Config::new().unicode(unicode).nest_limit(64))
+            .syntax(syntax)
             .build(pattern)
             .map_err(|error| PatternError::Automaton(Box::new(error)))?;
         let first = first_bytes(&nfa);
-        Ok(Self { regex, nfa, first })
+        let extent = (!unicode).then(|| extent(&nfa));
+        Ok(Self { regex, nfa, first, extent })
     }
 
-    /// The compiled expression, for captures.
-    pub(crate) fn regex(&self) -> &Regex {
-        &self.regex
+    /// What all matches have in common, if that was asked for: of expressions of ASCII.
+    pub(crate) fn extent(&self) -> Option<&Extent> {
+        self.extent.as_ref()
+    }
+
+    /// Whether parts of the expression are captured.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.regex.captures_len() > 1
+    }
+
+    /// The leftmost match inside a range of the text; boundaries look beyond the range.
+    pub(crate) fn find(&self, text: &str, within: Range<usize>) -> Option<Range<usize>> {
+        self.regex.find(Input::new(text).range(within)).map(|found| found.range())
+    }
+
+    /// What the group captured in a match that was found before.
+    pub(crate) fn group(&self, name: &str, text: &str, matched: &Range<usize>) -> Option<Range<usize>> {
+        if !self.has_groups() {
+            return None;
+        }
+        let mut captures = self.regex.create_captures();
+        self.regex.captures(Input::new(text).range(matched.start..), &mut captures);
+        captures.get_group_by_name(name).map(|group| group.range())
     }
 
     /// The leftmost match that begins at or after `from`, if it is decided.
     pub(crate) fn next(&self, window: Window<'_>, from: usize) -> Next {
+        self.next_within(window, from..window.text.len())
+    }
+
+    /// The same, with all of the match inside a range if the text is complete.
+    pub(crate) fn next_within(&self, window: Window<'_>, within: Range<usize>) -> Next {
         if window.complete {
-            return match self.regex.find_at(window.text, from) {
-                Some(found) => Next::Match(found.range()),
-                None => Next::Frontier(window.text.len()),
-            };
+            let end = within.end;
+            return self.find(window.text, within).map_or(Next::Frontier(end), Next::Match);
         }
-        self.simulate(window.text.as_bytes(), from)
+        self.simulate(window.text.as_bytes(), within.start)
     }
 
     fn simulate(&self, text: &[u8], from: usize) -> Next {
@@ -198,6 +244,87 @@ fn first_bytes(nfa: &NFA) -> Box<[bool; 256]> {
     first
 }
 
+/// Ways on from a state: the next state, and the bytes that lead there, if any are read.
+fn ways(state: &State) -> Vec<(StateID, Option<(u8, u8)>)> {
+    match state {
+        State::Look { next, .. } | State::Capture { next, .. } => vec![(*next, None)],
+        State::Union { alternates } => alternates.iter().map(|next| (*next, None)).collect(),
+        State::BinaryUnion { alt1, alt2 } => vec![(*alt1, None), (*alt2, None)],
+        State::Match { .. } | State::Fail => Vec::new(),
+        State::ByteRange { trans } => vec![(trans.next, Some((trans.start, trans.end)))],
+        State::Sparse(all) => all.transitions.iter().map(|one| (one.next, Some((one.start, one.end)))).collect(),
+        State::Dense(all) => {
+            (0..=u8::MAX).filter_map(|byte| all.matches_byte(byte).map(|next| (next, Some((byte, byte))))).collect()
+        }
+    }
+}
+
+fn extent(nfa: &NFA) -> Extent {
+    let is_digit = |read: Option<(u8, u8)>| read.is_some_and(|(start, end)| start >= b'0' && end <= b'9');
+    // States that an anchored search reaches; the others skip to where a match begins.
+    let mut reached = vec![false; nfa.states().len()];
+    let mut stack = vec![nfa.start_anchored()];
+    while let Some(state) = stack.pop() {
+        if !std::mem::replace(&mut reached[state.as_usize()], true) {
+            stack.extend(ways(nfa.state(state)).into_iter().map(|(next, _)| next));
+        }
+    }
+    let ways: Vec<Vec<_>> =
+        nfa.states().iter().zip(&reached).map(|(s, on)| if *on { ways(s) } else { vec![] }).collect();
+    let mut bytes = Box::new([false; 256]);
+    for (_, read) in ways.iter().flatten() {
+        if let Some((start, end)) = read {
+            bytes[usize::from(*start)..=usize::from(*end)].fill(true);
+        }
+    }
+    // The least weight of a way to a match, by rounds: ways that weigh nothing go to the front.
+    let least = |weight: &dyn Fn(Option<(u8, u8)>) -> bool| {
+        let mut best = vec![usize::MAX; ways.len()];
+        let start = nfa.start_anchored().as_usize();
+        best[start] = 0;
+        let mut queue = std::collections::VecDeque::from([start]);
+        while let Some(state) = queue.pop_front() {
+            for (next, read) in &ways[state] {
+                let (next, heavy) = (next.as_usize(), weight(*read));
+                let sum = best[state] + usize::from(heavy);
+                if sum < best[next] {
+                    best[next] = sum;
+                    if heavy { queue.push_back(next) } else { queue.push_front(next) }
+                }
+            }
+        }
+        let matches = nfa.states().iter().zip(&best).filter(|(state, _)| matches!(state, State::Match { .. }));
+        matches.map(|(_, best)| *best).min().unwrap_or(0)
+    };
+    // The most bytes on a way that never takes a `cut`, from state to state; `None` where such ways go round.
+    let most = |cut: &dyn Fn(Option<(u8, u8)>) -> bool| {
+        let kept = |state: usize| ways[state].iter().filter(|(_, read)| !cut(*read));
+        let mut incoming = vec![0usize; ways.len()];
+        (0..ways.len()).flat_map(kept).for_each(|(next, _)| incoming[next.as_usize()] += 1);
+        let mut ready: Vec<usize> = (0..ways.len()).filter(|state| incoming[*state] == 0).collect();
+        let (mut longest, mut done) = (vec![0usize; ways.len()], 0);
+        while let Some(state) = ready.pop() {
+            done += 1;
+            for (next, read) in kept(state) {
+                let next = next.as_usize();
+                longest[next] = longest[next].max(longest[state] + usize::from(read.is_some()));
+                incoming[next] -= 1;
+                if incoming[next] == 0 {
+                    ready.push(next);
+                }
+            }
+        }
+        (done == ways.len()).then(|| longest.into_iter().max().unwrap_or(0))
+    };
+    Extent {
+        bytes,
+        shortest: least(&|read| read.is_some()),
+        longest: most(&|_| false),
+        gap: most(&is_digit),
+        digits: least(&is_digit),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -264,7 +391,7 @@ mod tests {
             prop_assume!(!text.is_empty());
             for source in PATTERNS {
                 let pattern = Pattern::new(source).unwrap();
-                let whole: Vec<_> = pattern.regex().find_iter(&text).map(|found| found.range()).collect();
+                let whole: Vec<_> = pattern.regex.find_iter(&text).map(|found| found.range()).collect();
                 prop_assert_eq!(&whole, &streamed(&pattern, &text, &pieces), "{} in {:?}", source, text);
             }
         }

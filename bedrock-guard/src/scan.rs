@@ -16,6 +16,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
+use crate::policy::pii::marks::Marks;
+
 /// Bytes to the left of a position that stay visible in a window, and so the furthest a recogniser may look back.
 pub(crate) const LOOK_BEHIND: usize = 256;
 
@@ -26,39 +28,19 @@ pub(crate) struct Window<'t> {
     pub(crate) text: &'t str,
     /// Whether no more text will come.
     pub(crate) complete: bool,
-    /// Signs that the text has (see [`signs`]), or all where nobody has counted.
-    pub(crate) signs: u8,
-}
-
-/// Signs without which some kinds of data cannot be, as bits: one pass over a text spares most searches in prose.
-pub(crate) mod signs {
-    pub(crate) const DIGIT: u8 = 1;
-    pub(crate) const AT: u8 = 2;
-    pub(crate) const DOT: u8 = 4;
-    pub(crate) const COLON: u8 = 8;
-    pub(crate) const HYPHEN: u8 = 16;
-
-    pub(crate) fn of(text: &str) -> u8 {
-        text.bytes().fold(0, |signs, byte| {
-            signs
-                | u8::from(byte.is_ascii_digit())
-                | u8::from(byte == b'@') << 1
-                | u8::from(byte == b'.') << 2
-                | u8::from(byte == b':') << 3
-                | u8::from(byte == b'-') << 4
-        })
-    }
+    /// Where personal data can be, for whole texts.
+    pub(crate) marks: Option<&'t Marks>,
 }
 
 impl<'t> Window<'t> {
     /// A whole text.
     pub(crate) fn whole(text: &'t str) -> Self {
-        Self { text, complete: true, signs: signs::of(text) }
+        Self { text, complete: true, marks: None }
     }
 
     /// A text that may go on.
     pub(crate) fn growing(text: &'t str) -> Self {
-        Self { text, complete: false, signs: u8::MAX }
+        Self { text, complete: false, marks: None }
     }
 
     /// The character before byte `at`.
@@ -125,6 +107,11 @@ pub(crate) trait Recognizer: Send + Sync + fmt::Debug {
     ///
     /// `from` is 0 or an earlier answer for the same text.
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize;
+
+    /// Whether it is faster with [`Marks`].
+    fn wants_marks(&self) -> bool {
+        false
+    }
 }
 
 /// What a token is made of.
@@ -184,6 +171,64 @@ impl<'w, 't> Cursor<'w, 't> {
 
     /// The next token, which stays the next.
     pub(crate) fn peek(&self) -> Option<Token<'t>> {
+        match self.peek_ascii() {
+            Some(token) => Some(token),
+            None => self.peek_any(),
+        }
+    }
+
+    /// The next token, if it and what stands behind it are ASCII and more text would not change it: nearly all of them.
+    #[inline]
+    fn peek_ascii(&self) -> Option<Token<'t>> {
+        let rest = &self.window.text.as_bytes()[self.at..];
+        let class = |at: usize| rest.get(at).map_or(Ascii::None, |byte| ASCII[usize::from(*byte)]);
+        let mut end = 1;
+        let kind = match class(0) {
+            Ascii::Word => {
+                loop {
+                    match class(end) {
+                        Ascii::Word => end += 1,
+                        Ascii::Link => match class(end + 1) {
+                            Ascii::Word => end += 2,
+                            Ascii::None => return None,
+                            _ => break,
+                        },
+                        Ascii::None => return None,
+                        _ => break,
+                    }
+                }
+                TokenKind::Word
+            }
+            Ascii::Number => {
+                loop {
+                    match class(end) {
+                        Ascii::Word | Ascii::Number => end += 1,
+                        Ascii::None => return None,
+                        _ => break,
+                    }
+                }
+                TokenKind::Number
+            }
+            first @ (Ascii::Blank | Ascii::Break) => {
+                let mut lines = first == Ascii::Break;
+                loop {
+                    match class(end) {
+                        Ascii::Blank => end += 1,
+                        Ascii::Break => (end, lines) = (end + 1, true),
+                        Ascii::None => return None,
+                        _ => break,
+                    }
+                }
+                if lines { TokenKind::Break } else { TokenKind::Blank }
+            }
+            Ascii::Sign | Ascii::Link => TokenKind::Sign,
+            Ascii::None => return None,
+        };
+        // A longer run is cut, which the other way does.
+        (end <= MAX_TOKEN).then(|| Token { kind, start: self.at, text: &self.window.text[self.at..self.at + end] })
+    }
+
+    fn peek_any(&self) -> Option<Token<'t>> {
         let rest = &self.window.text[self.at..];
         let mut characters = rest.char_indices().peekable();
         let Some((_, first)) = characters.next() else {
@@ -251,6 +296,51 @@ impl<'w, 't> Cursor<'w, 't> {
     }
 }
 
+/// What an ASCII character makes of a token; `None` for other bytes and for the end of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ascii {
+    Word,
+    Number,
+    /// Joins words.
+    Link,
+    Sign,
+    Blank,
+    Break,
+    None,
+}
+
+static ASCII: [Ascii; 256] = {
+    let mut classes = [Ascii::None; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' => Ascii::Word,
+            b'0'..=b'9' => Ascii::Number,
+            b'\'' | b'-' => Ascii::Link,
+            b' ' | b'\t' => Ascii::Blank,
+            b'\n' | b'\r' | b'\x0b' | b'\x0c' => Ascii::Break,
+            _ => Ascii::Sign,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// Where the next token that is no blank, break or ASCII sign begins, from a token's start on.
+pub(crate) fn next_letter(text: &str, at: usize) -> usize {
+    let signs =
+        |byte: &&u8| matches!(ASCII[usize::from(**byte)], Ascii::Blank | Ascii::Break | Ascii::Sign | Ascii::Link);
+    at + text.as_bytes()[at..].iter().take_while(signs).count()
+}
+
+/// The end of the word that begins at `at`, if it is ASCII letters alone, no more text would change it, and it is not long.
+pub(crate) fn plain_word(text: &str, at: usize) -> Option<usize> {
+    let rest = &text.as_bytes()[at..];
+    let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let ends = |byte: &u8| !matches!(ASCII[usize::from(*byte)], Ascii::Link | Ascii::None);
+    ((1..=MAX_TOKEN).contains(&length) && rest.get(length).is_some_and(ends)).then_some(at + length)
+}
+
 fn classify(character: char) -> TokenKind {
     match character {
         '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => TokenKind::Break,
@@ -297,6 +387,19 @@ mod tests {
             ]
         );
         assert_eq!(tokens(" \n a"), [(Break, " \n "), (Word, "a")]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_reads_the_same_tokens(text in "[a-zA-Z0-9 '’.\\-\t\n\x0béÄ½\u{a0}]{0,40}|[a-b' 1-]{100,300}", complete in proptest::bool::ANY) {
+            let window = Window { complete, ..Window::growing(&text) };
+            for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
+                let (short, long) = (Cell::new(false), Cell::new(false));
+                let token = Cursor::new(&window, at, &short).peek();
+                proptest::prop_assert_eq!(token, Cursor::new(&window, at, &long).peek_any());
+                proptest::prop_assert_eq!(short.get(), long.get());
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! ([`Matching`]), in its inflections and behind disguises. A run of white space in the text counts as one blank, and characters that cannot be seen (soft hyphens, zero-width
 //! joiners) do not count. In scripts that write no blanks between words there are no boundaries to keep.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::policy::content::normal::{look_alike, revealed};
@@ -91,7 +91,9 @@ impl WordRecognizer {
                 labels.push(label);
             }
         }
-        let automaton = AhoCorasick::new(&sorted)?;
+        // The fastest kind, as long as it is not too large for a processor's cache.
+        let kind = (sorted.iter().map(String::len).sum::<usize>() < 1 << 13).then_some(AhoCorasickKind::DFA);
+        let automaton = AhoCorasick::builder().kind(kind).build(&sorted)?;
         let longest = sorted.iter().map(String::len).max().unwrap_or(0);
         sorted.sort_unstable();
         Ok(Self { disguises: matching.disguises, lettered, automaton, labels, sorted, longest })
@@ -137,10 +139,10 @@ impl Recognizer for WordRecognizer {
                 let apart = |at: usize| folded.apart.get(at) == Some(&true);
                 // The characters as they stand in the text: a sign in place of a letter may begin a word, and end one.
                 let left = match at.checked_sub(1) {
-                    Some(before) => window.after(folded.origins[before]),
+                    Some(before) => window.after(folded.origin(before)),
                     None => visible_before(window, from),
                 };
-                let right = folded.origins.get(at).and_then(|origin| window.after(*origin));
+                let right = (at < folded.text.len()).then(|| folded.origin(at)).and_then(|origin| window.after(origin));
                 return apart(at)
                     || at.checked_sub(1).is_some_and(apart)
                     || !matches!((left, right), (Some(left), Some(right)) if joins(left) && joins(right));
@@ -185,40 +187,53 @@ impl Recognizer for WordRecognizer {
     }
 }
 
+/// A part of a folded text from byte `folded` on: all of the character at `origin`, or `even`, byte by byte from there on.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    folded: usize,
+    origin: usize,
+    even: bool,
+}
+
 /// Text in lower case with single blanks, and where it comes from.
 struct Folded {
     text: String,
-    /// For each byte, the position of the character that it comes from.
-    origins: Vec<usize>,
+    /// The position of the character that each byte comes from, by parts.
+    origins: Vec<Origin>,
     /// For each byte, whether it is a letter that was set apart: every such letter may begin and end a word.
     apart: Vec<bool>,
 }
 
 impl Folded {
     fn new(text: &str, from: usize) -> Self {
-        let mut folded = Self {
-            text: String::with_capacity(text.len() - from),
-            origins: Vec::with_capacity(text.len() - from),
-            apart: Vec::new(),
-        };
-        let mut blank = false;
-        for (at, character) in text[from..].char_indices() {
-            if is_invisible_character(character) {
-                continue;
+        let mut folded =
+            Self { text: String::with_capacity(text.len() - from), origins: Vec::new(), apart: Vec::new() };
+        let bytes = text.as_bytes();
+        let (mut at, mut blank) = (from, false);
+        loop {
+            // Nearly everything: what stays as it is but for its case.
+            let start = at;
+            while let Some(byte) = bytes.get(at) {
+                match byte {
+                    b' ' if !blank => blank = true,
+                    b' ' | b'\t'..=b'\r' | 0x80.. => break,
+                    _ => blank = false,
+                }
+                at += 1;
             }
+            folded.extend(&text[start..at], start);
+            let Some(character) = text[at..].chars().next() else { break };
             if character.is_whitespace() {
                 if !std::mem::replace(&mut blank, true) {
-                    folded.push(' ', from + at);
+                    folded.push(' ', at);
                 }
-                continue;
+            } else if !is_invisible_character(character) {
+                blank = false;
+                character.to_lowercase().for_each(|lower| folded.push(lower, at));
             }
-            blank = false;
-            if character.is_ascii() {
-                folded.push(character.to_ascii_lowercase(), from + at);
-            } else {
-                character.to_lowercase().for_each(|lower| folded.push(lower, from + at));
-            }
+            at += character.len_utf8();
         }
+        folded.text.make_ascii_lowercase();
         folded
     }
 
@@ -228,7 +243,7 @@ impl Folded {
         let plain = Self::new(window.text, from);
         let mut folded = Self {
             text: String::with_capacity(plain.text.len()),
-            origins: Vec::with_capacity(plain.text.len()),
+            origins: Vec::new(),
             apart: Vec::with_capacity(plain.text.len()),
         };
         let characters: Vec<(usize, char)> = plain.text.char_indices().collect();
@@ -241,7 +256,7 @@ impl Folded {
                 && at(Some(index + 1)).is_none_or(|c| !joins(c))
         };
         for (index, (place, character)) in characters.iter().enumerate() {
-            let origin = plain.origins[*place];
+            let origin = plain.origin(*place);
             let between = index > 0 && is_gap(*character) && single(index - 1) && single(index + 1);
             if between && at(Some(index + 1)).is_some() {
                 continue;
@@ -255,18 +270,39 @@ impl Folded {
         folded
     }
 
+    /// Where byte by byte of the text goes on, or begins, to come from `origin`.
+    fn note(&mut self, origin: usize, even: bool) {
+        let at = self.text.len();
+        let goes_on = self
+            .origins
+            .last()
+            .is_some_and(|last| last.even == even && last.origin + if even { at - last.folded } else { 0 } == origin);
+        if !goes_on {
+            self.origins.push(Origin { folded: at, origin, even });
+        }
+    }
+
+    fn extend(&mut self, run: &str, origin: usize) {
+        if !run.is_empty() {
+            self.note(origin, true);
+            self.text.push_str(run);
+        }
+    }
+
     fn push(&mut self, character: char, origin: usize) {
+        self.note(origin, character.is_ascii());
         self.text.push(character);
-        self.origins.resize(self.text.len(), origin);
     }
 
     fn origin(&self, at: usize) -> usize {
-        self.origins[at]
+        let part = self.origins.partition_point(|part| part.folded <= at).saturating_sub(1);
+        let Origin { folded, origin, even } = self.origins[part];
+        if even { origin + (at - folded) } else { origin }
     }
 
     /// End, in the text, of the character that the byte before `at` comes from.
     fn end_of(&self, text: &str, at: usize) -> usize {
-        let last = self.origins[at - 1];
+        let last = self.origin(at - 1);
         last + text[last..].chars().next().map_or(0, char::len_utf8)
     }
 }

@@ -12,7 +12,7 @@ use bedrock_core::GuardrailPiiEntityType as Kind;
 use super::rule::Cues;
 use super::rules::ADDRESS_CUES;
 use super::{kind_index, lists};
-use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window};
+use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window, next_letter, plain_word};
 
 /// Words between a house number and the word that makes it a street.
 const MAX_STREET_WORDS: usize = 5;
@@ -45,6 +45,14 @@ impl Recognizer for AddressRecognizer {
         let touched = Cell::new(false);
         let mut at = from;
         loop {
+            at = next_letter(window.text, at);
+            if let Some(end) = plain_word(window.text, at)
+                && !may_be_street(&window, end)
+                && !window.text[at..end].eq_ignore_ascii_case("corner")
+            {
+                at = end;
+                continue;
+            }
             let Some(token) = Cursor::new(&window, at, &touched).peek() else { return at };
             let address = if touched.get() { None } else { parse(&window, token, &touched) };
             if touched.get() {
@@ -80,6 +88,8 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
         TokenKind::Word => {
             if first.text.eq_ignore_ascii_case("corner") {
                 corner(cursor)?
+            } else if !may_be_street(window, first.end()) {
+                return None;
             } else if first.is_capitalized() || lists::is_street_prefix(first.text) {
                 street_first(first, cursor)?
             } else {
@@ -91,6 +101,26 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
     let mut tail = Cursor::new(window, core, touched);
     let (end, strong) = read_tail(&mut tail);
     Some((end, if strong { (score + 0.25_f32).min(0.95) } else { score }))
+}
+
+/// Whether what stands behind a word can belong to a street with it: most words of a text are followed by a small one or a sign.
+fn may_be_street(window: &Window<'_>, end: usize) -> bool {
+    let rest = &window.text.as_bytes()[end..];
+    match rest.strip_prefix(b".").unwrap_or(rest) {
+        [b' ', next, rest @ ..] => match (next, rest.first()) {
+            // The small words of `street_first`: de, la, u, utca, kapu, tér.
+            (b'd', Some(b'a' | b'e' | b'o') | None) | (b'l' | b'k', Some(b'a') | None) => true,
+            (b'u', after) => after.is_none_or(|byte| *byte == b't' || !byte.is_ascii_lowercase()),
+            (b't', after) => after.is_none_or(|byte| !byte.is_ascii()),
+            (next, _) => {
+                !next.is_ascii()
+                    || next.is_ascii_alphanumeric() && !next.is_ascii_lowercase()
+                    || next.is_ascii_whitespace()
+            }
+        },
+        [next, ..] => !next.is_ascii() || next.is_ascii_whitespace(),
+        [] => true,
+    }
 }
 
 /// One to six digits, maybe with a letter: `6`, `221B`.

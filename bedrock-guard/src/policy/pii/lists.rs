@@ -1,14 +1,11 @@
 //! Word lists behind the grammars of names and addresses. Sources and licences: `data/SOURCE.md`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
-type Set = HashSet<&'static str, BuildHasherDefault<Fnv>>;
-type List = LazyLock<Set>;
-
 /// FNV-1a. The lists are fixed, so nobody can choose keys that collide in them, and every word of every text is looked up.
-struct Fnv(u64);
+pub(super) struct Fnv(u64);
 
 impl Default for Fnv {
     fn default() -> Self {
@@ -28,45 +25,157 @@ impl Hasher for Fnv {
     }
 }
 
-fn list(sources: &[&'static str]) -> Set {
-    sources.iter().flat_map(|source| source.split_whitespace()).collect()
+const FIRST: u8 = 1;
+const LAST: u8 = 2;
+const COMMON: u8 = 4;
+const CAPITALIZED: u8 = 8;
+const PLACE: u8 = 16;
+const ORGANIZATION: u8 = 32;
+const STREET: u8 = 64;
+const STREET_PREFIX: u8 = 128;
+
+/// A set of words that are known beforehand.
+pub(super) type Set = HashSet<&'static str, BuildHasherDefault<Fnv>>;
+
+pub(super) fn set(words: &[&'static str]) -> Set {
+    words.iter().copied().collect()
 }
 
-/// Phrases, one between two commas.
-fn phrases(source: &'static str) -> Set {
-    source.split(',').map(str::trim).filter(|phrase| !phrase.is_empty()).collect()
+/// Endings by their last byte: most texts have another.
+pub(super) struct Endings(Box<[Vec<&'static str>; 256]>);
+
+impl Endings {
+    pub(super) fn new(endings: &[&'static str]) -> Self {
+        let mut all = Box::new([const { Vec::new() }; 256]);
+        endings.iter().for_each(|ending| all[ending.bytes().last().map_or(0, usize::from)].push(*ending));
+        Self(all)
+    }
+
+    /// Those that the text ends in.
+    pub(super) fn of<'t>(&self, text: &'t str) -> impl Iterator<Item = &'static str> + use<'_, 't> {
+        let known = text.bytes().last().map_or(&[][..], |last| &self.0[usize::from(last)]);
+        known.iter().copied().filter(move |ending| text.ends_with(ending))
+    }
 }
 
-static FIRST: List = LazyLock::new(|| {
-    list(&[include_str!("../../../data/first.txt"), include_str!("../../../data/first_international.txt")])
-});
-static LAST: List = LazyLock::new(|| list(&[include_str!("../../../data/last.txt")]));
-static VOCABULARY: List = LazyLock::new(|| list(&[include_str!("../../../data/vocabulary.txt"), MORE_VOCABULARY]));
-static CAPITALIZED: List = LazyLock::new(|| list(&[CALENDAR, PEOPLES, TERMS]));
-static PLACES: List = LazyLock::new(|| phrases(PLACE_NAMES));
-static ORGANIZATIONS: List = LazyLock::new(|| list(&[ORGANIZATION_WORDS]));
-static STREETS: List = LazyLock::new(|| list(&[STREET_SUFFIXES]));
+/// Every word and phrase of the lists, and which lists it is on.
+static LISTS: LazyLock<Lists> = LazyLock::new(Lists::new);
+
+struct Lists {
+    words: HashMap<&'static str, u8, BuildHasherDefault<Fnv>>,
+    /// One bit for each sketch of a given name: most words are done with it.
+    first: Box<[u64; 1024]>,
+}
+
+impl Lists {
+    fn new() -> Self {
+        let mut words = HashMap::default();
+        let first = [include_str!("../../../data/first.txt"), include_str!("../../../data/first_international.txt")];
+        let last = include_str!("../../../data/last.txt");
+        let vocabulary = include_str!("../../../data/vocabulary.txt");
+        let lists: [(&[&'static str], u8); 6] = [
+            (&first, FIRST),
+            (&[last], LAST),
+            (&[vocabulary, MORE_VOCABULARY], COMMON),
+            (&[CALENDAR, PEOPLES, TERMS], CAPITALIZED),
+            (&[ORGANIZATION_WORDS], ORGANIZATION),
+            (&[STREET_SUFFIXES], STREET),
+        ];
+        for (sources, list) in lists {
+            for word in sources.iter().flat_map(|source| source.split_whitespace()) {
+                *words.entry(word).or_insert(0) |= list;
+            }
+        }
+        for prefix in STREET_PREFIXES {
+            *words.entry(*prefix).or_insert(0) |= STREET_PREFIX;
+        }
+        for place in PLACE_NAMES.split(',').map(str::trim).filter(|place| !place.is_empty()) {
+            *words.entry(place).or_insert(0) |= PLACE;
+        }
+        let mut sketches = Box::new([0; 1024]);
+        for (word, lists) in &words {
+            if lists & FIRST != 0 {
+                let (slot, bit) = sketch(word);
+                sketches[slot] |= bit;
+            }
+        }
+        Self { words, first: sketches }
+    }
+}
+
+/// A place among 65,536 bits for a word: by its first bytes, its last and its length.
+fn sketch(word: &str) -> (usize, u64) {
+    let bytes = word.as_bytes();
+    let (head, length) = (bytes.first_chunk::<4>().map_or(0, |head| u32::from_le_bytes(*head)), bytes.len() as u32);
+    let tail = u32::from(bytes.last().copied().unwrap_or(0));
+    let hash = (head ^ tail << 13 ^ length << 23).wrapping_mul(0x9e37_79b1) >> 16;
+    (hash as usize >> 6, 1 << (hash & 63))
+}
+
+/// What the lists say of a word, in small letters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed(u8);
+
+impl Listed {
+    pub(super) fn new(lower: &str) -> Self {
+        let lists = LISTS.words.get(lower).copied().unwrap_or(0);
+        let marked = if lower.is_ascii() { None } else { LISTS.words.get(plain(lower).as_str()) };
+        Self(lists | marked.copied().unwrap_or(0) & (FIRST | LAST))
+    }
+
+    pub(super) fn is_first(self) -> bool {
+        self.0 & FIRST != 0
+    }
+
+    pub(super) fn is_last(self) -> bool {
+        self.0 & LAST != 0
+    }
+
+    pub(super) fn is_place(self) -> bool {
+        self.0 & PLACE != 0
+    }
+
+    /// Whether the word itself, not only its stem, is an ordinary one or one that always has a capital.
+    pub(super) fn is_common(self) -> bool {
+        self.0 & (COMMON | CAPITALIZED) != 0
+    }
+}
+
+fn is_on(lower: &str, list: u8) -> bool {
+    LISTS.words.get(lower).is_some_and(|lists| lists & list != 0)
+}
+
+static STREET_ENDS: LazyLock<Endings> = LazyLock::new(|| Endings::new(STREET_ENDINGS));
 
 /// Builds the lists now rather than during the first judgement.
 pub(crate) fn prepare() {
-    for list in [&FIRST, &LAST, &VOCABULARY, &CAPITALIZED, &PLACES, &ORGANIZATIONS, &STREETS] {
-        LazyLock::force(list);
-    }
+    LazyLock::force(&LISTS);
+}
+
+/// Whether the word (lower case, ASCII letters alone) is an ordinary one and nobody's name.
+pub(crate) fn is_only_common(lower: &str) -> bool {
+    LISTS.words.get(lower).is_some_and(|lists| lists & (COMMON | CAPITALIZED) != 0 && lists & (FIRST | LAST) == 0)
+}
+
+/// Whether the word can be a given name at all. Words that are not ASCII always can.
+pub(crate) fn may_be_first(lower: &str) -> bool {
+    let (slot, bit) = sketch(lower);
+    LISTS.first[slot] & bit != 0 || !lower.is_ascii()
 }
 
 /// Given names, lower case.
 pub(crate) fn is_first(lower: &str) -> bool {
-    FIRST.contains(lower) || (!lower.is_ascii() && FIRST.contains(plain(lower).as_str()))
+    is_on(lower, FIRST) || (!lower.is_ascii() && is_on(&plain(lower), FIRST))
 }
 
 /// Surnames, lower case.
 pub(crate) fn is_last(lower: &str) -> bool {
-    LAST.contains(lower) || (!lower.is_ascii() && LAST.contains(plain(lower).as_str()))
+    is_on(lower, LAST) || (!lower.is_ascii() && is_on(&plain(lower), LAST))
 }
 
 /// Words that English writes in lower case, lower case; also their simple plurals and participles.
 pub(crate) fn is_common(lower: &str) -> bool {
-    let known = |word: &str| VOCABULARY.contains(word);
+    let known = |word: &str| is_on(word, COMMON);
     if known(lower) {
         return true;
     }
@@ -95,61 +204,32 @@ pub(crate) fn is_common(lower: &str) -> bool {
 
 /// Days, months, peoples, languages and other words that are written with a capital but name no person.
 pub(crate) fn is_capitalized_term(lower: &str) -> bool {
-    CAPITALIZED.contains(lower)
+    is_on(lower, CAPITALIZED)
 }
 
 /// Countries, states and large cities, lower case, one or several words.
 pub(crate) fn is_place(lower: &str) -> bool {
-    PLACES.contains(lower)
+    is_on(lower, PLACE)
 }
 
 /// Words that make the name before them one of an organisation or a thing.
 pub(crate) fn is_organization_word(lower: &str) -> bool {
-    ORGANIZATIONS.contains(lower)
+    is_on(lower, ORGANIZATION)
 }
 
 /// `street`, `ave`, … lower case, without a dot.
 pub(crate) fn is_street_suffix(lower: &str) -> bool {
-    STREETS.contains(lower)
+    is_on(lower, STREET)
 }
 
 /// Words in front of a street's own name: `rue`, `calle`, `ul`.
 pub(crate) fn is_street_prefix(lower: &str) -> bool {
-    #[rustfmt::skip]
-    const PREFIXES: &[&str] = &[
-        "rue", "avenue", "boulevard", "calle", "avenida", "plaza", "paseo", "via", "viale", "piazza", "corso", "rua",
-        "praça", "travessa", "ul", "ulica", "ulice", "aleja", "al", "allée", "place", "chemin", "impasse", "quai",
-        "carrer", "camino", "carretera", "jalan", "rúa", "cours", "strada", "largo", "vicolo", "estrada", "postboks",
-    ];
-    PREFIXES.contains(&lower)
+    is_on(lower, STREET_PREFIX)
 }
 
 /// Whether the word is a street by its own ending: `Hauptstraße`, `Storgatan`, `Koskikatu`.
 pub(crate) fn is_street_shape(lower: &str) -> bool {
-    #[rustfmt::skip]
-    const ENDINGS: &[&str] = &[
-        "straße", "strasse", "strase", "gasse", "allee", "platz", "weg", "gatan", "gata", "gate", "gaten", "vägen",
-        "vej", "veien", "vegen", "vænget", "torget", "torv", "stræde", "gade", "katu", "tie", "kuja", "polku",
-        "straat", "laan", "plein", "gracht", "kade", "steeg", "utca", "tér", "út", "vei", "veg", "väg", "gränd",
-        "backen", "stigen", "stien", "brücke", "ufer", "damm", "ring", "dreef", "singel", "tänav", "terrasse", "ská",
-        "ova ulice", "gasse", "brautt", "braut", "vangur", "götu", "vegur", "holt", "hlíð", "ovgade",
-    ];
-    has_ending(lower, ENDINGS)
-}
-
-/// Whether the word ends in one of these, with at least three bytes before it. The last byte is compared first: this is asked of
-/// every capitalised word and seldom true.
-pub(crate) fn has_ending(word: &str, endings: &[&str]) -> bool {
-    let Some(last) = word.as_bytes().last() else { return false };
-    endings
-        .iter()
-        .any(|ending| ending.as_bytes().last() == Some(last) && word.len() > ending.len() + 2 && word.ends_with(ending))
-}
-
-/// Whether the word is one of these; the first byte is compared first, for the same reason.
-pub(crate) fn is_one_of(word: &str, words: &[&str]) -> bool {
-    let Some(first) = word.as_bytes().first() else { return false };
-    words.iter().any(|known| known.as_bytes().first() == Some(first) && *known == word)
+    STREET_ENDS.of(lower).any(|ending| lower.len() > ending.len() + 2)
 }
 
 /// Two-letter codes of the states of the United States and its post, and of the provinces of Canada and Australia.
@@ -185,6 +265,22 @@ fn plain(lower: &str) -> String {
         })
         .collect()
 }
+
+#[rustfmt::skip]
+const STREET_PREFIXES: &[&str] = &[
+    "rue", "avenue", "boulevard", "calle", "avenida", "plaza", "paseo", "via", "viale", "piazza", "corso", "rua",
+    "praça", "travessa", "ul", "ulica", "ulice", "aleja", "al", "allée", "place", "chemin", "impasse", "quai",
+    "carrer", "camino", "carretera", "jalan", "rúa", "cours", "strada", "largo", "vicolo", "estrada", "postboks",
+];
+
+#[rustfmt::skip]
+const STREET_ENDINGS: &[&str] = &[
+    "straße", "strasse", "strase", "gasse", "allee", "platz", "weg", "gatan", "gata", "gate", "gaten", "vägen",
+    "vej", "veien", "vegen", "vænget", "torget", "torv", "stræde", "gade", "katu", "tie", "kuja", "polku",
+    "straat", "laan", "plein", "gracht", "kade", "steeg", "utca", "tér", "út", "vei", "veg", "väg", "gränd",
+    "backen", "stigen", "stien", "brücke", "ufer", "damm", "ring", "dreef", "singel", "tänav", "terrasse", "ská",
+    "ova ulice", "gasse", "brautt", "braut", "vangur", "götu", "vegur", "holt", "hlíð", "ovgade",
+];
 
 const CALENDAR: &str = "monday tuesday wednesday thursday friday saturday sunday mondays tuesdays wednesdays thursdays fridays saturdays sundays \
     january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec \

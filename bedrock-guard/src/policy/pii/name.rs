@@ -5,11 +5,12 @@
 //! is …"), by the endings of surnames, or as two unknown capitalised words in a row; single unknown words are missed.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 
 use bedrock_core::GuardrailPiiEntityType as Kind;
 
 use super::{kind_index, lists};
-use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window};
+use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window, next_letter, plain_word};
 
 /// Words of the longest name.
 const MAX_WORDS: usize = 5;
@@ -77,6 +78,19 @@ const STRONG_VERBS: &[&str] = &[
 #[rustfmt::skip]
 const WORKS: &[&str] = &["novel", "novels", "concert", "fan", "biography", "family", "estate", "symphony", "painting", "painter", "song", "album", "book", "residence"];
 
+static TITLE_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(TITLES));
+static PARTICLE_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(PARTICLES));
+static PERSON_VERB_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(PERSON_VERBS));
+static STRONG_VERB_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(STRONG_VERBS));
+static WORK_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(WORKS));
+static STRONG_CUE_ENDS: LazyLock<lists::Endings> = LazyLock::new(|| lists::Endings::new(STRONG_CUES));
+static WEAK_CUE_ENDS: LazyLock<lists::Endings> = LazyLock::new(|| lists::Endings::new(WEAK_CUES));
+static SURNAME_ENDS: LazyLock<lists::Endings> = LazyLock::new(|| lists::Endings::new(SURNAME_ENDINGS));
+
+fn is_in(set: &lists::Set, word: &str) -> bool {
+    set.contains(word)
+}
+
 /// Finds names.
 #[derive(Debug)]
 pub(crate) struct NameRecognizer {
@@ -89,6 +103,8 @@ pub(crate) struct NameRecognizer {
 struct Part<'t> {
     /// Without a possessive ending.
     text: &'t str,
+    /// The same in small letters.
+    lower: String,
     end: usize,
     /// End of the token with its possessive ending.
     token_end: usize,
@@ -125,8 +141,18 @@ impl Recognizer for NameRecognizer {
         let touched = Cell::new(false);
         let mut at = from;
         loop {
+            at = next_letter(window.text, at);
+            if let Some(end) = plain_word(window.text, at) {
+                let word = &window.text[at..end];
+                let small = word.as_bytes()[0].is_ascii_lowercase();
+                if if small { !may_be_uncapitalized(&window, at, word) } else { is_plainly_none(&window, at, word) } {
+                    at = end;
+                    continue;
+                }
+            }
             let Some(token) = Cursor::new(&window, at, &touched).peek() else { return at };
-            let name = if token.kind == TokenKind::Word { parse(&window, token, &touched) } else { None };
+            let name =
+                if token.kind == TokenKind::Word { parse(&window, token, self.threshold, &touched) } else { None };
             if touched.get() {
                 return at;
             }
@@ -141,20 +167,29 @@ impl Recognizer for NameRecognizer {
     }
 }
 
-/// Reads a name that begins with `first`: its end and its score.
-fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
+/// Reads a name that begins with `first`: its end and its score, which is exact from the threshold on.
+fn parse(window: &Window<'_>, first: Token<'_>, threshold: f32, touched: &Cell<bool>) -> Option<(usize, f32)> {
     let left = window.look_behind(first.start, 40);
     if !first.is_capitalized() {
         return uncapitalized(window, first, left, touched);
     }
     let raw = left;
-    let left = left.to_lowercase();
+    let (mut small, long);
+    let left = if left.is_ascii() && left.len() <= 40 {
+        small = [0; 40];
+        small[..left.len()].copy_from_slice(left.as_bytes());
+        small.make_ascii_lowercase();
+        std::str::from_utf8(&small[..left.len()]).unwrap_or_default()
+    } else {
+        long = left.to_lowercase();
+        &long
+    };
     let left = left.trim_end_matches([' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r', '\t', '>']);
     // The word before, if only blanks or a dot are between.
     let previous = left.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
     let previous_raw = raw_previous(window, first.start);
     // "Major Smith", "dr. smith", but not "a major Brazilian company".
-    let titled = lists::is_one_of(previous, TITLES)
+    let titled = is_in(&TITLE_SET, previous)
         && (matches!(previous, "mr" | "mrs" | "ms" | "dr" | "prof" | "mx")
             || title_word(raw).is_some_and(|word| word.starts_with(char::is_uppercase)));
     let after_capital = previous_raw.is_some_and(|word| word.chars().next().is_some_and(char::is_uppercase)) && !titled;
@@ -162,7 +197,7 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
     let parts = run(window, first, touched);
     let head = &parts[0];
     // "Dear", "The", "Mr": not part of a name.
-    if lists::is_one_of(&head.text.to_lowercase(), TITLES) && !titled && (head.common || !head.last) {
+    if is_in(&TITLE_SET, &head.lower) && !titled && (head.common || !head.last) {
         return None;
     }
     let surname_first = head.last && parts.len() > 1 && parts[1].first;
@@ -181,10 +216,16 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
         length -= 1;
     }
     // The words that the name itself is judged by.
-    let words: Vec<&Part<'_>> = parts[..length].iter().filter(|part| !part.particle && !part.initial).collect();
+    let mut words = [head; MAX_WORDS + 2];
+    let mut count = 0;
+    for part in parts[..length].iter().filter(|part| !part.particle && !part.initial) {
+        words[count] = part;
+        count += 1;
+    }
+    let words = &words[..count];
     let tail = &parts[length - 1];
     let (follows, next) = next_word(window, tail.token_end, touched);
-    if let Some(next) = &next
+    if let Some(next) = next
         && follows == Follows::Blank
         && next.chars().next().is_some_and(char::is_uppercase)
         && (lists::is_organization_word(&next.to_lowercase()) || lists::is_street_suffix(&next.to_lowercase()))
@@ -195,14 +236,17 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
     if parts.iter().take(length).any(is_organization) && !titled {
         return None;
     }
-    let joined = parts[..length].iter().map(|part| part.text.to_lowercase()).collect::<Vec<_>>().join(" ");
-    if lists::is_place(&joined) && !titled {
+    let is_place = match &parts[..length] {
+        [only] => only.place,
+        several => lists::is_place(&several.iter().map(|part| part.lower.as_str()).collect::<Vec<_>>().join(" ")),
+    };
+    if is_place && !titled {
         return None;
     }
     let capitals = words.iter().all(|word| word.capitals && word.text.chars().count() > 1);
     let known_words = words.iter().filter(|word| word.known()).count();
 
-    let mut score: f32 = match words.as_slice() {
+    let mut score: f32 = match words {
         [] => return None,
         [only] => {
             let initials = parts[..length].iter().any(|part| part.initial);
@@ -240,24 +284,24 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
     let certain = !words[0].common || words[0].first;
     if titled {
         score = score.max(0.9);
-    } else if certain && ends_with_any(left, STRONG_CUES) {
+    } else if certain && ends_with_any(left, &STRONG_CUE_ENDS) {
         score = if words.iter().all(|word| word.common) { score + 0.2 } else { (score + 0.45).max(0.7) };
-    } else if certain && !words[0].common && ends_with_any(left, WEAK_CUES) {
+    } else if certain && !words[0].common && ends_with_any(left, &WEAK_CUE_ENDS) {
         score += if words.len() == 1 && !words[0].known() { 0.1 } else { 0.2 };
     }
     if tail.possessive && !tail.common && !tail.place {
         score += 0.1;
     }
-    match (follows, next.as_deref()) {
-        (Follows::Blank, Some(word)) if lists::is_one_of(word, STRONG_VERBS) => {
+    match (follows, next) {
+        (Follows::Blank, Some(word)) if is_in(&STRONG_VERB_SET, word) => {
             score += if words[0].known() || words[0].foreign { 0.2 } else { 0.3 }
         }
         (Follows::Blank, Some(word))
-            if lists::is_one_of(word, WORKS) && (words[0].last || words[0].shape || words[0].foreign) =>
+            if is_in(&WORK_SET, word) && (words[0].last || words[0].shape || words[0].foreign) =>
         {
             score += 0.4
         }
-        (Follows::Blank, Some(word)) if lists::is_one_of(word, PERSON_VERBS) => {
+        (Follows::Blank, Some(word)) if is_in(&PERSON_VERB_SET, word) => {
             score += if words[0].known() || words[0].foreign { 0.15 } else { 0.1 }
         }
         (Follows::Blank, Some(word)) if word.chars().next().is_some_and(char::is_uppercase) => score -= 0.2,
@@ -275,10 +319,48 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
     if capitals {
         score -= if words.len() == 1 && tail.text.chars().count() <= 4 && !titled { 0.4 } else { 0.2 };
     }
-    if words.len() == 1 && !titled && named_before(window, words[0].text, first.start) {
-        score += 0.3;
+    const NAMED_BEFORE: f32 = 0.3;
+    let may_be = words.len() == 1 && !titled && score + NAMED_BEFORE >= threshold;
+    if may_be && named_before(window, words[0].text, first.start) {
+        score += NAMED_BEFORE;
     }
     Some((tail.end, score))
+}
+
+/// Whether a word in small letters has to be looked at more closely: most neither stand behind a cue nor are a given name.
+fn may_be_uncapitalized(window: &Window<'_>, at: usize, word: &str) -> bool {
+    let left = &window.text.as_bytes()[..at];
+    let cued = match left {
+        // How the cues below end.
+        [.., before, last, b' '] => {
+            let before = before.to_ascii_lowercase();
+            match last.to_ascii_lowercase() {
+                b's' => matches!(before, b'i' | b'\'' | b'r'),
+                b'e' | b'r' => matches!(before, b'm' | b'e'),
+                b'm' => before == b'i',
+                b'.' => matches!(before, b'r' | b's'),
+                b':' | b'?' => before == b'e',
+                _ => false,
+            }
+        }
+        _ => false,
+    };
+    cued || word.len() > 3 && lists::may_be_first(word)
+}
+
+/// Whether the word is an ordinary one without a title before it, as most that begin a sentence are. It says so of ASCII alone.
+fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
+    let mut lower = [0; 16];
+    let Some(lower) = lower.get_mut(..word.len()) else { return false };
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    if !std::str::from_utf8(lower).is_ok_and(lists::is_only_common) {
+        return false;
+    }
+    let left = window.look_behind(at, 40);
+    let before = left.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    let before = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    left.is_ascii() && !is_in(&TITLE_SET, &before.to_ascii_lowercase())
 }
 
 /// A name in small letters: only right behind "my name is" and its like, and only words that English has no other use for.
@@ -337,7 +419,7 @@ fn uncapitalized_pair(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool
     let name = |word: &str| {
         word.len() > 3 && !lists::is_common(word) && !lists::is_place(word) && !lists::is_capitalized_term(word)
     };
-    if !lists::is_first(first.text) || !name(first.text) {
+    if first.text.len() <= 3 || !lists::is_first(first.text) || !name(first.text) {
         return None;
     }
     let mut cursor = Cursor::new(window, first.end(), touched);
@@ -373,7 +455,7 @@ fn run<'t>(window: &Window<'t>, first: Token<'t>, touched: &Cell<bool>) -> Vec<P
         let Some(token) = ahead.take(|token| token.kind == TokenKind::Word) else { break };
         if token.is_capitalized() {
             parts.push(part(token));
-        } else if lists::is_one_of(token.text, PARTICLES) && particle_continues(&ahead) {
+        } else if is_in(&PARTICLE_SET, token.text) && particle_continues(&ahead) {
             parts.push(Part { particle: true, common: false, first: false, last: false, ..part(token) });
         } else {
             break;
@@ -392,7 +474,7 @@ fn particle_continues(cursor: &Cursor<'_, '_>) -> bool {
         }
         match ahead.next() {
             Some(token) if token.is_capitalized() => return true,
-            Some(token) if lists::is_one_of(token.text, PARTICLES) => {}
+            Some(token) if is_in(&PARTICLE_SET, token.text) => {}
             _ => return false,
         }
     }
@@ -403,6 +485,8 @@ fn part<'t>(token: Token<'t>) -> Part<'t> {
     let text = strip_possessive(token.text);
     let lower = text.to_lowercase();
     let pieces = || lower.split('-');
+    let hyphen = lower.contains('-');
+    let listed = lists::Listed::new(&lower);
     let letters = text.chars().count();
     let initial = letters == 1 && text.chars().all(char::is_uppercase) && text != "I";
     Part {
@@ -412,13 +496,16 @@ fn part<'t>(token: Token<'t>) -> Part<'t> {
         possessive: text.len() < token.text.len(),
         initial,
         particle: false,
-        first: lists::is_first(&lower) || pieces().all(|piece| piece.len() > 1 && lists::is_first(piece)),
-        last: lists::is_last(&lower) || lists::is_last(&lower.replace('\'', "")) || pieces().all(lists::is_last),
-        common: lists::is_common(&lower) || lists::is_capitalized_term(&lower) || is_contraction(&lower),
-        place: lists::is_place(&lower),
+        first: listed.is_first() || hyphen && pieces().all(|piece| piece.len() > 1 && lists::is_first(piece)),
+        last: listed.is_last()
+            || lower.contains('\'') && lists::is_last(&lower.replace('\'', ""))
+            || hyphen && pieces().all(lists::is_last),
+        common: listed.is_common() || lists::is_common(&lower) || is_contraction(&lower),
+        place: listed.is_place(),
         shape: surname_shape(&lower),
         foreign: text.chars().any(|c| !c.is_ascii() && c.is_alphabetic()),
         capitals: text.chars().all(|c| c.is_uppercase() || !c.is_alphabetic()),
+        lower,
     }
 }
 
@@ -431,34 +518,32 @@ fn is_contraction(lower: &str) -> bool {
 }
 
 /// Endings of surnames in several languages. Endings that ordinary words have too (`-er`, `-man`) are left out.
+#[rustfmt::skip]
+const SURNAME_ENDINGS: &[&str] = &[
+    "sson", "ssen", "nsen", "rsen", "lsen", "dsen", "tsen", "ová", "ova", "eva", "ev", "ov", "ović", "ovic",
+    "ević", "evic", "ić", "ich", "enko", "chuk", "czyk", "ska", "ski", "sky", "skaya", "skaia", "wicz", "dóttir",
+    "dottir", "ález", "ez", "ínez", "escu", "eanu", "oglu", "oğlu", "yan", "ian", "opoulos", "akis", "idis",
+    "idou", "adze", "shvili", "inen", "ainen", "onen", "poulos", "etti", "elli", "ini", "ucci", "acci", "aux",
+    "eau", "moto", "mura", "yama", "shima", "kawa", "gawa", "shita", "saki", "hara", "bauer", "meyer", "meier",
+    "maier", "mann", "berg", "stein", "hoff", "huber", "vich", "vitch", "quist", "qvist", "ström", "gren", "lund",
+    "blad", "ström", "strom", "dahl", "gaard", "quez", "uez", "kov", "ný", "ský", "čík", "ák", "ík", "nyi", "ffy",
+    "ényi", "ássy", "ács", "ész", "ész", "wala", "singh", "hout", "stra", "sma", "huis", "veld",
+];
+
+/// Whether the word ends as surnames do.
 fn surname_shape(lower: &str) -> bool {
-    #[rustfmt::skip]
-    const ENDINGS: &[&str] = &[
-        "sson", "ssen", "nsen", "rsen", "lsen", "dsen", "tsen", "ová", "ova", "eva", "ev", "ov", "ović", "ovic",
-        "ević", "evic", "ić", "ich", "enko", "chuk", "czyk", "ska", "ski", "sky", "skaya", "skaia", "wicz", "dóttir",
-        "dottir", "ález", "ez", "ínez", "escu", "eanu", "oglu", "oğlu", "yan", "ian", "opoulos", "akis", "idis",
-        "idou", "adze", "shvili", "inen", "ainen", "onen", "poulos", "etti", "elli", "ini", "ucci", "acci", "aux",
-        "eau", "moto", "mura", "yama", "shima", "kawa", "gawa", "shita", "saki", "hara", "bauer", "meyer", "meier",
-        "maier", "mann", "berg", "stein", "hoff", "huber", "vich", "vitch", "quist", "qvist", "ström", "gren", "lund",
-        "blad", "ström", "strom", "dahl", "gaard", "quez", "uez", "kov", "ný", "ský", "čík", "ák", "ík", "nyi", "ffy",
-        "ényi", "ássy", "ács", "ész", "ész", "wala", "singh", "hout", "stra", "sma", "huis", "veld",
-    ];
     let scots =
         lower.strip_prefix("mc").or_else(|| lower.strip_prefix("o'")).is_some_and(|rest| rest.chars().count() >= 3);
-    scots || lower.chars().count() >= 5 && lists::has_ending(lower, ENDINGS)
+    scots || lower.chars().count() >= 5 && SURNAME_ENDS.of(lower).any(|ending| lower.len() > ending.len() + 2)
 }
 
 fn is_organization(part: &Part<'_>) -> bool {
-    let lower = part.text.to_lowercase();
-    lists::is_organization_word(&lower) && (part.common || !part.first)
+    lists::is_organization_word(&part.lower) && (part.common || !part.first)
 }
 
-fn ends_with_any(left: &str, cues: &[&str]) -> bool {
-    let last = left.as_bytes().last();
-    cues.iter().filter(|cue| cue.as_bytes().last() == last).any(|cue| {
-        left.strip_suffix(cue)
-            .is_some_and(|before| before.chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '\''))
-    })
+fn ends_with_any(left: &str, cues: &lists::Endings) -> bool {
+    cues.of(left)
+        .any(|cue| left[..left.len() - cue.len()].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '\''))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -470,12 +555,12 @@ enum Follows {
 }
 
 /// What stands right behind byte `at`: a blank and a word, a colon, or something else.
-fn next_word(window: &Window<'_>, at: usize, touched: &Cell<bool>) -> (Follows, Option<String>) {
+fn next_word<'t>(window: &Window<'t>, at: usize, touched: &Cell<bool>) -> (Follows, Option<&'t str>) {
     let mut cursor = Cursor::new(window, at, touched);
     match cursor.next() {
         Some(token) if token.kind == TokenKind::Blank => {
             let word = cursor.next().filter(|token| token.kind == TokenKind::Word);
-            (Follows::Blank, word.map(|word| word.text.to_owned()))
+            (Follows::Blank, word.map(|word| word.text))
         }
         Some(token) if token.is(":") => (Follows::Colon, None),
         Some(token) if token.is("'") || token.is("’") => (Follows::Possessive, None),

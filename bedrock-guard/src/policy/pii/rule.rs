@@ -1,19 +1,32 @@
 //! A recogniser made of a regular expression, a judge and cue words.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use aho_corasick::AhoCorasick;
 use bedrock_core::GuardrailPiiEntityType;
 
 use super::kind_index;
+use super::marks::{Anchor, Search};
+use super::rules::RULES;
 use crate::pattern::{Next, Pattern};
-use crate::scan::{Candidate, Label, Recognizer, Window, signs};
+use crate::scan::{Candidate, Label, Recognizer, Window};
 
 /// How much a cue word nearby adds to a score.
 const CUE_LIFT: f32 = 0.45;
 /// How far back a cue word is looked for: this many words, within this many bytes.
 const CUE_WORDS: usize = 6;
-const CUE_BYTES: usize = 80;
+pub(crate) const CUE_BYTES: usize = 80;
+
+/// What has to stand near a value that is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Near {
+    Anything,
+    /// A cue word: the judge never gives a score above the base.
+    Cue,
+    /// One of these words, lower case, at a start of a word inside the match.
+    Words(&'static [&'static str]),
+}
 
 /// One row of the table in [`rules`](super::rules).
 pub(crate) struct Rule {
@@ -21,6 +34,9 @@ pub(crate) struct Rule {
     /// Regular expression in ASCII mode and without case (`(?i)`) unless it says otherwise. A group named `v` marks the
     /// value; without it the whole match is the value.
     pub(crate) pattern: &'static str,
+    /// What every value has in it, by the expression or by the judge.
+    pub(crate) anchor: Anchor,
+    pub(crate) near: Near,
     /// Score of the shape alone.
     pub(crate) base: f32,
     /// Score when the value is the whole text: what somebody answers who was asked for exactly this. 0: no lift.
@@ -99,6 +115,9 @@ impl<'w> Match<'w> {
     }
 }
 
+/// The expressions of each rule, and for the rule's value alone in a text. Compiling them takes a hundred times as long as a copy.
+static COMPILED: [OnceLock<(Pattern, Option<Pattern>)>; RULES.len()] = [const { OnceLock::new() }; RULES.len()];
+
 /// A compiled [`Rule`].
 #[derive(Debug)]
 pub(crate) struct RuleRecognizer {
@@ -111,27 +130,37 @@ pub(crate) struct RuleRecognizer {
     cues: Option<Cues>,
     judge: fn(&Match<'_>) -> Option<Judgement>,
     threshold: f32,
-    /// No value is without one of these [`signs`]: a text that has none needs no search. 0: there are values without.
-    needs: u8,
+    anchor: Anchor,
+    /// The rule as a bit of the words that are marked, if one has to stand near.
+    word: Option<u64>,
 }
 
 impl RuleRecognizer {
     /// # Panics
     /// If the rule's own expression does not compile, which a test rules out.
-    pub(crate) fn new(rule: &Rule, threshold: f32) -> Self {
+    pub(crate) fn new(index: usize, rule: &Rule, threshold: f32) -> Self {
         let compile =
             |pattern: &str| Pattern::ascii(pattern).unwrap_or_else(|error| panic!("{}: {error}", rule.kind.as_str()));
+        let compiled = COMPILED[index].get_or_init(|| {
+            let alone = format!(r#"\A[\s"'(]{{0,4}}(?:{})[\s"').]{{0,4}}\z"#, rule.pattern);
+            (compile(rule.pattern), (rule.alone > 0.0).then(|| compile(&alone)))
+        });
+        let (pattern, alone) = compiled.clone();
         Self {
             kind: kind_index(&rule.kind),
-            pattern: compile(rule.pattern),
-            alone: (rule.alone > 0.0)
-                .then(|| compile(&format!(r#"\A[\s"'(]{{0,4}}(?:{})[\s"').]{{0,4}}\z"#, rule.pattern))),
+            pattern,
+            alone,
             base: rule.base,
             alone_score: rule.alone,
             cues: (!rule.cues.is_empty()).then(|| Cues::new(rule.cues)),
             judge: rule.judge,
             threshold,
-            needs: needs(&rule.kind),
+            anchor: rule.anchor,
+            word: match rule.near {
+                Near::Anything => None,
+                Near::Cue => (rule.base < threshold).then_some(1 << index),
+                Near::Words(_) => Some(1 << index),
+            },
         }
     }
 
@@ -152,24 +181,46 @@ impl RuleRecognizer {
     }
 
     fn value(pattern: &Pattern, window: Window<'_>, range: Range<usize>) -> Range<usize> {
-        if pattern.regex().captures_len() == 1 {
-            return range;
-        }
-        let captures = pattern.regex().captures_at(window.text, range.start);
-        captures.and_then(|captures| captures.name("v").map(|value| value.range())).unwrap_or(range)
+        pattern.group("v", window.text, &range).unwrap_or(range)
     }
-}
 
-impl Recognizer for RuleRecognizer {
-    fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
-        if self.needs != 0 && window.signs & self.needs == 0 {
-            return window.text.len();
+    /// Where to search a text that has marks; `None` if the expression does not say how far around them.
+    fn search(&self) -> Option<Search<'_>> {
+        let extent = self.pattern.extent()?;
+        let longest = extent.longest.unwrap_or(usize::MAX / 4);
+        let (anchor, gap) = match self.anchor {
+            Anchor::Digits(least) => (Anchor::Digits(least.max(extent.digits)), extent.gap?),
+            Anchor::Led | Anchor::Small => (self.anchor, extent.gap?),
+            other => (other, longest),
+        };
+        let length = (extent.shortest, longest);
+        Some(Search { anchor, bytes: &extent.bytes, gap, length, word: self.word })
+    }
+
+    /// Looks for values that are not the whole text; returns the frontier.
+    fn scan_parts(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
+        let whole = 0..window.text.len();
+        if window.complete
+            && let Some(marks) = window.marks
+            && let Some(search) = self.search()
+        {
+            search.ranges(window.text, marks, from, |part| {
+                self.scan_part(window, part.start, part, found);
+            });
+            return whole.end;
         }
-        let already = found.len();
+        self.scan_part(window, from, whole, found)
+    }
+
+    /// The same for matches inside `part`.
+    fn scan_part(&self, window: Window<'_>, from: usize, part: Range<usize>, found: &mut Vec<Candidate>) -> usize {
         let mut at = from;
-        let mut frontier = loop {
-            match self.pattern.next(window, at) {
-                Next::Frontier(frontier) => break frontier,
+        loop {
+            if at > part.end {
+                return part.end;
+            }
+            match self.pattern.next_within(window, at..part.end) {
+                Next::Frontier(frontier) => return frontier,
                 Next::Match(range) => {
                     let value = Self::value(&self.pattern, window, range.clone());
                     at = match self.score(&Match { window, span: value, end: range.end }, self.base, found) {
@@ -178,9 +229,18 @@ impl Recognizer for RuleRecognizer {
                     };
                 }
             }
-        };
+        }
+    }
+}
+
+impl Recognizer for RuleRecognizer {
+    fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
+        let already = found.len();
+        let mut frontier = self.scan_parts(window, from, found);
         if let Some(alone) = &self.alone
             && from == 0
+            && !(window.complete
+                && alone.extent().and_then(|extent| extent.longest).is_some_and(|longest| window.text.len() > longest))
         {
             match alone.next(window, 0) {
                 Next::Match(range) => {
@@ -197,16 +257,9 @@ impl Recognizer for RuleRecognizer {
         }
         frontier
     }
-}
 
-fn needs(kind: &GuardrailPiiEntityType) -> u8 {
-    use GuardrailPiiEntityType as Kind;
-    match kind {
-        Kind::Email => signs::AT,
-        Kind::Url => signs::DOT | signs::COLON,
-        Kind::IpAddress | Kind::MacAddress => signs::DOT | signs::COLON | signs::HYPHEN,
-        Kind::Username | Kind::Password | Kind::SwiftCode | Kind::AwsAccessKey => 0,
-        _ => signs::DIGIT,
+    fn wants_marks(&self) -> bool {
+        true
     }
 }
 
@@ -221,10 +274,10 @@ fn after_word(text: &str, start: usize) -> usize {
 impl RuleRecognizer {
     /// The value inside a text that consists of it.
     fn alone_value(alone: &Pattern, pattern: &Pattern, window: Window<'_>, range: Range<usize>) -> Range<usize> {
-        if alone.regex().captures_len() > 1 {
+        if alone.has_groups() {
             return Self::value(alone, window, range);
         }
-        pattern.regex().find_at(window.text, range.start).map_or(range, |found| found.range())
+        pattern.find(window.text, range.start..window.text.len()).unwrap_or(range)
     }
 }
 

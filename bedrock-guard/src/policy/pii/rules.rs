@@ -7,8 +7,9 @@
 
 use bedrock_core::GuardrailPiiEntityType as Kind;
 
+use super::marks::Anchor;
 use super::rule::Judgement::{Part, Score, Shape};
-use super::rule::{Judgement, Match, Rule};
+use super::rule::{Judgement, Match, Near, Rule};
 use super::{checksum, lists, tld};
 
 const NO_CUES: &[&str] = &[];
@@ -19,6 +20,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Email,
         // RFC 5322 without quoted local parts and comments.
         pattern: r"(?i)(?u:[a-z0-9\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}!#$%&'*+/=?^_`{|}~.-]){1,64}@(?:(?u:[a-z0-9\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}-]){1,63}\.){1,8}(?:xn--[a-z0-9-]{1,59}|[a-z]{2,24}|(?u:[\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}]){2,24})",
+        anchor: Anchor::At,
+        near: Near::Anything,
         base: 0.0,
         alone: 0.0,
         cues: NO_CUES,
@@ -27,6 +30,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Url,
         pattern: r#"(?i)\b(?:https?|ftps?|sftp|wss?|s3|ldaps?|ssh|file)://(?u:[^\s<>"'`\\{}|^])+"#,
+        anchor: Anchor::Scheme,
+        near: Near::Anything,
         base: 0.95,
         alone: 0.0,
         cues: NO_CUES,
@@ -35,6 +40,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Url,
         pattern: r#"(?i)(?:(?u:[a-z0-9\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}-]){1,63}\.){1,8}(?:xn--[a-z0-9-]{1,59}|[a-z]{2,24})(?::[0-9]{1,5})?(?:[/?#](?u:[a-z0-9\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}._~:/?#@!$&()*+,;=%\[\]-]){0,200})?"#,
+        anchor: Anchor::Dot,
+        near: Near::Anything,
         base: 0.6,
         alone: 0.0,
         cues: NO_CUES,
@@ -43,6 +50,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::IpAddress,
         pattern: r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}",
+        anchor: Anchor::Digits(4),
+        near: Near::Anything,
         base: 0.8,
         alone: 0.0,
         cues: &["ip", "ipv4", "host", "server", "address", "subnet", "gateway", "dns", "client"],
@@ -51,6 +60,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::IpAddress,
         pattern: r"(?i)[0-9a-f:][0-9a-f:.]{1,60}",
+        anchor: Anchor::Colon,
+        near: Near::Anything,
         base: 0.9,
         alone: 0.0,
         cues: NO_CUES,
@@ -59,6 +70,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::MacAddress,
         pattern: r"(?i)\b[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}\b",
+        anchor: Anchor::Joint,
+        near: Near::Anything,
         base: 0.9,
         alone: 0.0,
         cues: NO_CUES,
@@ -67,6 +80,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::MacAddress,
         pattern: r"(?i)\b[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}\b",
+        anchor: Anchor::Dot,
+        near: Near::Anything,
         base: 0.85,
         alone: 0.0,
         cues: NO_CUES,
@@ -75,6 +90,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Username,
         pattern: r#"(?i)\b(?:user[ _-]?names?|user[ _-]?id|login(?:[ _-]?(?:name|id))?|log[ -]?in (?:name|id)|screen[ _-]?name|nick[ _-]?name|handle|account[ _-]?name|username)(?: (?:on|for|at) [a-z]{2,20})?(?:\s{0,2}[:=]\s{0,2}|\s(?:is|as|was)\s(?:now\s)?)["'`@]{0,2}(?P<v>(?u:[a-z0-9\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}_])(?u:[a-z0-9\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}._@-]){1,62}(?u:[a-z0-9\u{c0}-\u{1fff}\u{2c00}-\u{2dff}\u{3040}-\u{d7ff}_]))"#,
+        anchor: Anchor::Word,
+        near: Near::Words(&["user", "login", "log in", "log-in", "screen", "nick", "handle", "account"]),
         base: 0.8,
         alone: 0.0,
         cues: NO_CUES,
@@ -83,6 +100,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Username,
         pattern: r"(?i)@[a-z_][a-z0-9_.]{1,29}[a-z0-9_]\b",
+        anchor: Anchor::At,
+        near: Near::Anything,
         base: 0.6,
         alone: 0.0,
         cues: NO_CUES,
@@ -91,6 +110,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Password,
         pattern: r#"(?i)\b(?:pass[ _-]?(?:word|code|phrase|wd)|passwd|pwd|pass|kennwort|passwort|contraseña|mot de passe)(?:\s{0,2}[:=]\s{0,2}|\s(?:is|was|to|are)(?: now)?[: ]\s{0,2})(?P<v>(?u:[^\s]){3,64})"#,
+        anchor: Anchor::Word,
+        near: Near::Words(&["pass", "pwd", "kennwort", "contraseña", "mot de passe"]),
         base: 0.8,
         alone: 0.0,
         cues: NO_CUES,
@@ -99,6 +120,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::AwsAccessKey,
         pattern: r"\b(?:AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|APKA|AROA|ASCA)[A-Z0-9]{16}\b",
+        anchor: Anchor::Capitals,
+        near: Near::Anything,
         base: 0.95,
         alone: 0.0,
         cues: NO_CUES,
@@ -107,6 +130,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::AwsSecretKey,
         pattern: r"[A-Za-z0-9/+]{40}",
+        anchor: Anchor::Digits(1),
+        near: Near::Cue,
         base: 0.4,
         alone: 0.6,
         cues: &["secret", "aws", "key", "credential"],
@@ -116,6 +141,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CreditDebitCardNumber,
         pattern: r"\b[0-9](?:[ -]?[0-9]){11,18}\b",
+        anchor: Anchor::Digits(12),
+        near: Near::Anything,
         base: 0.3,
         alone: 0.6,
         cues: &[
@@ -137,6 +164,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CreditDebitCardNumber,
         pattern: r"(?i)\b(?:ending|ends|end)(?:\s(?:in|with|on))?(?:\s?:)?\s(?:digits\s)?(?P<v>[0-9]{4})\b",
+        anchor: Anchor::Digits(4),
+        near: Near::Words(&["end"]),
         base: 0.2,
         alone: 0.0,
         cues: &["card", "visa", "mastercard", "amex", "credit", "debit"],
@@ -145,6 +174,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CreditDebitCardNumber,
         pattern: r"(?i)\blast (?:4|four)(?: digits)?(?: (?:of|on) (?:my|the|your|his|her|our|their)(?: [a-z]{2,12}){0,2} card)?(?: number)?(?: (?:is|are|was|were))?\s?:?\s?(?P<v>[0-9]{4})\b",
+        anchor: Anchor::Digits(4),
+        near: Near::Words(&["last"]),
         base: 0.45,
         alone: 0.0,
         cues: &["card", "visa", "mastercard", "amex", "credit", "debit"],
@@ -153,6 +184,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CreditDebitCardCvv,
         pattern: r"(?i)\b(?:cvv2?|cvc2?|cvn2?|cid|csc|card (?:security|verification)(?: (?:code|value|number))?|security (?:code|number)|verification (?:code|value))(?:\s?\([a-z0-9/ ]{2,12}\))?(?:\s(?:code|number|no\.?|#|on [a-z ]{2,20}))?(?:\s(?:is|was|of))?\s{0,2}[:=#-]?\s{0,2}(?P<v>[0-9]{3,4})\b",
+        anchor: Anchor::Digits(3),
+        near: Near::Words(&["cvv", "cvc", "cvn", "cid", "csc", "card", "security", "verification"]),
         base: 0.85,
         alone: 0.0,
         cues: NO_CUES,
@@ -161,6 +194,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CreditDebitCardExpiry,
         pattern: r"\b(?:0[1-9]|1[0-2])\s?[/-]\s?(?:20)?[0-9]{2}\b",
+        anchor: Anchor::Digits(3),
+        near: Near::Cue,
         base: 0.2,
         alone: 0.6,
         cues: &["exp", "expiry", "expires", "expiration", "expiring", "valid", "thru", "through", "card", "good until"],
@@ -169,6 +204,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CreditDebitCardExpiry,
         pattern: r"(?i)\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:t(?:ember)?)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?,?\s(?:20)?[0-9]{2}\b",
+        anchor: Anchor::Digits(2),
+        near: Near::Cue,
         base: 0.1,
         alone: 0.0,
         cues: &[
@@ -187,6 +224,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Pin,
         pattern: r"(?i)\b(?:pin|p\.i\.n\.|personal identification number)(?:[ -]?(?:code|number|no\.?|#))?(?: (?:for|of|on|to) (?:my|the|your|his|her|our|this)(?: [a-z]{2,12}){1,3})?(?:\s(?:is|was|as|to|now|of))?\s{0,2}[:=#-]?\s{0,2}(?P<v>[0-9]{4,6})\b",
+        anchor: Anchor::Digits(4),
+        near: Near::Words(&["pin", "p.i.n.", "personal"]),
         base: 0.85,
         alone: 0.0,
         cues: NO_CUES,
@@ -195,6 +234,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::InternationalBankAccountNumber,
         pattern: r"(?i)\b[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){11,30}\b",
+        anchor: Anchor::Led,
+        near: Near::Anything,
         base: 0.95,
         alone: 0.0,
         cues: NO_CUES,
@@ -203,6 +244,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::SwiftCode,
         pattern: r"\b[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?\b",
+        anchor: Anchor::Capitals,
+        near: Near::Anything,
         base: 0.2,
         alone: 0.55,
         cues: &["swift", "bic", "bank identifier", "iban", "wire"],
@@ -211,6 +254,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UsBankAccountNumber,
         pattern: r"\b[0-9](?:[ -]?[0-9]){7,16}\b",
+        anchor: Anchor::Digits(8),
+        near: Near::Cue,
         base: 0.1,
         alone: 0.0,
         cues: &["account", "acct", "a/c", "bank", "savings", "checking", "chequing", "deposit"],
@@ -219,6 +264,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UsBankRoutingNumber,
         pattern: r"\b[0-9]{4}-?[0-9]{4}-?[0-9]\b",
+        anchor: Anchor::Digits(9),
+        near: Near::Anything,
         base: 0.3,
         alone: 0.5,
         cues: &["routing", "aba", "rtn", "transit", "bank"],
@@ -229,6 +276,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Phone,
         // International: +, country, groups.
         pattern: r"(?:\+|\b00)[1-9][0-9]{0,2}(?:[ .-]{0,2}(?:\([0-9]{1,5}\)|[0-9]{1,12})){1,7}(?:\s{0,2}(?:ext\.?|x|extension)\s{0,2}[0-9]{1,6})?\b",
+        anchor: Anchor::Digits(7),
+        near: Near::Anything,
         base: 0.85,
         alone: 0.0,
         cues: NO_CUES,
@@ -238,6 +287,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Phone,
         // North American, with separators.
         pattern: r"(?i)(?:\b(?:1|91)[ .-]?)?(?:\([2-9][0-9]{2}\)[ .-]{0,2}|\b[2-9][0-9]{2}[ ./-])[2-9][0-9]{2}[ .-]?[0-9]{4}(?:\s{0,2}(?:ext\.?|x|extension)\s{0,2}[0-9]{1,6})?\b",
+        anchor: Anchor::Digits(10),
+        near: Near::Anything,
         base: 0.75,
         alone: 0.0,
         cues: PHONE_CUES,
@@ -247,6 +298,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Phone,
         // National with a trunk 0, or an area code in parentheses.
         pattern: r"(?:\(0?[0-9]{1,5}\)[ ./-]{0,2}|\b0[0-9]{1,5}(?:[ ./-]|\b))(?:[0-9]{1,8}[ ./-]{0,2}){1,6}\b",
+        anchor: Anchor::Digits(7),
+        near: Near::Anything,
         base: 0.5,
         alone: 0.6,
         cues: PHONE_CUES,
@@ -256,6 +309,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Phone,
         // Other groupings, and digits without any.
         pattern: r"\b[0-9]{1,4}(?:[ .-][0-9]{2,6}){1,5}\b|\b[0-9]{7,15}\b",
+        anchor: Anchor::Digits(7),
+        near: Near::Anything,
         base: 0.1,
         alone: 0.0,
         cues: PHONE_CUES,
@@ -264,6 +319,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UsSocialSecurityNumber,
         pattern: r"\b[0-9]{3}[-. ]?[0-9]{2}[-. ]?[0-9]{4}\b",
+        anchor: Anchor::Digits(9),
+        near: Near::Anything,
         base: 0.2,
         alone: 0.55,
         cues: &["ssn", "social security", "social sec", "ss#", "ss number", "soc sec", "ssns"],
@@ -272,6 +329,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UsIndividualTaxIdentificationNumber,
         pattern: r"\b9[0-9]{2}[- ]?(?:5[0-9]|6[0-5]|7[0-9]|8[0-8]|9[0-24-9])[- ]?[0-9]{4}\b",
+        anchor: Anchor::Digits(9),
+        near: Near::Anything,
         base: 0.3,
         alone: 0.58,
         cues: &["itin", "individual taxpayer", "individual tax", "tax id", "taxpayer", "tax identification", "tin"],
@@ -280,6 +339,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UsPassportNumber,
         pattern: r"(?i)\b(?:[a-z][0-9]{8}|[0-9]{9}|[a-z]{1,2}[0-9]{6,7})\b",
+        anchor: Anchor::Digits(6),
+        near: Near::Cue,
         base: 0.1,
         alone: 0.5,
         cues: &["passport", "travel document"],
@@ -288,6 +349,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UsPassportNumber,
         pattern: r"\b[A-Z][0-9]{8}\b",
+        anchor: Anchor::Digits(8),
+        near: Near::Cue,
         base: 0.2,
         alone: 0.52,
         cues: NO_CUES,
@@ -297,6 +360,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::DriverId,
         // State forms of the United States: 1 or 2 letters and digits, digits, or groups with hyphens.
         pattern: r"(?i)\b(?:[a-z][0-9]{3,14}|[a-z]{2}[0-9]{2,7}[a-z]?|[0-9]{7,12}|[a-z][0-9]{3}(?:-[0-9]{3,4}){2,3}(?:-[0-9]{1,3})?|[0-9]{2}-[0-9]{3}-[0-9]{4}|[a-z]{1,3}[-*][0-9]{2,6}(?:-[0-9]{2,6}){0,3})\b",
+        anchor: Anchor::Digits(4),
+        near: Near::Cue,
         base: 0.1,
         alone: 0.0,
         cues: &["driver", "drivers", "driving", "license", "licence", "lic", "permit", "dl", "dl#", "dmv"],
@@ -305,6 +370,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::DriverId,
         pattern: r"(?i)\b[a-z][0-9]{7,12}\b",
+        anchor: Anchor::Digits(7),
+        near: Near::Cue,
         base: 0.1,
         alone: 0.5,
         cues: NO_CUES,
@@ -314,6 +381,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::DriverId,
         // Great Britain: name, birth date, initials.
         pattern: r"(?i)\b[a-z][a-z9]{4}[0-9]{6}[a-z9]{2}[a-z0-9][a-z0-9]{2}\b",
+        anchor: Anchor::Led,
+        near: Near::Anything,
         base: 0.5,
         alone: 0.0,
         cues: &["driver", "driving", "licence", "license"],
@@ -323,6 +392,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::LicensePlate,
         // Great Britain since 2001: AB51 ABC.
         pattern: r"(?i)\b[a-hj-pr-y]{2}[0-9]{2}[ -]?[a-hj-pr-z]{3}\b",
+        anchor: Anchor::Led,
+        near: Near::Anything,
         base: 0.55,
         alone: 0.6,
         cues: PLATE_CUES,
@@ -332,6 +403,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::LicensePlate,
         // Great Britain before 2001: A123 ABC and ABC 123D.
         pattern: r"(?i)\b(?:[a-hj-npr-tv-y][0-9]{1,3}[ -]?[a-hj-pr-y][a-hj-z]{2}|[a-hj-pr-y][a-hj-z]{2}[ -]?[0-9]{1,3}[a-hj-npr-tv-y])\b",
+        anchor: Anchor::Digits(1),
+        near: Near::Cue,
         base: 0.25,
         alone: 0.52,
         cues: PLATE_CUES,
@@ -340,6 +413,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::LicensePlate,
         pattern: r"(?i)\b[a-z0-9]{1,4}[ -]?[a-z0-9]{2,5}\b",
+        anchor: Anchor::Digits(1),
+        near: Near::Cue,
         base: 0.1,
         alone: 0.0,
         cues: PLATE_CUES,
@@ -348,6 +423,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::VehicleIdentificationNumber,
         pattern: r"(?i)\b[a-hj-npr-z0-9]{17}\b",
+        anchor: Anchor::Digits(1),
+        near: Near::Anything,
         base: 0.2,
         alone: 0.55,
         cues: &["vin", "vehicle", "chassis", "car"],
@@ -356,6 +433,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CaHealthNumber,
         pattern: r"(?i)\b[0-9]{4}[- ]?[0-9]{3}[- ]?[0-9]{3}\b(?:[- ]?[a-z]{2}\b)?",
+        anchor: Anchor::Digits(10),
+        near: Near::Anything,
         base: 0.15,
         alone: 0.0,
         cues: &["health card", "health number", "health insurance", "ohip", "hcn", "hc#", "phn", "health"],
@@ -364,6 +443,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::CaSocialInsuranceNumber,
         pattern: r"\b[1-79][0-9]{2}[- ]?[0-9]{3}[- ]?[0-9]{3}\b",
+        anchor: Anchor::Digits(9),
+        near: Near::Anything,
         base: 0.25,
         alone: 0.56,
         cues: &["sin", "social insurance", "insurance number", "sin#"],
@@ -372,6 +453,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UkNationalHealthServiceNumber,
         pattern: r"\b[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}\b",
+        anchor: Anchor::Digits(10),
+        near: Near::Anything,
         base: 0.3,
         alone: 0.57,
         cues: &["nhs", "national health", "health service", "patient"],
@@ -380,6 +463,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UkNationalInsuranceNumber,
         pattern: r"(?i)\b[a-ceghj-prtw-z][a-ceghj-nprtw-z][ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[a-d]\b",
+        anchor: Anchor::Digits(6),
+        near: Near::Anything,
         base: 0.85,
         alone: 0.0,
         cues: NO_CUES,
@@ -388,6 +473,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::UkUniqueTaxpayerReferenceNumber,
         pattern: r"(?i)\b[0-9]{5}[ -]?[0-9]{5}k?\b",
+        anchor: Anchor::Digits(10),
+        near: Near::Cue,
         base: 0.25,
         alone: 0.51,
         cues: &["utr", "unique taxpayer", "taxpayer", "self assessment", "self-assessment", "hmrc", "tax reference"],
@@ -397,6 +484,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Address,
         pattern: r"(?i)\b(?:p\.?\s?o\.?\s?box|post(?:al)?\s?box|postbox|postboks|postfach|apartado(?: de correos)?|casilla)\s(?:no\.?\s)?[0-9]{1,7}\b",
+        anchor: Anchor::Digits(1),
+        near: Near::Words(&["box", "obox", "pobox", "post", "apartado", "casilla"]),
         base: 0.8,
         alone: 0.0,
         cues: ADDRESS_CUES,
@@ -406,6 +495,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Address,
         // Military post of the United States.
         pattern: r"(?i)\b(?:(?:psc|cmr|unit|uss)\s[a-z0-9]{1,12},?\s(?:box\s[0-9]{1,6},?\s{0,3})?)?[adf]po,?\s{1,2}a[aep],?\s{1,2}[0-9]{5}(?:-[0-9]{4})?\b",
+        anchor: Anchor::Digits(5),
+        near: Near::Words(&["apo", "fpo", "dpo"]),
         base: 0.9,
         alone: 0.0,
         cues: ADDRESS_CUES,
@@ -414,6 +505,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Address,
         pattern: r"\b[A-Z]{2},?\s{1,2}[0-9]{5}(?:-[0-9]{4})?\b",
+        anchor: Anchor::Digits(5),
+        near: Near::Anything,
         base: 0.65,
         alone: 0.0,
         cues: ADDRESS_CUES,
@@ -423,6 +516,8 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Address,
         // Postcode of the United Kingdom.
         pattern: r"\b(?:GIR ?0AA|[A-PR-UWYZ](?:[0-9]{1,2}|[A-HK-Y][0-9](?:[0-9]|[ABEHMNPRV-Y])?|[0-9][A-HJKPS-UW])\s?[0-9][ABD-HJLNP-UW-Z]{2})\b",
+        anchor: Anchor::Digits(1),
+        near: Near::Anything,
         base: 0.55,
         alone: 0.0,
         cues: ADDRESS_CUES,
@@ -431,6 +526,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Address,
         pattern: r"(?i)\b(?:apt|apartment|suite|ste|flat)\.?\s?(?:no\.?\s?|#\s?)?[0-9]{1,5}[a-z]?\b",
+        anchor: Anchor::Digits(1),
+        near: Near::Words(&["apt", "apartment", "suite", "ste", "flat"]),
         base: 0.55,
         alone: 0.0,
         cues: ADDRESS_CUES,
@@ -439,6 +536,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Address,
         pattern: r"(?i)\b(?:zip|postal|post)[ -]?(?:code)?\s?(?:is|was|:)?\s?(?P<v>[0-9]{4,6}(?:-[0-9]{4})?)\b",
+        anchor: Anchor::Digits(4),
+        near: Near::Words(&["zip", "post"]),
         base: 0.55,
         alone: 0.0,
         cues: ADDRESS_CUES,
@@ -448,6 +547,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Age,
         pattern: r"(?i)\b(?P<v>(?:1[0-4][0-9]|[1-9]?[0-9])(?:[ -]{1,2}(?:and a half[ -])?(?:years?|yrs?|months?|mos?|weeks?|days?)|[ -]?(?:y/?o|y\.o\.)))(?:[ -]{1,2}olds?\b|\b)(?:\s(?:of|ago|experience|later|from|in|for|before|after|warranty|contract)\b)?",
+        anchor: Anchor::Small,
+        near: Near::Words(&["year", "yr", "month", "mo", "week", "day", "y/o", "yo", "y.o."]),
         base: 0.0,
         alone: 0.0,
         cues: NO_CUES,
@@ -456,6 +557,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Age,
         pattern: r"(?i)\b(?:aged?|ages|turned|turning|turns)(?:\s(?:just|about|around|nearly|almost|only|of|is|was|will be))?\s?[:=]?\s?(?P<v>1[0-4][0-9]|[1-9]?[0-9])\b(?:\s?(?:%|percent|degrees|pages?|times|points?|to one)|[.,:/-][0-9])?",
+        anchor: Anchor::Digits(1),
+        near: Near::Words(&["age", "turn"]),
         base: 0.7,
         alone: 0.0,
         cues: NO_CUES,
@@ -464,6 +567,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Age,
         pattern: r"(?i)\b(?:(?:i|he|she|who|they|you)(?:\s(?:just|only|now|already))?(?:'m|’m|'s|’s|\sam|\sis|\swas|\swere|\sare|'re|’re)(?:\s(?:now|only|just|about|almost|nearly|already|over))?|when (?:he|she|i|they) (?:was|were)|at the age of|at age)\s(?P<v>[1-9][0-9]?|1[0-4][0-9])(?:\s(?:and|but|when|now|years?|this|next|so|who)\b|\s?[.!?;)](?:\s|$)|,\s)",
+        anchor: Anchor::Small,
+        near: Near::Anything,
         base: 0.6,
         alone: 0.0,
         cues: NO_CUES,
@@ -766,6 +871,13 @@ fn card(found: &Match<'_>) -> Option<Judgement> {
     }
     let mut separators = found.separators();
     separators.dedup();
+    // A minus sign: a number of a program, unless a cue says otherwise.
+    let negative = separators.is_empty()
+        && found.before() == Some('-')
+        && !found.window.text[..found.span.start - 1].ends_with(char::is_alphanumeric);
+    if negative {
+        return Some(Score(0.4));
+    }
     let prefix =
         |length: usize| digits[..length].iter().fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'));
     // ISO/IEC 7812 ranges of the networks with the lengths that they issue.
@@ -998,10 +1110,14 @@ fn plate(found: &Match<'_>) -> Option<Judgement> {
 fn vin(found: &Match<'_>) -> Option<Judgement> {
     let bytes = found.alphanumerics();
     let letters = bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
-    if letters == 0 || letters == bytes.len() {
+    let mixed =
+        found.text().bytes().any(|b| b.is_ascii_lowercase()) && found.text().bytes().any(|b| b.is_ascii_uppercase());
+    if letters == 0 || letters == bytes.len() || mixed {
         return None;
     }
-    Some(if checksum::vin(&bytes) { Score(0.9) } else { Shape })
+    // The last four are digits (ISO 3779): one name of seventeen letters and digits in eleven has a right check digit.
+    let serial = bytes[13..].iter().all(u8::is_ascii_digit);
+    Some(if serial && checksum::vin(&bytes) { Score(0.9) } else { Shape })
 }
 
 fn health_ca(found: &Match<'_>) -> Option<Judgement> {

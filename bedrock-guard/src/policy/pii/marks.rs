@@ -1,0 +1,405 @@
+//! Where personal data can be at all: one pass over a whole text that spares the expressions most of it.
+//!
+//! Every value has something in it that most text has not: a digit, an `@`, a dot between letters, a run of capitals, a word that
+//! names it. The pass notes these places, and a rule searches only around those that it needs (its [`Anchor`]). How far around
+//! follows from its expression ([`Extent`](crate::pattern::Extent)), so that what is found is what a search of the whole text finds;
+//! a property test compares the two. Growing texts are searched without marks: they come slower than any search.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use super::rule::{CUE_BYTES, Near};
+use super::rules::RULES;
+
+const _: () = assert!(RULES.len() <= u64::BITS as usize, "a bit for each rule");
+
+/// What every value of a rule has in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    /// At least so many ASCII digits.
+    Digits(usize),
+    /// A digit right behind a letter.
+    Led,
+    /// One to three digits in a row that are not behind a letter.
+    Small,
+    /// `@`.
+    At,
+    /// A dot between letters, digits or hyphens.
+    Dot,
+    Colon,
+    /// `://`.
+    Scheme,
+    /// A colon or hyphen between two hexadecimal digits.
+    Joint,
+    /// Four capitals in a row.
+    Capitals,
+    /// The rule's first word, with which the value begins.
+    Word,
+}
+
+/// A range of bytes.
+type Place = (u32, u32);
+
+/// What was noted of a text.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    digits: Vec<Place>,
+    led: Vec<Place>,
+    small: Vec<Place>,
+    ats: Vec<Place>,
+    dots: Vec<Place>,
+    colons: Vec<Place>,
+    schemes: Vec<Place>,
+    joints: Vec<Place>,
+    capitals: Vec<Place>,
+    /// Start of each word that some rule asks for, and the rules, as bits.
+    words: Vec<(u32, u64)>,
+}
+
+/// Words that rules ask for, and which rules do.
+struct Words {
+    /// One bit for the first three bytes of each (see [`slot`]): most words of a text are done with it.
+    heads: Box<[u32; 1024]>,
+    /// By the first two bytes.
+    all: Box<[Vec<Word>; 1024]>,
+}
+
+/// A word and the rules that ask for it, as bits.
+type Word = (&'static [u8], u64);
+
+static WORDS: LazyLock<Words> = LazyLock::new(|| {
+    let mut words = Words { heads: Box::new([0; 1024]), all: Box::new([const { Vec::new() }; 1024]) };
+    for (index, rule) in RULES.iter().enumerate() {
+        let asked = match rule.near {
+            Near::Anything => &[],
+            Near::Cue => rule.cues,
+            Near::Words(words) => words,
+        };
+        for word in asked.iter().map(|word| word.as_bytes()) {
+            let slot = slot(word[0], word[1]);
+            words.heads[slot] |= word.get(2).map_or(u32::MAX, |third| 1 << (third & 31));
+            match words.all[slot].iter_mut().find(|(known, _)| *known == word) {
+                Some((_, rules)) => *rules |= 1 << index,
+                None => words.all[slot].push((word, 1 << index)),
+            }
+        }
+    }
+    words
+});
+
+/// The lower five bits, which are the same for capital and small letters.
+fn slot(first: u8, second: u8) -> usize {
+    usize::from(first & 31) << 5 | usize::from(second & 31)
+}
+
+const DIGIT: u8 = 1;
+const CAPITAL: u8 = 2;
+const SIGN: u8 = 4;
+const SMALL: u8 = 8;
+
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'A'..=b'Z' => CAPITAL,
+            b'a'..=b'z' => SMALL,
+            b'@' | b'.' | b':' | b'-' => SIGN,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+impl Marks {
+    /// The marks of a text; `None` for one of four gigabytes and more.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        u32::try_from(bytes.len()).ok()?;
+        let mut marks = Self::default();
+        let words = &*WORDS;
+        let word = |marks: &mut Self, at: usize| {
+            let Some(second) = bytes.get(at + 1) else { return };
+            let (slot, third) = (slot(bytes[at], *second), bytes.get(at + 2).map_or(0, |third| third & 31));
+            if words.heads[slot] & 1 << third == 0 {
+                return;
+            }
+            for (known, rules) in &words.all[slot] {
+                if bytes.get(at..at + known.len()).is_some_and(|here| here.eq_ignore_ascii_case(known)) {
+                    marks.words.push((at as u32, *rules));
+                }
+            }
+        };
+        let run =
+            |at: usize, class: u8| bytes[at..].iter().take_while(|b| CLASSES[usize::from(**b)] & class != 0).count();
+        let mut at = 0;
+        while at < bytes.len() {
+            let byte = bytes[at];
+            match CLASSES[usize::from(byte)] {
+                0 => at += 1,
+                DIGIT => {
+                    let end = at + run(at, DIGIT);
+                    let place = (at as u32, end as u32);
+                    marks.digits.push(place);
+                    let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
+                    if before.is_ascii_alphabetic() {
+                        marks.led.push(place);
+                    } else if end - at <= 3 {
+                        marks.small.push(place);
+                    }
+                    at = end;
+                }
+                class @ (SMALL | CAPITAL) => {
+                    if at == 0 || !bytes[at - 1].is_ascii_alphabetic() {
+                        word(&mut marks, at);
+                    }
+                    if class == SMALL {
+                        at += run(at, SMALL);
+                        continue;
+                    }
+                    let end = at + run(at, CAPITAL);
+                    if end - at >= 4 {
+                        marks.capitals.push((at as u32, end as u32));
+                    }
+                    at = end;
+                }
+                _ => {
+                    let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
+                    let after = bytes.get(at + 1).copied().unwrap_or(b' ');
+                    let place = (at as u32, at as u32 + 1);
+                    let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte >= 0x80;
+                    match byte {
+                        b'@' => marks.ats.push(place),
+                        b'.' if label(before) && label(after) => marks.dots.push(place),
+                        b':' => {
+                            marks.colons.push(place);
+                            if bytes[at + 1..].starts_with(b"//") {
+                                marks.schemes.push(place);
+                            }
+                        }
+                        _ => {}
+                    }
+                    if byte != b'.' && byte != b'@' && before.is_ascii_hexdigit() && after.is_ascii_hexdigit() {
+                        marks.joints.push(place);
+                    }
+                    at += 1;
+                }
+            }
+        }
+        Some(marks)
+    }
+
+    fn places(&self, anchor: Anchor) -> &[Place] {
+        match anchor {
+            Anchor::Digits(_) => &self.digits,
+            Anchor::Led => &self.led,
+            Anchor::Small => &self.small,
+            Anchor::At => &self.ats,
+            Anchor::Dot => &self.dots,
+            Anchor::Colon => &self.colons,
+            Anchor::Scheme => &self.schemes,
+            Anchor::Joint => &self.joints,
+            Anchor::Capitals => &self.capitals,
+            Anchor::Word => &[],
+        }
+    }
+}
+
+/// Where a rule has to search.
+#[derive(Debug)]
+pub(crate) struct Search<'r> {
+    pub(crate) anchor: Anchor,
+    /// Bytes that a match can have.
+    pub(crate) bytes: &'r [bool; 256],
+    /// Bytes of a match from one anchor, or from its edge, to the next, at most.
+    pub(crate) gap: usize,
+    /// Bytes of a match, at least and at most.
+    pub(crate) length: (usize, usize),
+    /// The rule as a bit, if one of its words has to stand near.
+    pub(crate) word: Option<u64>,
+}
+
+impl Search<'_> {
+    /// Calls `visit` with the ranges that hold every match, in order and apart from each other.
+    pub(crate) fn ranges(&self, text: &str, marks: &Marks, from: usize, mut visit: impl FnMut(Range<usize>)) {
+        let text = text.as_bytes();
+        let places = marks.places(self.anchor);
+        let mut end = from;
+        let Some(bit) = self.word else {
+            let mut index = places.partition_point(|place| (place.1 as usize) <= from);
+            while let Some(place) = places.get(index) {
+                if !self.has_digits(&places[index..]) {
+                    index += 1;
+                    continue;
+                }
+                let range = self.around(text, *place, end);
+                end = range.end;
+                if self.is_worth(text, &range) {
+                    visit(range);
+                }
+                index += 1;
+                while places.get(index).is_some_and(|place| (place.0 as usize) < end) {
+                    index += 1;
+                }
+            }
+            return;
+        };
+        let longest = self.length.1;
+        let words = marks.words.iter().filter(|(_, rules)| rules & bit != 0).map(|(start, _)| *start as usize);
+        if self.anchor == Anchor::Word {
+            let mut words = words.filter(|start| *start >= from).peekable();
+            while let Some(start) = words.next() {
+                let mut end = start.saturating_add(longest);
+                while let Some(next) = words.next_if(|next| *next <= end) {
+                    end = next.saturating_add(longest);
+                }
+                visit(start..end.min(text.len()));
+            }
+            return;
+        }
+        for word in words {
+            let (first, last) = (word.saturating_sub(longest), word.saturating_add(CUE_BYTES + longest));
+            let mut index = places.partition_point(|place| (place.1 as usize) <= first.max(end));
+            while let Some(place) = places.get(index).filter(|place| (place.0 as usize) <= last) {
+                let range = self.around(text, *place, end);
+                end = range.end;
+                if self.is_worth(text, &range) {
+                    visit(range);
+                }
+                index += 1;
+                while places.get(index).is_some_and(|place| (place.0 as usize) < end) {
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// Whether a match whose first anchor is the first of these places can have its digits.
+    fn has_digits(&self, places: &[Place]) -> bool {
+        let Anchor::Digits(least) = self.anchor else { return true };
+        let last = (places[0].1 as usize).saturating_add(self.length.1);
+        let mut digits = 0;
+        places.iter().take_while(|place| (place.0 as usize) < last).any(|place| {
+            digits += (place.1 - place.0) as usize;
+            digits >= least
+        })
+    }
+
+    /// What matches can have of the text around a place, together with the places near it: ranges that touch would hide matches from each other.
+    fn around(&self, text: &[u8], place: Place, from: usize) -> Range<usize> {
+        // Whether the byte is, or may be, of an anchor.
+        let is_anchor = |byte: u8| match self.anchor {
+            Anchor::Digits(_) | Anchor::Led | Anchor::Small => byte.is_ascii_digit(),
+            Anchor::At => byte == b'@',
+            Anchor::Dot => byte == b'.',
+            Anchor::Colon | Anchor::Scheme => byte == b':',
+            Anchor::Joint => matches!(byte, b':' | b'-'),
+            Anchor::Capitals => byte.is_ascii_uppercase(),
+            Anchor::Word => false,
+        };
+        let first = from.max(place.0 as usize);
+        let (mut start, mut at) = (first, first);
+        while at > from && self.bytes[usize::from(text[at - 1])] && start - at < 2 * self.gap {
+            at -= 1;
+            if is_anchor(text[at]) {
+                start = at;
+            }
+        }
+        let start = at.max(start.saturating_sub(self.gap));
+        let (mut end, mut at) = (place.1 as usize, place.1 as usize);
+        while at < text.len() && self.bytes[usize::from(text[at])] && at - end < 2 * self.gap {
+            at += 1;
+            if is_anchor(text[at - 1]) {
+                end = at;
+            }
+        }
+        start..at.min(end.saturating_add(self.gap))
+    }
+
+    fn is_worth(&self, text: &[u8], range: &Range<usize>) -> bool {
+        let least = match self.anchor {
+            Anchor::Digits(least) => least,
+            _ => 0,
+        };
+        range.len() >= self.length.0
+            && (least < 2 || text[range.clone()].iter().filter(|byte| byte.is_ascii_digit()).nth(least - 1).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{KINDS, THRESHOLD, recognizers};
+    use super::*;
+    use crate::scan::{Recognizer, Window};
+
+    /// Values, parts of values, words that are asked for, and what may stand between.
+    #[rustfmt::skip]
+    const PIECES: &[&str] = &[
+        "ada@example.org", "a.b@", "@ada_l", "4111 1111 1111 1111", "4111-1111", "078-05-1123", "536-90-4399", "12", "1", "2007", "123456789",
+        "00000", "(415) 555-0132", "+49 30 1234567", "0049", "555-0132", "192.168.1.1", "1.2.3.999", "2001:db8::1", "::", "std::vec", "00:1A:2B:3C:4D:5E",
+        "00-1A-2B-3C-4D-5E", "dead.beef.cafe", "https://example.com/a?b=c", "http:", "//", "www.example.org", "example.com", "main.rs", "password:",
+        "pass", "user name", "login", "is", "hunter2!", "PIN", "p.i.n.", "cvv", "card", "card ending in", "last four digits", "expires", "12/27", "Jan 2027",
+        "GB82 WEST 1234 5698 7654 32", "AB12", "AKIAIOSFODNN7EXAMPLE", "AKIA", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "DEUTDEFF", "swift", "HTTP",
+        "account", "bank", "routing", "111000025", "passport", "C12345678", "license", "D1234567", "MORGA607054SM9IJ", "plate", "7ABC123", "AB51 ABC",
+        "vin", "1M8GDM9AXKP042788", "health", "9876-543-217", "130-692-544", "943 476 5919", "AB 12 34 56 C", "utr", "1123456789", "P.O. Box 12",
+        "apo ae", "09012", "CO 80202", "SW1A 1AA", "apt. 5", "zip", "40 years old", "aged", "age", "63", "31yo", "I am", "y/o", "é", "日本", "х", "😀", "{PIN}", "x", "A",
+        "-", ".", ",", ":", "/", "(", ")", "'", "_", "#", "$", "+", "=", "\n", " ", "  ", "\t", "",
+    ];
+
+    fn texts() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            8 => prop::sample::select(PIECES).prop_map(str::to_owned),
+            1 => "[0-9a-fA-F:. -]{0,40}",
+            1 => "[a-z]{60,260}",
+            1 => "\\PC{0,6}",
+        ];
+        let glue = prop_oneof![4 => Just(" "), 2 => Just(""), 1 => Just("\n"), 1 => Just("-")];
+        prop::collection::vec((piece, glue), 0..16)
+            .prop_map(|pieces| pieces.into_iter().map(|(piece, glue)| piece + glue).collect())
+    }
+
+    fn rules(threshold: f32) -> Vec<Box<dyn Recognizer>> {
+        recognizers(&KINDS, threshold).into_iter().filter(|recognizer| recognizer.wants_marks()).collect()
+    }
+
+    static RULES_AT: LazyLock<[Vec<Box<dyn Recognizer>>; 2]> = LazyLock::new(|| [rules(THRESHOLD), rules(0.15)]);
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_marks_lead_to_is_what_a_search_of_the_whole_text_finds(text in texts(), skipped in 0usize..60) {
+            let plain = Window::whole(&text);
+            let marks = Marks::of(&text).unwrap();
+            let marked = Window { marks: Some(&marks), ..plain };
+            let skipped = if skipped < text.len() && text.is_char_boundary(skipped) { skipped } else { 0 };
+            for from in [0, skipped] {
+                for rule in RULES_AT.iter().flatten() {
+                    let (mut slow, mut fast) = (Vec::new(), Vec::new());
+                    prop_assert_eq!(rule.scan(plain, from, &mut slow), rule.scan(marked, from, &mut fast));
+                    prop_assert_eq!(slow, fast, "{:?} from {}", text, from);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_says_how_far_to_search() {
+        for rule in RULES {
+            let pattern = crate::pattern::Pattern::ascii(rule.pattern).unwrap();
+            let extent = pattern.extent().unwrap();
+            assert!(extent.shortest > 0 && extent.longest.is_none_or(|longest| longest < 8192), "{}", rule.pattern);
+            match rule.anchor {
+                Anchor::Digits(_) | Anchor::Led | Anchor::Small => {
+                    assert!(extent.gap.is_some_and(|gap| gap < 256), "{}", rule.pattern);
+                }
+                Anchor::Word => assert!(extent.longest.is_some() && rule.near != Near::Anything, "{}", rule.pattern),
+                _ => assert!(rule.near == Near::Anything, "{}", rule.pattern),
+            }
+        }
+    }
+}
