@@ -871,12 +871,12 @@ fn card(found: &Match<'_>) -> Option<Judgement> {
     }
     let mut separators = found.separators();
     separators.dedup();
-    // A minus sign: a number of a program, unless a cue says otherwise.
+    // A minus sign: a number of a program.
     let negative = separators.is_empty()
         && found.before() == Some('-')
         && !found.window.text[..found.span.start - 1].ends_with(char::is_alphanumeric);
     if negative {
-        return Some(Score(0.4));
+        return None;
     }
     let prefix =
         |length: usize| digits[..length].iter().fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'));
