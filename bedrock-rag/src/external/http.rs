@@ -135,6 +135,7 @@ impl Http {
 }
 
 /// Whether a name can stand in a path as it is.
+#[cfg(any(feature = "opensearch", feature = "qdrant"))]
 pub(crate) fn is_plain(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
     (1..=100).contains(&name.len()) && name.bytes().all(fits)
@@ -167,6 +168,11 @@ mod tests {
             let error = new(address, key).unwrap_err();
             assert!(matches!(error, Error::Validation { .. }) && !error.to_string().contains("hunter2"), "{address}");
         }
+    }
+
+    #[test]
+    #[cfg(any(feature = "opensearch", feature = "qdrant"))]
+    fn names_that_mean_something_in_a_path_are_not_plain() {
         assert!(is_plain("a_b-1") && !is_plain("") && !is_plain("a/b") && !is_plain("ä"));
     }
 }
