@@ -307,3 +307,21 @@ fn an_adapter_is_trained_beside_a_quantised_file() {
     assert!(far(&served, &trainer.model().logits(&tokens).unwrap()) <= 1e-4 * largest);
     assert!(Trainer::load(&file, &options(), Method::Full).is_err());
 }
+
+#[test]
+fn moments_in_eight_bits_train_nearly_as_well() {
+    let (_, expected) = case("llama_llama3");
+    let (batch, settings) = (expected.batch(), AdamW { learning_rate: 2e-3, ..expected.settings() });
+    let run = |compact| {
+        let mut trainer = Trainer::load(expected.base(), &options(), Method::Full).unwrap();
+        trainer.set_compact_moments(compact);
+        for _ in 0..30 {
+            trainer.step(&batch, &settings).unwrap();
+        }
+        trainer.loss(&batch).unwrap()
+    };
+    let start = Trainer::load(expected.base(), &options(), Method::Full).unwrap().loss(&batch).unwrap();
+    let (exact, compact) = (run(false), run(true));
+    assert!(exact < 0.8 * start && (compact - exact).abs() < 0.1 * (start - exact), "{start} {exact} {compact}");
+    assert_eq!(compact, run(true));
+}

@@ -114,6 +114,22 @@ pub(crate) fn adamw(
     });
 }
 
+/// [`adamw`] on the calling thread.
+///
+/// # Panics
+/// If the lengths differ.
+pub(crate) fn adamw_alone(
+    step: AdamStep,
+    values: &mut [f32],
+    gradients: &mut [f32],
+    mean: &mut [f32],
+    square: &mut [f32],
+) {
+    let len = values.len();
+    assert!(gradients.len() == len && mean.len() == len && square.len() == len);
+    adamw_part(isa(), step, values, gradients, mean, square);
+}
+
 /// The sum of squares, in an order that does not depend on the threads.
 pub(crate) fn square_sum(pool: &Pool, values: &[f32]) -> f64 {
     let sums: Vec<Mutex<f64>> = values.chunks(CHUNK).map(|_| Mutex::new(0.0)).collect();

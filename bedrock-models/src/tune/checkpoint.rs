@@ -118,10 +118,9 @@ pub(super) fn write(
     let mut tensors = vec![(STATE.to_string(), Lazy::bytes(state))];
     for (parameter, moments) in trainer.state() {
         let name = parameter.name();
-        let [mean, square] = moments.values();
         tensors.push((format!("parameter.{name}"), Lazy::f32(parameter.shape(), || parameter.values())));
-        tensors.push((format!("mean.{name}"), Lazy::f32(&[mean.len()], || mean.to_vec())));
-        tensors.push((format!("square.{name}"), Lazy::f32(&[square.len()], || square.to_vec())));
+        tensors.push((format!("mean.{name}"), Lazy::f32(&[parameter.len()], || moments.mean())));
+        tensors.push((format!("square.{name}"), Lazy::f32(&[parameter.len()], || moments.square())));
     }
     stored::write(&path, tensors)?;
     for old in found(&folder).into_iter().filter(|old| *old != path) {

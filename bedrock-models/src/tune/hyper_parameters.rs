@@ -46,6 +46,10 @@ pub struct HyperParameters {
     pub weight_decay: f64,
     /// See [`AdamW::max_gradient_norm`]; 0 is none. Default 1.
     pub max_gradient_norm: f64,
+    /// See [`Trainer::set_checkpointing`](super::Trainer::set_checkpointing). Default: not.
+    pub activation_checkpointing: bool,
+    /// See [`Trainer::set_compact_moments`](super::Trainer::set_compact_moments). Default: not.
+    pub compact_moments: bool,
     /// Of an adapter's first numbers, of dropout and of the order of the items. Default 0.
     pub seed: u64,
 }
@@ -62,6 +66,8 @@ impl Default for HyperParameters {
             max_sequence_length: 512,
             weight_decay: 0.0,
             max_gradient_norm: 1.0,
+            activation_checkpointing: false,
+            compact_moments: false,
             seed: 0,
         }
     }
@@ -87,6 +93,12 @@ impl HyperParameters {
             };
             text.parse().map_err(|error| format!("hyper-parameter {name} is {text:?}: {error}"))
         }
+        fn flag(name: &str, value: &Value) -> Result<bool, String> {
+            match value {
+                Value::Bool(flag) => Ok(*flag),
+                value => read(name, value),
+            }
+        }
         match name {
             "epochCount" => self.epoch_count = read(name, value)?,
             "batchSize" => self.batch_size = read(name, value)?,
@@ -97,11 +109,14 @@ impl HyperParameters {
             "maxSequenceLength" => self.max_sequence_length = read(name, value)?,
             "weightDecay" => self.weight_decay = read(name, value)?,
             "maxGradientNorm" => self.max_gradient_norm = read(name, value)?,
+            "activationCheckpointing" => self.activation_checkpointing = flag(name, value)?,
+            "compactMoments" => self.compact_moments = flag(name, value)?,
             "seed" => self.seed = read(name, value)?,
             _ => {
                 return Err(format!(
                     "unknown hyper-parameter {name}; known are epochCount, batchSize, gradientAccumulation, learningRate, \
-                     learningRateWarmupSteps, schedule, maxSequenceLength, weightDecay, maxGradientNorm and seed"
+                     learningRateWarmupSteps, schedule, maxSequenceLength, weightDecay, maxGradientNorm, activationCheckpointing, \
+                     compactMoments and seed"
                 ));
             }
         }

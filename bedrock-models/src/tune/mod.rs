@@ -36,6 +36,7 @@
 mod adapter;
 mod card;
 mod checkpoint;
+mod compact;
 mod conversation;
 mod data;
 mod event;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::compact::Compact;
 use crate::kernels::Pool;
 use crate::kernels::gradient::{AdamStep, adamw};
 
@@ -28,26 +29,52 @@ impl Default for AdamW {
 }
 
 /// Running means of a parameter's gradients.
-pub(super) struct Moments {
-    mean: Vec<f32>,
-    square: Vec<f32>,
+pub(super) enum Moments {
+    Exact { mean: Vec<f32>, square: Vec<f32> },
+    Compact(Compact),
 }
 
 impl Moments {
     pub(super) fn new(len: usize) -> Self {
         // Written, not only reserved: what is read first is mapped twice.
         let zeros = || std::iter::repeat_n(0.0, len).collect();
-        Self { mean: zeros(), square: zeros() }
+        Self::Exact { mean: zeros(), square: zeros() }
     }
 
-    /// Mean gradients, and mean squares of gradients.
-    pub(super) fn values(&self) -> [&[f32]; 2] {
-        [&self.mean, &self.square]
+    /// Mean gradients.
+    pub(super) fn mean(&self) -> Vec<f32> {
+        match self {
+            Self::Exact { mean, .. } => mean.clone(),
+            Self::Compact(compact) => compact.values()[0].clone(),
+        }
     }
 
-    /// Of as many values each.
-    pub(super) fn from_values(mean: Vec<f32>, square: Vec<f32>) -> Self {
-        Self { mean, square }
+    /// Means of squared gradients.
+    pub(super) fn square(&self) -> Vec<f32> {
+        match self {
+            Self::Exact { square, .. } => square.clone(),
+            Self::Compact(compact) => compact.values()[1].clone(),
+        }
+    }
+
+    /// The same in eight bits a value, or, not `compact`, in 32.
+    pub(super) fn compacted(self, compact: bool) -> Self {
+        match (self, compact) {
+            (Self::Exact { mean, square }, true) => Self::Compact(Compact::new(&mean, &square)),
+            (Self::Compact(compact), false) => {
+                let [mean, square] = compact.values();
+                Self::Exact { mean, square }
+            }
+            (same, _) => same,
+        }
+    }
+
+    /// Replaces the values, of which there are as many.
+    pub(super) fn set(&mut self, mean: Vec<f32>, square: Vec<f32>) {
+        *self = match self {
+            Self::Exact { .. } => Self::Exact { mean, square },
+            Self::Compact(_) => Self::Compact(Compact::new(&mean, &square)),
+        };
     }
 
     /// Step number `step`, from 1 on, by gradients times `scale`.
@@ -60,7 +87,7 @@ impl Moments {
         values: &mut [f32],
         gradients: &mut [f32],
     ) {
-        let [beta1, beta2] = settings.betas;
+        let ([beta1, beta2], number) = (settings.betas, step);
         let correct = |beta: f64| 1.0 - beta.powf(step as f64);
         let step = AdamStep {
             size: (settings.learning_rate / correct(beta1)) as f32,
@@ -70,7 +97,10 @@ impl Moments {
             eps: settings.eps as f32,
             scale: scale as f32,
         };
-        adamw(pool, step, values, gradients, &mut self.mean, &mut self.square);
+        match self {
+            Self::Exact { mean, square } => adamw(pool, step, values, gradients, mean, square),
+            Self::Compact(compact) => compact.step(pool, step, number, values, gradients),
+        }
     }
 }
 

@@ -78,6 +78,8 @@ impl Job {
         self.validate()?;
         let settings = &self.hyper_parameters;
         let mut trainer = Trainer::load(&self.base_model, &options.load, self.trained()?)?;
+        trainer.set_checkpointing(self.hyper_parameters.activation_checkpointing);
+        trainer.set_compact_moments(self.hyper_parameters.compact_moments);
         if self.merge || self.method == JobMethod::Full {
             model::check(Path::new(&self.base_model))?;
         }

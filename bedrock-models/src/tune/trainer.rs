@@ -152,6 +152,13 @@ impl Trainer {
         self.parameters.iter().map(|parameter| (parameter.name(), parameter.shape(), parameter.values()))
     }
 
+    /// Whether the optimizer keeps its two moments in eight bits a value instead of 32: a quarter of the memory, for steps that are a little
+    /// less exact.
+    pub fn set_compact_moments(&mut self, compact: bool) {
+        let moments = std::mem::take(&mut self.moments);
+        self.moments = moments.into_iter().map(|moments| moments.compacted(compact)).collect();
+    }
+
     /// Whether activations are computed again on the way back, a layer at a time, instead of kept: memory for a layer's activations instead of
     /// all, for a third more work. The gradients are the same.
     pub fn set_checkpointing(&mut self, checkpointing: bool) {
@@ -240,7 +247,7 @@ impl Trainer {
         for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
             let [values, mean, square] = stored(parameter.name(), parameter.shape())?;
             parameter.set(values);
-            *moments = Moments::from_values(mean, square);
+            moments.set(mean, square);
         }
         self.steps = steps;
         Ok(())

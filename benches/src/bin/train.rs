@@ -44,6 +44,9 @@ struct Arguments {
     /// Compute the layers' activations again on the way back instead of keeping them
     #[arg(long)]
     checkpointing: bool,
+    /// Keep the optimizer's moments in eight bits a value
+    #[arg(long)]
+    compact_moments: bool,
     /// Write the checkpoint into this folder, and do nothing else
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
@@ -86,6 +89,7 @@ fn measure(arguments: Arguments) -> Result<(), Failure> {
     };
     let mut trainer = Trainer::load(folder, &arguments.models.options(), method)?;
     trainer.set_checkpointing(arguments.checkpointing);
+    trainer.set_compact_moments(arguments.compact_moments);
     let tokens = |step: usize| (0..arguments.tokens).map(move |i| ((i * 7919 + step * 104_729) % VOCABULARY) as u32);
     let mut times = Vec::new();
     let mut loss = 0.0;
@@ -102,6 +106,7 @@ fn measure(arguments: Arguments) -> Result<(), Failure> {
     print_json(&json!({
         "method": name,
         "checkpointing": arguments.checkpointing,
+        "compact_moments": arguments.compact_moments,
         "tokens": arguments.tokens,
         "tokens_s": arguments.tokens as f64 / median,
         "step_s": median,
