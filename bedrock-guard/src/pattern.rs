@@ -92,7 +92,9 @@ impl Pattern {
             let built = RegexBuilder::new(pattern).unicode(unicode).size_limit(SIZE_LIMIT).nest_limit(64).build();
             built.err().map_or_else(|| PatternError::Engine(Box::new(error)), PatternError::Syntax)
         })?;
-        if regex.is_match("") {
+        // Not only in the empty text: `\b` matches nothing at all between a blank and a letter, again and again.
+        let hir = syntax::parse_with(pattern, &syntax);
+        if regex.is_match("") || hir.is_ok_and(|hir| hir.properties().minimum_len() == Some(0)) {
             return Err(PatternError::Empty);
         }
         let nfa = NFA::compiler()
@@ -410,6 +412,7 @@ mod tests {
     #[test]
     fn a_pattern_that_matches_nothing_at_all_or_is_huge_is_refused() {
         assert!(matches!(Pattern::new("a*"), Err(PatternError::Empty)));
+        assert!(matches!(Pattern::new(r"\b|a"), Err(PatternError::Empty)));
         assert!(matches!(
             Pattern::new("(?:\\pL{100}){100}"),
             Err(PatternError::Syntax(_) | PatternError::Automaton(_))
