@@ -1,4 +1,5 @@
-//! Customizes a language model with one's own data: fine-tuning or continued pre-training, of an adapter or of all weights.
+//! Customizes a language model with one's own data: fine-tuning, continued pre-training or preference tuning, of an adapter or of all
+//! weights.
 //!
 //! ```text
 //! cargo run --release --example finetune -- --job job.json

@@ -208,15 +208,15 @@ pub(crate) fn cross_entropy(pool: &Pool, logits: &[f32], labels: &[u32]) -> Vec<
     out.into_iter().map(|out| out.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
 }
 
-/// The gradient of the rows' cross-entropies, each times `scale`, for the logits, in their place. `logs` is what [`cross_entropy`] says
+/// The gradient of the rows' cross-entropies, each times its weight, for the logits, in their place. `logs` is what [`cross_entropy`] says
 /// second.
-pub(crate) fn cross_entropy_gradient(pool: &Pool, logits: &mut [f32], labels: &[u32], logs: &[f32], scale: f32) {
+pub(crate) fn cross_entropy_gradient(pool: &Pool, logits: &mut [f32], labels: &[u32], logs: &[f32], weights: &[f32]) {
     let (isa, width) = (isa(), logits.len() / labels.len().max(1));
-    assert!(logits.len() == width * labels.len() && logs.len() == labels.len());
+    assert!(logits.len() == width * labels.len() && logs.len() == labels.len() && weights.len() == labels.len());
     by_rows(pool, logits, width, |first, logits| {
         for (i, logits) in logits.chunks_exact_mut(width).enumerate() {
-            shares(isa, logits, logs[first + i], scale);
-            logits[labels[first + i] as usize] -= scale;
+            shares(isa, logits, logs[first + i], weights[first + i]);
+            logits[labels[first + i] as usize] -= weights[first + i];
         }
     });
 }
@@ -287,13 +287,14 @@ mod tests {
     #[test]
     fn gradients_of_cross_entropy_are_slopes() {
         let pool = Pool::new(2);
-        let (logits, labels) = (numbers(3 * 40, 1), [7, 0, 39]);
+        let (logits, labels, weights) = (numbers(3 * 40, 1), [7, 0, 39], [0.5, -1.5, 0.25]);
         let loss = |logits: &[f32]| -> f64 {
-            cross_entropy(&pool, logits, &labels).iter().map(|[loss, _]| 0.5 * f64::from(*loss)).sum()
+            let rows = cross_entropy(&pool, logits, &labels);
+            rows.iter().zip(weights).map(|([loss, _], weight)| f64::from(weight) * f64::from(*loss)).sum()
         };
         let logs: Vec<f32> = cross_entropy(&pool, &logits, &labels).iter().map(|[_, log]| *log).collect();
         let mut got = logits.clone();
-        cross_entropy_gradient(&pool, &mut got, &labels, &logs, 0.5);
+        cross_entropy_gradient(&pool, &mut got, &labels, &logs, &weights);
         close(&got, &slopes(&logits, loss));
         // By hand: two equal logits.
         let [[loss, log]] = cross_entropy(&pool, &[1.0, 1.0], &[0])[..] else { panic!() };

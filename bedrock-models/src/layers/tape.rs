@@ -274,21 +274,28 @@ impl Tape {
         })
     }
 
-    /// The sum of the rows' cross-entropies, natural logarithm, and that sum times `scale` as a tensor with a way back.
+    /// The rows' cross-entropies, natural logarithm, and their sum, each times its weight, as a tensor with a way back.
     ///
     /// # Shapes
     /// - `logits`: `[rows, vocabulary]`; returns `[1, 1]`
-    pub(crate) fn cross_entropy(&self, logits: Tensor<2>, labels: Vec<u32>, scale: f32) -> (f64, Tensor<2>) {
+    pub(crate) fn cross_entropy(
+        &self,
+        logits: Tensor<2>,
+        labels: Vec<u32>,
+        weights: Vec<f32>,
+    ) -> (Vec<f64>, Tensor<2>) {
         let (logits, node) = open(logits);
         let rows = gradient::cross_entropy(&self.pool, values(&logits), &labels);
-        let sum: f64 = rows.iter().map(|[loss, _]| f64::from(*loss)).sum();
+        let losses: Vec<f64> = rows.iter().map(|[loss, _]| f64::from(*loss)).collect();
+        let sum: f64 = losses.iter().zip(&weights).map(|(loss, weight)| loss * f64::from(*weight)).sum();
         let logs: Vec<f32> = rows.iter().map(|[_, log]| *log).collect();
         let (pool, logits) = (self.pool.clone(), Once::new(logits));
-        let out = record([node], memory(vec![sum as f32 * scale], [1, 1]), move |dy| {
-            let (mut logits, scale) = (logits.take(), scale * values(&dy)[0]);
-            gradient::cross_entropy_gradient(&pool, run::values_mut(&mut logits), &labels, &logs, scale);
+        let out = record([node], memory(vec![sum as f32], [1, 1]), move |dy| {
+            let (mut logits, scale) = (logits.take(), values(&dy)[0]);
+            let weights: Vec<f32> = weights.iter().map(|weight| weight * scale).collect();
+            gradient::cross_entropy_gradient(&pool, run::values_mut(&mut logits), &labels, &logs, &weights);
             [logits]
         });
-        (sum, out)
+        (losses, out)
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::data::CustomizationType;
 use super::event::{JobEvent, Trained};
 use super::job::{Job, JobMethod};
+use super::metrics::Measure;
 use super::record::Losses;
 use super::stored::replace;
 use crate::error::Error;
@@ -71,9 +73,23 @@ impl Card<'_> {
         line(&mut text, "training loss, mean of the last epoch", loss(trained.train_loss));
         line(&mut text, "validation loss of the base", loss(trained.base_validation_loss));
         line(&mut text, "validation loss", loss(trained.validation_loss));
-        text.push_str(
-            "\nLosses are means over all tokens that were to be learnt, natural logarithm.\n\n![losses](loss.svg)\n\n",
-        );
+        let (of, last) = match self.losses.validation.last() {
+            Some((_, measure)) => ("validation", Some(measure)),
+            None => ("the last step", self.losses.steps.last()),
+        };
+        let metrics = last.filter(|measure| measure.metrics.is_some()).map(Measure::row).unwrap_or_default();
+        for (name, value) in Measure::columns(job.customization_type).iter().zip(metrics) {
+            line(&mut text, &format!("{} of {of}", name.replace('_', " ")), format!("{value:.4}"));
+        }
+        let meaning = match job.customization_type {
+            CustomizationType::FineTuning | CustomizationType::ContinuedPreTraining => {
+                "Losses are means over all tokens that were to be learnt, natural logarithm."
+            }
+            CustomizationType::PreferenceTuning => {
+                "Losses are those of Direct Preference Optimization, means over pairs; rewards are against the base."
+            }
+        };
+        let _ = write!(text, "\n{meaning}\n\n![losses](loss.svg)\n\n");
         let settings = serde_json::to_string_pretty(&job.settings()).unwrap_or_default();
         let _ = write!(text, "## Settings\n\n```json\n{settings}\n```\n");
         for tag in &job.custom_model_tags {
@@ -91,12 +107,12 @@ fn plain(text: &str) -> String {
 /// The losses of the steps as a line, those of the validation files as dots.
 fn curve(losses: &Losses) -> String {
     let width = losses.steps.len().div_ceil(POINTS).max(1);
-    let mean = |(index, part): (usize, &[f64])| {
+    let mean = |(index, part): (usize, &[Measure])| {
         let step = (index * width) as f64 + (part.len() + 1) as f64 / 2.0;
-        (step, part.iter().sum::<f64>() / part.len() as f64)
+        (step, part.iter().map(|measure| measure.loss).sum::<f64>() / part.len() as f64)
     };
     let line: Vec<(f64, f64)> = losses.steps.chunks(width).enumerate().map(mean).collect();
-    let dots: Vec<(f64, f64)> = losses.validation.iter().map(|(step, loss)| (*step as f64, *loss)).collect();
+    let dots: Vec<(f64, f64)> = losses.validation.iter().map(|(step, measure)| (*step as f64, measure.loss)).collect();
     let all = || line.iter().chain(&dots);
     let least = all().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let most = all().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
@@ -138,8 +154,11 @@ mod tests {
 
     #[test]
     fn the_curve_goes_from_corner_to_corner() {
-        let losses =
-            Losses { steps: (0..2000).map(|n| 5.0 - f64::from(n) / 500.0).collect(), validation: vec![(2000, 0.5)] };
+        let measure = |loss| Measure { loss, metrics: None };
+        let losses = Losses {
+            steps: (0..2000).map(|n| measure(5.0 - f64::from(n) / 500.0)).collect(),
+            validation: vec![(2000, measure(0.5))],
+        };
         let svg = curve(&losses);
         let (_, points) = svg.split_once("points=\"").unwrap();
         let points: Vec<&str> = points.split_once('"').unwrap().0.split(' ').collect();
@@ -148,7 +167,7 @@ mod tests {
         assert_eq!(points[0], "50.9,50.0");
         assert!(svg.contains("cx=\"750.0\" cy=\"350.0\""), "{svg}");
         // Nothing to divide by.
-        for losses in [Losses::default(), Losses { steps: vec![1.0], validation: vec![] }] {
+        for losses in [Losses::default(), Losses { steps: vec![measure(1.0)], validation: vec![] }] {
             assert!(!curve(&losses).contains("NaN"), "{}", curve(&losses));
         }
     }

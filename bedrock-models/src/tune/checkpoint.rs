@@ -1,4 +1,4 @@
-//! What a job needs to go on as if it had never ended: parameters, moments, losses, and which job it was.
+//! What a job needs to go on as if it had never ended: parameters, moments, measures, and which job it was.
 //!
 //! The order of the items and what dropout drops follow from the seed and the number of steps, so there is no generator to keep.
 
@@ -8,18 +8,21 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::data::CustomizationType;
+use super::learner::Learner;
+use super::metrics::Measure;
 use super::record::Losses;
+use super::reference;
 use super::stored::{self, Lazy};
-use super::trainer::Trainer;
 use crate::error::Error;
 use crate::weights::Checkpoint;
 
 /// The folder in a job's.
-const FOLDER: &str = "checkpoints";
+pub(super) const FOLDER: &str = "checkpoints";
 /// The tensor that says how far the job was.
 const STATE: &str = "state";
 /// Of the format of these files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a job must have in common with a checkpoint's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,15 +50,15 @@ struct Written {
     version: u32,
     job: Fingerprint,
     steps: u64,
-    losses: Vec<u64>,
-    validation: Vec<(u64, u64)>,
+    losses: Vec<Vec<u64>>,
+    validation: Vec<(u64, Vec<u64>)>,
     tokens: u64,
     seconds: u64,
 }
 
 impl Fingerprint {
     /// The first thing that another job has different.
-    fn difference(&self, other: &Self) -> Option<String> {
+    pub(super) fn difference(&self, other: &Self) -> Option<String> {
         if self.training_data != other.training_data {
             return Some("training data".into());
         }
@@ -96,27 +99,27 @@ pub(super) fn files(base: &Path) -> Result<Vec<(String, u64)>, Error> {
 /// [`Error::Write`].
 pub(super) fn write(
     folder: &Path,
-    trainer: &Trainer,
+    learner: &Learner,
     job: &Fingerprint,
     progress: &Progress,
 ) -> Result<PathBuf, Error> {
     let folder = folder.join(FOLDER);
     fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
-    let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect();
+    let bits = |measure: &Measure| measure.numbers().into_iter().map(f64::to_bits).collect();
     let written = Written {
         version: VERSION,
         job: job.clone(),
-        steps: trainer.steps(),
-        losses: bits(&progress.losses.steps),
-        validation: progress.losses.validation.iter().map(|(step, loss)| (*step, loss.to_bits())).collect(),
+        steps: learner.steps(),
+        losses: progress.losses.steps.iter().map(bits).collect(),
+        validation: progress.losses.validation.iter().map(|(step, measure)| (*step, bits(measure))).collect(),
         tokens: progress.tokens,
         seconds: progress.seconds.to_bits(),
     };
-    let path = folder.join(format!("step-{:09}.safetensors", trainer.steps()));
+    let path = folder.join(format!("step-{:09}.safetensors", learner.steps()));
     let state =
         serde_json::to_vec(&written).map_err(|error| Error::Write { path: path.clone(), source: error.into() })?;
     let mut tensors = vec![(STATE.to_string(), Lazy::bytes(state))];
-    for (parameter, moments) in trainer.state() {
+    for (parameter, moments) in learner.state() {
         let name = parameter.name();
         tensors.push((format!("parameter.{name}"), Lazy::f32(parameter.shape(), || parameter.values())));
         tensors.push((format!("mean.{name}"), Lazy::f32(&[parameter.len()], || moments.mean())));
@@ -147,19 +150,24 @@ fn found(folder: &Path) -> Vec<PathBuf> {
 /// Removes all checkpoints of a job.
 pub(super) fn remove(folder: &Path) {
     let folder = folder.join(FOLDER);
-    for path in found(&folder) {
+    for path in found(&folder).into_iter().chain([folder.join(reference::FILE)]) {
         let _ = fs::remove_file(path);
     }
     // Stays if anything else is in it.
     let _ = fs::remove_dir(folder);
 }
 
-/// Brings a trainer to where the newest checkpoint was; none if there is no checkpoint.
+/// Brings a learner to where the newest checkpoint was; none if there is no checkpoint.
 ///
 /// # Errors
 /// [`Error::OtherJob`] for a checkpoint of another job; [`Error::Malformed`], [`Error::MissingTensor`] and [`Error::TensorShape`] for
 /// a damaged one.
-pub(super) fn read(folder: &Path, trainer: &mut Trainer, job: &Fingerprint) -> Result<Option<Progress>, Error> {
+pub(super) fn read(
+    folder: &Path,
+    learner: &mut Learner,
+    job: &Fingerprint,
+    kind: CustomizationType,
+) -> Result<Option<Progress>, Error> {
     let Some(path) = found(&folder.join(FOLDER)).pop() else { return Ok(None) };
     let mut checkpoint = Checkpoint::open(&path)?;
     let malformed = |reason: String| Error::Malformed { path: path.clone(), reason };
@@ -174,7 +182,7 @@ pub(super) fn read(folder: &Path, trainer: &mut Trainer, job: &Fingerprint) -> R
     if state.losses.len() as u64 != state.steps {
         return Err(malformed(format!("{} losses of {} steps", state.losses.len(), state.steps)));
     }
-    trainer.restore(state.steps, |name, shape| {
+    learner.restore(state.steps, |name, shape| {
         let mut take = |kind: &str, shape: &[usize]| {
             let tensor = checkpoint.take(&format!("{kind}.{name}"))?;
             tensor.expect_shape(shape)?;
@@ -184,9 +192,17 @@ pub(super) fn read(folder: &Path, trainer: &mut Trainer, job: &Fingerprint) -> R
         Ok([take("parameter", shape)?, take("mean", &flat)?, take("square", &flat)?])
     })?;
     checkpoint.finish(&[])?;
+    let measure = |bits: Vec<u64>| {
+        let numbers: Vec<f64> = bits.into_iter().map(f64::from_bits).collect();
+        Measure::from_numbers(kind, &numbers).ok_or_else(|| malformed("measures of another kind of job".into()))
+    };
     let losses = Losses {
-        steps: state.losses.into_iter().map(f64::from_bits).collect(),
-        validation: state.validation.into_iter().map(|(step, loss)| (step, f64::from_bits(loss))).collect(),
+        steps: state.losses.into_iter().map(measure).collect::<Result<_, _>>()?,
+        validation: state
+            .validation
+            .into_iter()
+            .map(|(step, bits)| Ok((step, measure(bits)?)))
+            .collect::<Result<_, Error>>()?,
     };
     Ok(Some(Progress { losses, tokens: state.tokens, seconds: f64::from_bits(state.seconds) }))
 }

@@ -59,6 +59,70 @@ impl Example {
     }
 }
 
+/// The field that a preference's answer is, and the role of a message there.
+const ANSWERS: [&str; 2] = ["chosen", "rejected"];
+
+impl Example {
+    /// Reads a line's object: a prompt with the answer that is to be preferred and the one that is not, as two examples that differ in
+    /// the last turn. `{prompt, chosen, rejected}`, where the prompt is a text or a list of messages, or `{system?, messages, chosen,
+    /// rejected}` in Converse's form; an answer is a text, a list of blocks, or the assistant's message, also as a list of one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read_preference(mut line: Map<String, Value>) -> Result<[Self; 2], String> {
+        let answers = ANSWERS.map(|name| match line.remove(name) {
+            Some(value) => answer(&value, name),
+            None => Err("a line should have prompt or messages, chosen and rejected".into()),
+        });
+        let [chosen, rejected] = answers;
+        let (chosen, rejected) = (chosen?, rejected?);
+        if chosen == rejected {
+            return Err("chosen and rejected are the same".into());
+        }
+        // A list of messages may begin with the system's here, which Converse keeps apart.
+        let name = if line.contains_key("messages") { "messages" } else { "prompt" };
+        let is_open = !line.contains_key("system");
+        if let Some(Value::Array(messages)) = line.get_mut(name)
+            && is_open
+            && messages.first().is_some_and(|message| message["role"] == "system")
+        {
+            let content = messages.remove(0)["content"].take();
+            line.insert("system".into(), content);
+        }
+        let with = |last: String| {
+            let mut line = line.clone();
+            match (line.remove("prompt"), line.remove("messages")) {
+                (Some(Value::Array(mut messages)), None) | (None, Some(Value::Array(mut messages))) => {
+                    messages.push(json!({ "role": "assistant", "content": last }));
+                    line.insert("messages".into(), messages.into());
+                    line.remove("completion");
+                }
+                (Some(prompt), None) => {
+                    line.insert("prompt".into(), prompt);
+                    line.insert("completion".into(), last.into());
+                }
+                _ => return Err("a line should have prompt or messages, chosen and rejected".into()),
+            }
+            Self::read(line)
+        };
+        Ok([with(chosen)?, with(rejected)?])
+    }
+}
+
+/// The text of an answer: see [`Example::read_preference`].
+fn answer(value: &Value, what: &str) -> Result<String, String> {
+    let message = match value {
+        Value::Array(list) if list.len() == 1 && list[0].get("role").is_some() => &list[0],
+        value => value,
+    };
+    let found = match message.get("role") {
+        Some(role) if role == "assistant" => text(&message["content"], &format!("{what}.content"))?,
+        Some(role) => return Err(format!("{what} has the role {role}, but should have \"assistant\"")),
+        None => text(message, what)?,
+    };
+    if found.trim().is_empty() { Err(format!("{what} is empty")) } else { Ok(found) }
+}
+
 /// A text, or the texts of a list of blocks, put together.
 fn text(value: &Value, what: &str) -> Result<String, String> {
     let wrong = || format!("{what} should be a text, or a list of objects with text");
@@ -83,11 +147,31 @@ struct Marked {
 /// # Errors
 /// [`Error::NoChatTemplate`] for what needs one; those of the template and the tokenizer.
 pub(super) fn sequences(model: &LanguageModel, example: &Example) -> Result<Option<Vec<Sequence>>, Error> {
-    let texts = match (model.template(), &example.turns[..]) {
+    let Some(Texts { parts, complete }) = texts(model, example)? else { return Ok(None) };
+    parts.iter().map(|part| sequence(model, part, complete)).collect::<Result<_, _>>().map(Some)
+}
+
+/// An example of which only the last answer is to be learnt. None, and errors: as [`sequences`].
+pub(super) fn answer_alone(model: &LanguageModel, example: &Example) -> Result<Option<Sequence>, Error> {
+    let Some(Texts { mut parts, complete }) = texts(model, example)? else { return Ok(None) };
+    let Some(mut last) = parts.pop() else { return Ok(None) };
+    last.learnt.drain(..last.learnt.len().saturating_sub(1));
+    sequence(model, &last, complete).map(Some)
+}
+
+/// An example as the model will read it.
+struct Texts {
+    parts: Vec<Marked>,
+    /// Whether what begins and ends a text is still to be put around it.
+    complete: bool,
+}
+
+fn texts(model: &LanguageModel, example: &Example) -> Result<Option<Texts>, Error> {
+    let parts = match (model.template(), &example.turns[..]) {
         (Err(Error::NoChatTemplate { .. }), [prompt, completion]) if example.system.is_none() => {
             let text = [prompt.as_str(), completion].concat();
             let learnt = vec![Range { start: prompt.len(), end: text.len() }];
-            return Ok(Some(vec![sequence(model, &Marked { text, learnt }, true)?]));
+            return Ok(Some(Texts { parts: vec![Marked { text, learnt }], complete: true }));
         }
         (template, _) => {
             let template = template?;
@@ -97,7 +181,7 @@ pub(super) fn sequences(model: &LanguageModel, example: &Example) -> Result<Opti
             })?
         }
     };
-    texts.map(|texts| texts.iter().map(|text| sequence(model, text, false)).collect()).transpose()
+    Ok(parts.map(|parts| Texts { parts, complete: false }))
 }
 
 fn rendered(
@@ -197,6 +281,44 @@ mod tests {
                 json!({"messages": [{"role": "user", "content": [{"image": {}}]}, assistant]}),
                 "messages[0].content should",
             ),
+        ] {
+            let got = read(line.clone()).unwrap_err();
+            assert!(got.contains(reason), "{line}: {got}");
+        }
+    }
+
+    #[test]
+    fn two_answers_in_all_forms() {
+        let read = |line: Value| {
+            let Value::Object(line) = line else { panic!("no object") };
+            Example::read_preference(line)
+        };
+        let pair = |turns: [&str; 2]| turns.map(|last| example(&["a", last]));
+        let messages = json!([{"role": "user", "content": [{"text": "a"}]}]);
+        let message = |text: &str| json!({"role": "assistant", "content": [{"text": text}]});
+        for line in [
+            json!({"prompt": "a", "chosen": "b", "rejected": "c", "score": 3}),
+            json!({"prompt": "a", "chosen": [{"text": "b"}], "rejected": [{"text": "c"}]}),
+            json!({"messages": messages, "chosen": [{"text": "b"}], "rejected": message("c")}),
+            json!({"prompt": messages, "chosen": [message("b")], "rejected": [message("c")]}),
+        ] {
+            assert_eq!(read(line.clone()).unwrap(), pair(["b", "c"]), "{line}");
+        }
+        let system = json!([{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]);
+        let [chosen, _] = read(json!({"prompt": system, "chosen": "b", "rejected": "c"})).unwrap();
+        assert_eq!(chosen, Example { system: Some("s".into()), ..example(&["a", "b"]) });
+        let user = json!({"role": "user", "content": "b"});
+        for (line, reason) in [
+            (json!({"prompt": "a", "chosen": "b"}), "should have prompt or messages, chosen and rejected"),
+            (json!({"chosen": "b", "rejected": "c"}), "should have prompt or messages, chosen and rejected"),
+            (json!({"prompt": "a", "messages": messages, "chosen": "b", "rejected": "c"}), "should have prompt or"),
+            (json!({"prompt": "a", "chosen": "b", "rejected": "b"}), "chosen and rejected are the same"),
+            (json!({"prompt": "a", "chosen": " ", "rejected": "b"}), "chosen is empty"),
+            (json!({"prompt": "a", "chosen": "c", "rejected": 3}), "rejected should be a text"),
+            (json!({"prompt": "", "chosen": "c", "rejected": "b"}), "prompt is empty"),
+            (json!({"prompt": "a", "chosen": "c", "rejected": [user]}), "rejected has the role \"user\""),
+            (json!({"messages": [user, user], "chosen": "c", "rejected": "d"}), "messages[1] has the role \"user\""),
+            (json!({"messages": [], "chosen": "c", "rejected": "d"}), "messages[0] has the role \"assistant\""),
         ] {
             let got = read(line.clone()).unwrap_err();
             assert!(got.contains(reason), "{line}: {got}");

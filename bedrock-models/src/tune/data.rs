@@ -20,6 +20,9 @@ const MAX_FILE: u64 = 1 << 30;
 /// Text is split into tokens in blocks of at least so many bytes, which end with a line.
 const BLOCK: usize = 1 << 20;
 
+/// Why a conversation cannot be learnt from.
+const REWRITTEN: &str = "the chat template writes this prompt differently once it is answered";
+
 /// What is learnt from the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -28,9 +31,11 @@ pub enum CustomizationType {
     FineTuning,
     /// Text as it is.
     ContinuedPreTraining,
+    /// Which of two answers to prefer, by Direct Preference Optimization. The service has no such type.
+    PreferenceTuning,
 }
 
-/// What becomes of a prompt with its completion, or a conversation, that has more tokens than are allowed.
+/// What becomes of a prompt with its completion, a conversation, or a prompt with two answers, that has more tokens than are allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TooLong {
@@ -46,7 +51,8 @@ pub enum TooLong {
 /// A file, read.
 #[derive(Debug)]
 pub(super) struct DataSet {
-    /// What a batch is counted in: one example, or as many documents as fit into a sequence's length.
+    /// What a batch is counted in: one example, the chosen and the rejected answer of one, or as many documents as fit into a sequence's
+    /// length.
     pub(super) items: Vec<Vec<Sequence>>,
     pub(super) tokens: u64,
     pub(super) truncated: usize,
@@ -77,23 +83,24 @@ impl Reader<'_> {
         match self.kind {
             CustomizationType::FineTuning => {
                 while let Some(line) = file.next_line()? {
-                    let example = Example::read(object(line.text).map_err(|reason| wrong(path, line.number, reason))?);
-                    let example = example.map_err(|reason| wrong(path, line.number, reason))?;
+                    let wrong = |reason| wrong(path, line.number, reason);
+                    let example = object(line.text).and_then(Example::read).map_err(wrong)?;
                     let sequences = conversation::sequences(self.model, &example)?;
-                    let sequences = sequences.ok_or_else(|| {
-                        wrong(path, line.number, "the chat template writes this prompt differently once it is answered")
-                    })?;
-                    for sequence in sequences {
-                        let tokens = sequence.tokens().len();
-                        if tokens > self.limit && self.too_long == TooLong::Error {
-                            let reason = format!(
-                                "{tokens} tokens are more than the {} of maxSequenceLength (see tooLong)",
-                                self.limit
-                            );
-                            return Err(wrong(path, line.number, reason));
-                        }
-                        data.add(sequence, self.limit, self.too_long);
+                    for sequence in sequences.ok_or_else(|| wrong(REWRITTEN.into()))? {
+                        data.add(vec![sequence], self.limit, self.too_long).map_err(wrong)?;
                     }
+                }
+            }
+            CustomizationType::PreferenceTuning => {
+                while let Some(line) = file.next_line()? {
+                    let wrong = |reason| wrong(path, line.number, reason);
+                    let examples = object(line.text).and_then(Example::read_preference).map_err(wrong)?;
+                    let mut pair = Vec::with_capacity(examples.len());
+                    for example in &examples {
+                        let answer = conversation::answer_alone(self.model, example)?;
+                        pair.push(answer.ok_or_else(|| wrong(REWRITTEN.into()))?);
+                    }
+                    data.add(pair, self.limit, self.too_long).map_err(wrong)?;
                 }
             }
             CustomizationType::ContinuedPreTraining => {
@@ -153,16 +160,27 @@ impl Reader<'_> {
 }
 
 impl DataSet {
-    fn add(&mut self, sequence: Sequence, limit: usize, too_long: TooLong) {
-        let long = sequence.tokens().len() > limit;
-        let sequence = if long { sequence.cut(limit) } else { sequence };
-        if (long && too_long == TooLong::Skip) || sequence.counted() == 0 {
-            self.skipped += 1;
-            return;
+    /// Adds an item, or leaves it out if that is what becomes of too long ones, or nothing remains of it.
+    ///
+    /// # Errors
+    /// That it is too long, where this is one.
+    fn add(&mut self, item: Vec<Sequence>, limit: usize, too_long: TooLong) -> Result<(), String> {
+        let longest = item.iter().map(|sequence| sequence.tokens().len()).max().unwrap_or(0);
+        if longest > limit && too_long == TooLong::Error {
+            return Err(format!("{longest} tokens are more than the {limit} of maxSequenceLength (see tooLong)"));
         }
-        self.truncated += usize::from(long);
-        self.tokens += sequence.tokens().len() as u64;
-        self.items.push(vec![sequence]);
+        let item: Vec<Sequence> = item.into_iter().map(|sequence| sequence.cut(limit)).collect();
+        // Of a pair that differs where it was cut nothing can be learnt either.
+        let alike = item.windows(2).any(|pair| pair[0] == pair[1]);
+        let empty = alike || item.iter().any(|sequence| sequence.counted() == 0);
+        if (longest > limit && too_long == TooLong::Skip) || empty {
+            self.skipped += 1;
+            return Ok(());
+        }
+        self.truncated += usize::from(longest > limit);
+        self.tokens += item.iter().map(|sequence| sequence.tokens().len() as u64).sum::<u64>();
+        self.items.push(item);
+        Ok(())
     }
 }
 

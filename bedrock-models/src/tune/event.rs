@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
+use super::metrics::Metrics;
+
 /// How far a job is, by the service's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobStatus {
@@ -21,8 +23,8 @@ pub enum JobStatus {
     Failed,
 }
 
-/// What happens while a job runs, in order. Losses are means over all that is to be learnt, natural logarithm; steps and epochs are
-/// counted from 1 on.
+/// What happens while a job runs, in order. Losses are means over all that is to be learnt, natural logarithm, or over pairs that are preferred;
+/// steps and epochs are counted from 1 on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -51,6 +53,11 @@ pub enum JobEvent {
         /// Steps made before.
         step: u64,
     },
+    /// What the base says of all preferences is known: what they are measured against.
+    Referenced {
+        /// Pairs, of the training file and the validation files.
+        items: usize,
+    },
     /// A step was made.
     Step {
         /// Its number.
@@ -67,6 +74,9 @@ pub enum JobEvent {
         tokens: u64,
         /// Seconds until the end at the present speed.
         eta_s: f64,
+        /// What else was measured before the step.
+        #[serde(flatten)]
+        metrics: Option<Metrics>,
     },
     /// The loss of the validation files was computed.
     Validation {
@@ -76,8 +86,12 @@ pub enum JobEvent {
         epoch: u64,
         /// Mean loss.
         loss: f64,
-        /// Its exponential.
-        perplexity: f64,
+        /// Its exponential, where text is learnt.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        perplexity: Option<f64>,
+        /// What else was measured.
+        #[serde(flatten)]
+        metrics: Option<Metrics>,
     },
     /// What the job needs to go on from here was written.
     Checkpoint {

@@ -46,6 +46,9 @@ pub struct HyperParameters {
     pub weight_decay: f64,
     /// See [`AdamW::max_gradient_norm`]; 0 is none. Default 1.
     pub max_gradient_norm: f64,
+    /// Of preferences: how dear it is to leave the base, see [`Trainer::preference_loss`](super::Trainer::preference_loss). Above 0, at most
+    /// 100; default 0.1.
+    pub beta: f64,
     /// See [`Trainer::set_checkpointing`](super::Trainer::set_checkpointing). Default: not.
     pub activation_checkpointing: bool,
     /// See [`Trainer::set_compact_moments`](super::Trainer::set_compact_moments). Default: not.
@@ -66,6 +69,7 @@ impl Default for HyperParameters {
             max_sequence_length: 512,
             weight_decay: 0.0,
             max_gradient_norm: 1.0,
+            beta: 0.1,
             activation_checkpointing: false,
             compact_moments: false,
             seed: 0,
@@ -109,14 +113,15 @@ impl HyperParameters {
             "maxSequenceLength" => self.max_sequence_length = read(name, value)?,
             "weightDecay" => self.weight_decay = read(name, value)?,
             "maxGradientNorm" => self.max_gradient_norm = read(name, value)?,
+            "beta" => self.beta = read(name, value)?,
             "activationCheckpointing" => self.activation_checkpointing = flag(name, value)?,
             "compactMoments" => self.compact_moments = flag(name, value)?,
             "seed" => self.seed = read(name, value)?,
             _ => {
                 return Err(format!(
                     "unknown hyper-parameter {name}; known are epochCount, batchSize, gradientAccumulation, learningRate, \
-                     learningRateWarmupSteps, schedule, maxSequenceLength, weightDecay, maxGradientNorm, activationCheckpointing, \
-                     compactMoments and seed"
+                     learningRateWarmupSteps, schedule, maxSequenceLength, weightDecay, maxGradientNorm, beta, \
+                     activationCheckpointing, compactMoments and seed"
                 ));
             }
         }
@@ -148,6 +153,9 @@ impl HyperParameters {
             if !(0.0..=most).contains(&value) {
                 return Err(wrong(name, value.to_string(), expected));
             }
+        }
+        if !(self.beta > 0.0 && self.beta <= 100.0) {
+            return Err(wrong("beta", self.beta.to_string(), "above 0, at most 100"));
         }
         Ok(())
     }
@@ -238,6 +246,7 @@ mod tests {
             HyperParameters { learning_rate: f64::NAN, ..want.clone() },
             HyperParameters { weight_decay: -1.0, ..want.clone() },
             HyperParameters { max_sequence_length: 1, ..want.clone() },
+            HyperParameters { beta: 0.0, ..want.clone() },
         ] {
             assert!(matches!(wrong.check(), Err(Error::InvalidParameter { .. })));
         }

@@ -5,6 +5,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Gradients, Int, TensorData};
 
 use crate::arch::{Cache, CausalLm, Outputs, Segment, Step};
+use crate::encoder::host;
 use crate::layers::{Compute, Parameter, Phase, Run};
 
 /// Rows whose logits are in memory at once: over a vocabulary of 50 000 they take 50 MB, and as much again while they
@@ -68,43 +69,71 @@ impl Sequence {
     }
 }
 
+/// By what the cross-entropy of each sequence, summed over its counted positions, is multiplied where gradients are computed.
+#[derive(Clone, Copy)]
+pub(super) enum Weights<'a> {
+    /// All by the same.
+    Same(f64),
+    /// By what follows from those of a pass, given the number of its first sequence.
+    Each(&'a dyn Fn(usize, &[f64]) -> Vec<f64>),
+}
+
 /// How a pass over sequences is made.
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a> {
     pub(super) network: &'a dyn CausalLm,
     pub(super) compute: &'a Compute,
-    /// Parameters whose gradients are wanted; otherwise only the loss is.
-    pub(super) learn: Option<&'a [Parameter]>,
+    /// Parameters whose gradients are wanted, and of what; otherwise only the losses are.
+    pub(super) learn: Option<(&'a [Parameter], Weights<'a>)>,
     /// Whether the layers' activations are computed again on the way back, a layer at a time, instead of kept.
     pub(super) again: bool,
+    /// Number of the first sequence: see [`Weights::Each`].
+    pub(super) first: usize,
+}
+
+/// A row whose logits count.
+struct Target {
+    row: usize,
+    label: u32,
+    /// Its sequence in the pass.
+    sequence: usize,
+}
+
+/// The rows of a pass whose logits count, in the order of its sequences.
+struct Targets {
+    rows: Vec<Target>,
+    sequences: usize,
 }
 
 impl Pass<'_> {
-    /// The sum of the cross-entropies of the sequences, run at once. To the parameters, the gradients of that sum divided by `count` are added.
+    /// The cross-entropies of the sequences, run at once, each the sum over its counted positions. To the parameters, the gradients of their
+    /// weighted sum are added.
     ///
     /// Logits exist for [`ROWS`] rows at a time, forwards and backwards; the layers are differentiated once, from what all rows want of them.
-    pub(super) fn cross_entropy(self, sequences: &[&Sequence], count: usize) -> f64 {
+    pub(super) fn cross_entropies(self, sequences: &[&Sequence]) -> Vec<f64> {
         let mut targets = Vec::new();
         let mut first = 0;
-        for sequence in sequences {
-            targets.extend(sequence.targets().map(|(row, label)| (first + row, label)));
+        for (index, sequence) in sequences.iter().enumerate() {
+            let target = |(row, label)| Target { row: first + row, label, sequence: index };
+            targets.extend(sequence.targets().map(target));
             first += sequence.tokens.len();
         }
+        let targets = Targets { rows: targets, sequences: sequences.len() };
         self.record(self.learn.is_some() && !self.again);
         if self.learn.is_none() || !self.again {
             let hidden = self.hidden(sequences, Segment::All).0.expect("wants rows and is not cancelled");
-            let (loss, wanted) = self.output(hidden.clone(), &targets, count);
+            let (losses, wanted) = self.output(hidden.clone(), &targets);
             if self.learn.is_some() && hidden.is_tracked() {
                 self.backward(hidden, wanted, None);
             }
-            return loss;
+            return losses;
         }
         let Segment::Keep(mut inputs) = self.hidden(sequences, Segment::Keep(Vec::new())).1 else {
             unreachable!("a segment stays what it is")
         };
         let last = inputs.pop().expect("what the last layer said").require_grad();
         let hidden = self.hidden(sequences, Segment::After(last.clone())).0.expect("wants rows and is not cancelled");
-        let (loss, wanted) = self.output(hidden.clone(), &targets, count);
+        let (losses, wanted) = self.output(hidden.clone(), &targets);
         let mut wanted = self.backward(hidden, wanted, Some(&last));
         while let Some(input) = inputs.pop() {
             let input = input.require_grad();
@@ -121,7 +150,7 @@ impl Pass<'_> {
         if out.is_tracked() {
             self.backward(out, wanted, None);
         }
-        loss
+        losses
     }
 
     fn record(&self, recording: bool) {
@@ -154,7 +183,7 @@ impl Pass<'_> {
 
     /// Moves gradients of parameters to their sums.
     fn take(&self, gradients: &mut Gradients) {
-        for parameter in self.learn.unwrap_or_default() {
+        for parameter in self.learn.map(|(parameters, _)| parameters).unwrap_or_default() {
             let Some(gradient) = parameter.vector().grad_remove(gradients) else { continue };
             parameter.accumulate(|sums| {
                 sums.iter_mut().zip(host(gradient)).for_each(|(sum, value)| *sum += value);
@@ -162,45 +191,59 @@ impl Pass<'_> {
         }
     }
 
-    /// The sum of the cross-entropies and, if gradients are wanted, that for `hidden`.
-    fn output(&self, hidden: Tensor<2>, targets: &[(usize, u32)], count: usize) -> (f64, Vec<f32>) {
-        let run = Run { compute: self.compute, phase: Phase::Prompt };
+    /// The cross-entropies of the sequences and, if gradients are wanted, that for `hidden`.
+    fn output(&self, hidden: Tensor<2>, targets: &Targets) -> (Vec<f64>, Vec<f32>) {
         let [rows, width] = hidden.dims();
-        let mut wanted = vec![0.0f32; if self.learn.is_some() { rows * width } else { 0 }];
         let hidden = host(hidden.inner());
-        let (mut loss, scale) = (0.0, 1.0 / count as f64);
-        for part in targets.chunks(ROWS) {
-            let values: Vec<f32> = part.iter().flat_map(|(row, _)| &hidden[row * width..][..width]).copied().collect();
+        let weights = match self.learn {
+            None => None,
+            Some((_, Weights::Same(weight))) => Some(vec![weight; targets.sequences]),
+            // The logits are computed a second time then; the layers are not.
+            Some((_, Weights::Each(of))) => Some(of(self.first, &self.scored(&hidden, width, targets, None).0)),
+        };
+        let wanted = weights.map(|weights| (weights, vec![0.0f32; rows * width]));
+        self.scored(&hidden, width, targets, wanted)
+    }
+
+    /// The cross-entropies of the sequences and, given weights and room, the gradient for `hidden` `[rows, width]`.
+    fn scored(
+        &self,
+        hidden: &[f32],
+        width: usize,
+        targets: &Targets,
+        mut learn: Option<(Vec<f64>, Vec<f32>)>,
+    ) -> (Vec<f64>, Vec<f32>) {
+        let run = Run { compute: self.compute, phase: Phase::Prompt };
+        let mut losses = vec![0.0; targets.sequences];
+        for part in targets.rows.chunks(ROWS) {
+            let values: Vec<f32> = part.iter().flat_map(|at| &hidden[at.row * width..][..width]).copied().collect();
             let input = Tensor::<2>::from_data(TensorData::new(values, [part.len(), width]), &self.compute.device);
-            let input = if self.learn.is_some() { input.require_grad() } else { input };
+            let input = if learn.is_some() { input.require_grad() } else { input };
             let logits = self.network.logits(run, input.clone());
-            let labels = part.iter().map(|(_, label)| *label);
-            let (sum, scaled) = match run.tape() {
-                Some(tape) => tape.cross_entropy(logits, labels.collect(), scale as f32),
+            let weight = |at: &Target| learn.as_ref().map_or(0.0, |(weights, _)| weights[at.sequence] as f32);
+            let weights: Vec<f32> = part.iter().map(weight).collect();
+            let (rows, weighed) = match run.tape() {
+                Some(tape) => tape.cross_entropy(logits, part.iter().map(|at| at.label).collect(), weights),
                 None => {
-                    let labels: Vec<i64> = labels.map(i64::from).collect();
-                    let labels = TensorData::new(labels, [part.len(), 1]);
-                    let labels = Tensor::<2, Int>::from_data(labels, &self.compute.device);
-                    let scores = log_softmax(logits, 1).gather(1, labels);
-                    let sum = -host(scores.clone().inner()).into_iter().map(f64::from).sum::<f64>();
-                    (sum, (scores.sum() * -scale).unsqueeze())
+                    let device = &self.compute.device;
+                    let labels: Vec<i64> = part.iter().map(|at| i64::from(at.label)).collect();
+                    let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [part.len(), 1]), device);
+                    let scores = log_softmax(logits, 1).gather(1, labels).neg();
+                    let rows = host(scores.clone().inner()).into_iter().map(f64::from).collect();
+                    let weights = Tensor::<2>::from_data(TensorData::new(weights, [part.len(), 1]), device);
+                    (rows, (scores * weights).sum().unsqueeze())
                 }
             };
-            loss += sum;
-            if self.learn.is_some() {
-                let mut gradients = scaled.backward();
+            part.iter().zip(rows).for_each(|(at, loss)| losses[at.sequence] += loss);
+            if let Some((_, wanted)) = &mut learn {
+                let mut gradients = weighed.backward();
                 self.take(&mut gradients);
                 let gradient = host(input.grad_remove(&mut gradients).expect("logits depend on their input"));
-                for ((row, _), gradient) in part.iter().zip(gradient.chunks_exact(width)) {
-                    wanted[row * width..][..width].copy_from_slice(gradient);
+                for (at, gradient) in part.iter().zip(gradient.chunks_exact(width)) {
+                    wanted[at.row * width..][..width].copy_from_slice(gradient);
                 }
             }
         }
-        (loss, wanted)
+        (losses, learn.map(|(_, wanted)| wanted).unwrap_or_default())
     }
-}
-
-/// The values of a tensor on the host.
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_into_vec::<f32>().expect("all devices compute in f32")
 }

@@ -18,6 +18,8 @@
 //! # Ok::<(), bedrock_models::Error>(())
 //! ```
 //!
+//! Instead of text, a trainer can learn which of two answers to prefer ([`Trainer::preference_step`]).
+//!
 //! A [`Job`] is the whole of it, in the form of the service: files of data, settings, validation, checkpoints, events.
 //!
 //! ```no_run
@@ -42,13 +44,20 @@ mod data;
 mod event;
 mod hyper_parameters;
 mod job;
+mod learner;
 mod loss;
 mod merge;
+mod metrics;
 mod model;
 mod optimizer;
+mod preference;
+mod preferences;
 mod record;
+mod reference;
 mod run;
 mod stored;
+mod task;
+mod texts;
 mod trainer;
 
 pub use data::{CustomizationType, TooLong};
@@ -57,6 +66,8 @@ pub use hyper_parameters::{HyperParameters, Schedule};
 pub use job::{Job, JobLora, JobMethod, Tag};
 pub use loss::Sequence;
 pub use merge::merge;
+pub use metrics::Metrics;
 pub use optimizer::AdamW;
+pub use preference::Preference;
 pub use run::JobOptions;
 pub use trainer::{Lora, Method, Step, Trainer};

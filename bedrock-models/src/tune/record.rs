@@ -8,21 +8,23 @@ use std::time::SystemTime;
 use bedrock_core::iso_8601;
 use serde_json::{Map, Value, json};
 
+use super::data::CustomizationType;
 use super::event::JobStatus;
 use super::job::Job;
+use super::metrics::Measure;
 use super::stored::replace;
 use crate::error::Error;
 
 /// The service's limit of a failure message, in characters.
 const MOST_MESSAGE: usize = 2048;
 
-/// Losses of a job so far: all that its files say.
+/// Measures of a job so far: all that its files say.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Losses {
     /// Of each step.
-    pub(super) steps: Vec<f64>,
+    pub(super) steps: Vec<Measure>,
     /// Of the validation files, with the steps made before.
-    pub(super) validation: Vec<(u64, f64)>,
+    pub(super) validation: Vec<(u64, Measure)>,
 }
 
 /// The files of a job.
@@ -42,15 +44,17 @@ struct Table {
 }
 
 impl Table {
-    fn create(path: PathBuf, loss: &str) -> Result<Self, Error> {
+    fn create(path: PathBuf, loss: &str, kind: CustomizationType) -> Result<Self, Error> {
         let file = File::create(&path).map_err(|source| Error::Write { path: path.clone(), source })?;
         let mut table = Self { path, file };
-        table.write(&format!("step_number,epoch_number,{loss},perplexity\n"))?;
+        table.write(&format!("step_number,epoch_number,{loss},{}\n", Measure::columns(kind).join(",")))?;
         Ok(table)
     }
 
-    fn row(&mut self, step: u64, epoch: u64, loss: f64) -> Result<(), Error> {
-        self.write(&format!("{step},{epoch},{loss},{}\n", loss.exp()))
+    fn row(&mut self, step: u64, epoch: u64, measure: &Measure) -> Result<(), Error> {
+        let mut row = format!("{step},{epoch},{}", measure.loss);
+        measure.row().iter().for_each(|number| row.push_str(&format!(",{number}")));
+        self.write(&(row + "\n"))
     }
 
     fn write(&mut self, text: &str) -> Result<(), Error> {
@@ -61,29 +65,29 @@ impl Table {
 impl<'a> Record<'a> {
     /// Begins the files anew, with what is known already.
     pub(super) fn begin(job: &'a Job, epoch: u64, losses: &Losses) -> Result<Self, Error> {
-        let folder = &job.output_dir;
+        let (folder, kind) = (&job.output_dir, job.customization_type);
         fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
-        let steps = Table::create(folder.join("step_wise_training_metrics.csv"), "training_loss")?;
-        let validation = Table::create(folder.join("validation_metrics.csv"), "validation_loss")?;
+        let steps = Table::create(folder.join("step_wise_training_metrics.csv"), "training_loss", kind)?;
+        let validation = Table::create(folder.join("validation_metrics.csv"), "validation_loss", kind)?;
         let mut record = Self { job, begin: SystemTime::now(), steps, validation, epoch };
-        for (step, loss) in losses.steps.iter().enumerate() {
-            record.step(step as u64, *loss)?;
+        for (step, measure) in losses.steps.iter().enumerate() {
+            record.step(step as u64, measure)?;
         }
-        for (step, loss) in &losses.validation {
-            record.validation(*step, *loss)?;
+        for (step, measure) in &losses.validation {
+            record.validation(*step, measure)?;
         }
         record.status(JobStatus::InProgress, losses, None)?;
         Ok(record)
     }
 
-    /// A step, counted from 0 on as the service does, and its loss.
-    pub(super) fn step(&mut self, step: u64, loss: f64) -> Result<(), Error> {
-        self.steps.row(step, step / self.epoch, loss)
+    /// What was measured in a step, counted from 0 on as the service does.
+    pub(super) fn step(&mut self, step: u64, measure: &Measure) -> Result<(), Error> {
+        self.steps.row(step, step / self.epoch, measure)
     }
 
-    /// The loss of the validation files after so many steps.
-    pub(super) fn validation(&mut self, steps: u64, loss: f64) -> Result<(), Error> {
-        self.validation.row(steps, steps / self.epoch, loss)
+    /// What the validation files gave after so many steps.
+    pub(super) fn validation(&mut self, steps: u64, measure: &Measure) -> Result<(), Error> {
+        self.validation.row(steps, steps / self.epoch, measure)
     }
 
     /// Writes `job.json`: the service's answer to `GetModelCustomizationJob`.
@@ -115,7 +119,7 @@ impl<'a> Record<'a> {
             },
             "outputDataConfig": uri(&job.output_dir),
             "trainingMetrics": losses.training(self.epoch).map(|loss| json!({ "trainingLoss": loss })),
-            "validationMetrics": losses.validation.last().map(|(_, loss)| json!([{ "validationLoss": loss }])),
+            "validationMetrics": losses.validation.last().map(|(_, measure)| json!([{ "validationLoss": measure.loss }])),
             "jobTags": job.job_tags,
             "customModelTags": job.custom_model_tags,
         });
@@ -131,7 +135,7 @@ impl Losses {
     pub(super) fn training(&self, epoch: u64) -> Option<f64> {
         let begin = (self.steps.len() as u64).checked_sub(1)? / epoch * epoch;
         let last = &self.steps[begin as usize..];
-        Some(last.iter().sum::<f64>() / last.len() as f64)
+        Some(last.iter().map(|measure| measure.loss).sum::<f64>() / last.len() as f64)
     }
 }
 
@@ -143,9 +147,10 @@ mod tests {
     fn the_training_loss_is_that_of_the_last_epoch() {
         let mut losses = Losses::default();
         assert_eq!(losses.training(2), None);
-        losses.steps = vec![5.0, 4.0, 3.0];
+        let measure = |loss| Measure { loss, metrics: None };
+        losses.steps = [5.0, 4.0, 3.0].map(measure).to_vec();
         assert_eq!(losses.training(2), Some(3.0));
-        losses.steps.push(2.0);
+        losses.steps.push(measure(2.0));
         assert_eq!(losses.training(2), Some(2.5));
     }
 }

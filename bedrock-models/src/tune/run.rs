@@ -9,18 +9,21 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::card::Card;
 use super::checkpoint::{self, Fingerprint, Progress};
-use super::data::{DataSet, Reader};
+use super::data::{CustomizationType, DataSet, Reader};
 use super::event::{JobEvent, JobStatus, Stop, Trained};
 use super::job::{Job, JobMethod};
-use super::loss::Sequence;
 use super::merge::merge;
+use super::metrics::Measure;
 use super::model;
+use super::preferences::Preferences;
 use super::record::Record;
+use super::task::Task;
+use super::texts::Texts;
 use super::trainer::Trainer;
 use crate::error::Error;
 use crate::options::LoadOptions;
 
-/// Sequences whose loss is computed before it is asked again whether the job was stopped.
+/// Items whose loss is computed before it is asked again whether the job was stopped.
 const ASKED: usize = 16;
 
 /// How a job is run.
@@ -38,9 +41,10 @@ pub struct JobOptions {
 struct Running<'a> {
     job: &'a Job,
     stop: &'a Stop,
-    trainer: Trainer,
-    items: Vec<Vec<Sequence>>,
-    validation: Vec<Sequence>,
+    task: Box<dyn Task>,
+    /// Items to learn from, and those of the validation files.
+    items: usize,
+    validation: usize,
     /// Steps of an epoch, and of the job.
     epoch: u64,
     steps: u64,
@@ -95,10 +99,23 @@ impl Job {
             base: checkpoint::files(Path::new(&self.base_model))?,
             settings: self.settings(),
         };
-        let epoch = data.items.len().div_ceil(settings.step_items()) as u64;
+        let (items, parameters) = (data.items.len(), trainer.learner().parameters());
+        let parameters = parameters.iter().map(|parameter| parameter.len() as u64).sum();
+        let validation: Vec<_> = validation.into_iter().flat_map(|data| data.items).collect();
+        let validation_items = validation.len();
+        let mut task: Box<dyn Task> = match self.customization_type {
+            CustomizationType::FineTuning | CustomizationType::ContinuedPreTraining => {
+                Box::new(Texts { trainer, items: data.items, validation })
+            }
+            CustomizationType::PreferenceTuning => {
+                let (beta, reference) = (settings.beta, Vec::new());
+                Box::new(Preferences { trainer, items: data.items, validation, beta, reference })
+            }
+        };
+        let epoch = items.div_ceil(settings.step_items()) as u64;
         let steps = epoch * settings.epoch_count as u64;
         let progress = match options.resume {
-            true => checkpoint::read(&self.output_dir, &mut trainer, &fingerprint)?,
+            true => checkpoint::read(&self.output_dir, task.learner_mut(), &fingerprint, self.customization_type)?,
             false => None,
         };
         if progress.is_none() {
@@ -108,27 +125,25 @@ impl Job {
         let progress = progress.unwrap_or_default();
         let record = Record::begin(self, epoch, &progress.losses)?;
         let started = JobEvent::Started {
-            items: data.items.len(),
+            items,
             tokens: data.tokens,
             truncated: data.truncated,
             skipped: data.skipped,
-            validation_items: validation.iter().map(|data| data.items.len()).sum(),
+            validation_items,
             max_sequence_length: limit,
-            parameters: trainer.state().map(|(parameter, _)| parameter.len() as u64).sum(),
+            parameters,
             steps,
         };
         event(&started);
         if resumed {
-            event(&JobEvent::Resumed { step: trainer.steps() });
+            event(&JobEvent::Resumed { step: task.learner().steps() });
         }
-        let validation = validation.into_iter().flat_map(|data| data.items).flatten().collect();
-        let (items, stop) = (data.items, &options.stop);
         Ok(Running {
             job: self,
-            stop,
-            trainer,
+            stop: &options.stop,
+            task,
             items,
-            validation,
+            validation: validation_items,
             epoch,
             steps,
             fingerprint,
@@ -175,14 +190,20 @@ impl Running<'_> {
     fn train(&mut self) -> Result<Trained, Error> {
         let every = self.job.checkpoint_steps.unwrap_or((self.steps / 10).clamp(1, 100));
         let mut current = (u64::MAX, Vec::new());
+        if !self.task.prepare(&self.job.output_dir, &self.fingerprint, self.stop)? {
+            return self.stopped();
+        }
+        if let Some(items) = self.task.referenced() {
+            (self.event)(&JobEvent::Referenced { items });
+        }
         loop {
-            let done = self.trainer.steps();
+            let done = self.steps_made();
             if self.stop.is_stopped() && done < self.steps {
                 return self.stopped();
             }
             if self.is_validation_due(done) {
                 match self.validated()? {
-                    Some(loss) => self.note_validation(done, loss)?,
+                    Some(measure) => self.note_validation(done, measure)?,
                     None => return self.stopped(),
                 }
             }
@@ -191,7 +212,7 @@ impl Running<'_> {
             }
             let epoch = done / self.epoch;
             if current.0 != epoch {
-                current = (epoch, order(self.job.hyper_parameters.seed, epoch, self.items.len()));
+                current = (epoch, order(self.job.hyper_parameters.seed, epoch, self.items));
             }
             let size = self.job.hyper_parameters.step_items();
             let place = (done % self.epoch) as usize * size;
@@ -203,17 +224,21 @@ impl Running<'_> {
         }
     }
 
+    fn steps_made(&self) -> u64 {
+        self.task.learner().steps()
+    }
+
     fn step(&mut self, items: &[usize]) -> Result<(), Error> {
-        let batch: Vec<Sequence> = items.iter().flat_map(|item| self.items[*item].iter().cloned()).collect();
-        let tokens = batch.iter().map(|sequence| sequence.tokens().len() as u64).sum();
-        let done = self.trainer.steps();
+        let tokens = self.task.tokens(items);
+        let done = self.steps_made();
         let settings = self.job.hyper_parameters.adamw(done, self.steps);
         let start = Instant::now();
-        let made = self.trainer.step(&batch, &settings)?;
+        let (made, metrics) = self.task.step(items, &settings)?;
         self.progress.seconds += start.elapsed().as_secs_f64();
         self.progress.tokens += tokens;
-        self.progress.losses.steps.push(made.loss);
-        self.record.step(done, made.loss)?;
+        let measure = Measure { loss: made.loss, metrics };
+        self.progress.losses.steps.push(measure);
+        self.record.step(done, &measure)?;
         let step = done + 1;
         let eta_s = self.progress.seconds / step as f64 * (self.steps - step) as f64;
         (self.event)(&JobEvent::Step {
@@ -224,6 +249,7 @@ impl Running<'_> {
             learning_rate: settings.learning_rate,
             tokens,
             eta_s,
+            metrics,
         });
         Ok(())
     }
@@ -231,34 +257,34 @@ impl Running<'_> {
     /// Before the first epoch and after each, unless it was done before the job was resumed.
     fn is_validation_due(&self, done: u64) -> bool {
         let known = self.progress.losses.validation.iter().any(|(step, _)| *step == done);
-        !self.validation.is_empty() && done.is_multiple_of(self.epoch) && !known
+        self.validation > 0 && done.is_multiple_of(self.epoch) && !known
     }
 
-    /// The mean loss of the validation files; none if the job was stopped meanwhile.
-    fn validated(&self) -> Result<Option<f64>, Error> {
-        let (mut sum, mut count) = (0.0, 0);
-        for part in self.validation.chunks(ASKED) {
+    /// The mean of the validation files; none if the job was stopped meanwhile.
+    fn validated(&self) -> Result<Option<Measure>, Error> {
+        let mut parts = Vec::new();
+        for first in (0..self.validation).step_by(ASKED) {
             if self.stop.is_stopped() {
                 return Ok(None);
             }
-            let counted = part.iter().map(Sequence::counted).sum::<usize>();
-            sum += self.trainer.loss(part)? * counted as f64;
-            count += counted;
+            parts.push(self.task.validate(first..self.validation.min(first + ASKED))?);
         }
-        Ok(Some(sum / count as f64))
+        Ok(Measure::mean(self.job.customization_type, &parts))
     }
 
-    fn note_validation(&mut self, step: u64, loss: f64) -> Result<(), Error> {
-        self.progress.losses.validation.push((step, loss));
-        self.record.validation(step, loss)?;
-        let (epoch, perplexity) = (step / self.epoch, loss.exp());
-        (self.event)(&JobEvent::Validation { step, epoch, loss, perplexity });
+    fn note_validation(&mut self, step: u64, measure: Measure) -> Result<(), Error> {
+        self.progress.losses.validation.push((step, measure));
+        self.record.validation(step, &measure)?;
+        let Measure { loss, metrics } = measure;
+        let (epoch, perplexity) = (step / self.epoch, measure.perplexity());
+        (self.event)(&JobEvent::Validation { step, epoch, loss, perplexity, metrics });
         self.record.status(JobStatus::InProgress, &self.progress.losses, None)
     }
 
     fn checkpoint(&mut self) -> Result<(), Error> {
-        let path = checkpoint::write(&self.job.output_dir, &self.trainer, &self.fingerprint, &self.progress)?;
-        (self.event)(&JobEvent::Checkpoint { step: self.trainer.steps(), path });
+        let path = checkpoint::write(&self.job.output_dir, self.task.learner(), &self.fingerprint, &self.progress)?;
+        let step = self.steps_made();
+        (self.event)(&JobEvent::Checkpoint { step, path });
         Ok(())
     }
 
@@ -276,10 +302,7 @@ impl Running<'_> {
 
     fn completed(&mut self) -> Result<Trained, Error> {
         let folder = &self.job.output_dir;
-        match self.job.method {
-            JobMethod::Full => self.trainer.save_model(folder)?,
-            JobMethod::Lora(_) => self.trainer.save_adapter(folder)?,
-        }
+        self.task.save(folder)?;
         if self.job.merge {
             merge(&self.job.base_model, folder, folder.join("merged"))?;
         }
@@ -301,14 +324,14 @@ impl Running<'_> {
 
     fn trained(&self, status: JobStatus) -> Trained {
         let Progress { losses, tokens, seconds } = &self.progress;
-        let validation = |found: Option<&(u64, f64)>| found.map(|(_, loss)| *loss);
+        let validation = |found: Option<&(u64, Measure)>| found.map(|(_, measure)| measure.loss);
         Trained {
             status,
             output_dir: self.job.output_dir.clone(),
             train_loss: losses.training(self.epoch),
             validation_loss: validation(losses.validation.last()),
             base_validation_loss: validation(losses.validation.first()),
-            steps: self.trainer.steps(),
+            steps: self.steps_made(),
             tokens_s: if *seconds > 0.0 { *tokens as f64 / seconds } else { 0.0 },
         }
     }

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::adapter;
-use super::loss::{Pass, Sequence};
+use super::learner::Learner;
+use super::loss::{Pass, Sequence, Weights};
+use super::metrics::Metrics;
 use super::model;
-use super::optimizer::{AdamW, Moments};
+use super::optimizer::AdamW;
+use super::preference::Preference;
 use crate::error::Error;
 use crate::kernels::Pool;
-use crate::kernels::gradient::square_sum;
 use crate::language_model::LanguageModel;
 use crate::layers::tape::Tape;
-use crate::layers::{Adapter, Compute, LoraConfig, Parameter, Parameters};
+use crate::layers::{Adapter, Compute, LoraConfig, Parameters};
 use crate::options::LoadOptions;
 
 /// Tokens that are run at once, more only where one sequence is longer: so memory does not grow with the batch.
@@ -70,20 +71,15 @@ pub struct Step {
 /// A model that is being trained.
 pub struct Trainer {
     model: LanguageModel,
-    pool: Arc<Pool>,
-    parameters: Vec<Parameter>,
-    /// Number of the batch that is learnt from: see [`Parameters::batch`].
-    batch: Arc<AtomicU64>,
-    moments: Vec<Moments>,
-    steps: u64,
+    learner: Learner,
     lora: Option<Lora>,
     checkpointing: bool,
 }
 
 impl fmt::Debug for Trainer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, parameters, steps, .. } = self;
-        f.debug_struct("Trainer").field("model", model).field("parameters", parameters).field("steps", steps).finish()
+        let Self { model, learner, .. } = self;
+        f.debug_struct("Trainer").field("model", model).field("learner", learner).finish_non_exhaustive()
     }
 }
 
@@ -136,9 +132,8 @@ impl Trainer {
         if model.has_encoder() {
             return Err(Error::PromptWithoutLogits { path: model.path });
         }
-        let (parameters, batch) = (parameters.list(), parameters.batch().clone());
-        let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
-        Ok(Self { model, pool, parameters, batch, moments, steps: 0, lora, checkpointing: false })
+        let learner = Learner::new(pool, &parameters);
+        Ok(Self { model, learner, lora, checkpointing: false })
     }
 
     /// The model, which computes with the parameters as they are now.
@@ -149,14 +144,13 @@ impl Trainer {
     /// Names, shapes and values of what is trained, in the order in which the layers were loaded. Weights have the names of the
     /// checkpoint, factors of an adapter `{module}.lora_A` and `{module}.lora_B`.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &[usize], Vec<f32>)> + '_ {
-        self.parameters.iter().map(|parameter| (parameter.name(), parameter.shape(), parameter.values()))
+        self.learner.parameters().iter().map(|parameter| (parameter.name(), parameter.shape(), parameter.values()))
     }
 
     /// Whether the optimizer keeps its two moments in eight bits a value instead of 32: a quarter of the memory, for steps that are a little
     /// less exact.
     pub fn set_compact_moments(&mut self, compact: bool) {
-        let moments = std::mem::take(&mut self.moments);
-        self.moments = moments.into_iter().map(|moments| moments.compacted(compact)).collect();
+        self.learner.set_compact_moments(compact);
     }
 
     /// Whether activations are computed again on the way back, a layer at a time, instead of kept: memory for a layer's activations instead of
@@ -167,7 +161,7 @@ impl Trainer {
 
     /// Steps made so far.
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.learner.steps()
     }
 
     /// Mean cross-entropy of all counted positions, natural logarithm.
@@ -183,24 +177,45 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::loss`]; nothing has changed then.
     pub fn step(&mut self, batch: &[Sequence], settings: &AdamW) -> Result<Step, Error> {
-        let loss = self.mean(batch, true).inspect_err(|_| self.forget())?;
-        let square = |parameter: &Parameter| parameter.accumulate(|sums| square_sum(&self.pool, sums));
-        let gradient_norm = self.parameters.iter().map(square).sum::<f64>().sqrt();
-        if !gradient_norm.is_finite() {
-            self.forget();
-            return Err(Error::Diverged { loss, steps: self.steps });
-        }
-        let scale = settings.max_gradient_norm.map_or(1.0, |max| (max / (gradient_norm + 1e-6)).min(1.0));
-        self.steps += 1;
-        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
-            parameter.update(|values, sums| moments.step(&self.pool, settings, self.steps, scale, values, sums));
-        }
-        Ok(Step { loss, gradient_norm })
+        let loss = self.mean(batch, true);
+        self.learner.step(loss, settings)
     }
 
-    /// Drops gradients of a step that was not made.
-    fn forget(&self) {
-        self.parameters.iter().for_each(Parameter::clear);
+    /// The natural logarithm of the probability that the model gives to the counted positions of each sequence, together.
+    ///
+    /// # Errors
+    /// As [`Trainer::loss`].
+    pub fn log_probabilities(&self, sequences: &[Sequence]) -> Result<Vec<f64>, Error> {
+        let losses = self.losses(&sequences.iter().collect::<Vec<_>>(), 1, None)?;
+        losses.into_iter().map(|loss| Ok(-self.learner.finite(loss)?)).collect()
+    }
+
+    /// The loss of Direct Preference Optimization (Rafailov et al. 2023), a mean over the pairs:
+    /// `-ln σ(beta · ((ln p(chosen) - ln r(chosen)) - (ln p(rejected) - ln r(rejected))))`, where `r` is the reference's probability. And
+    /// how often, and by how much, the right answer is preferred.
+    ///
+    /// # Errors
+    /// As [`Trainer::loss`].
+    pub fn preference_loss(&self, pairs: &[Preference], beta: f64) -> Result<(f64, Metrics), Error> {
+        self.preferring(pairs, beta, false)
+    }
+
+    /// One step of AdamW on [`Trainer::preference_loss`].
+    ///
+    /// # Errors
+    /// As [`Trainer::loss`]; nothing has changed then.
+    pub fn preference_step(
+        &mut self,
+        pairs: &[Preference],
+        beta: f64,
+        settings: &AdamW,
+    ) -> Result<(Step, Metrics), Error> {
+        let (loss, metrics) = match self.preferring(pairs, beta, true) {
+            Ok((loss, metrics)) => (Ok(loss), Some(metrics)),
+            Err(error) => (Err(error), None),
+        };
+        let step = self.learner.step(loss, settings)?;
+        Ok((step, metrics.expect("there is no step without a loss")))
     }
 
     /// Writes the adapter as PEFT reads it: `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all.
@@ -212,7 +227,7 @@ impl Trainer {
             let expected = "a new adapter".into();
             return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
         };
-        adapter::save(folder.as_ref(), lora, &self.model.path, &self.parameters)
+        adapter::save(folder.as_ref(), lora, &self.model.path, self.learner.parameters())
     }
 
     /// Writes the model with its trained weights as transformers reads it: `model.safetensors` in single precision, `config.json`, and the
@@ -226,69 +241,96 @@ impl Trainer {
             let expected = "training of all weights".into();
             return Err(Error::InvalidParameter { name: "method", got: "an adapter".into(), expected });
         }
-        model::save(folder.as_ref(), &self.model.path, &self.parameters)
+        model::save(folder.as_ref(), &self.model.path, self.learner.parameters())
     }
 
-    /// What the optimizer has of each parameter.
-    pub(super) fn state(&self) -> impl Iterator<Item = (&Parameter, &Moments)> {
-        self.parameters.iter().zip(&self.moments)
+    /// What was trained: the adapter, or the model.
+    pub(super) fn save(&self, folder: &Path) -> Result<(), Error> {
+        if self.lora.is_some() { self.save_adapter(folder) } else { self.save_model(folder) }
     }
 
-    /// Goes back or forward to where so many steps had been made. `stored` gives the values of a parameter of a name and shape, and its two
-    /// moments, as many.
-    ///
-    /// # Errors
-    /// Those of `stored`. The trainer cannot be used then.
-    pub(super) fn restore(
-        &mut self,
-        steps: u64,
-        mut stored: impl FnMut(&str, &[usize]) -> Result<[Vec<f32>; 3], Error>,
-    ) -> Result<(), Error> {
-        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
-            let [values, mean, square] = stored(parameter.name(), parameter.shape())?;
-            parameter.set(values);
-            moments.set(mean, square);
-        }
-        self.steps = steps;
-        Ok(())
+    pub(super) fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    pub(super) fn learner_mut(&mut self) -> &mut Learner {
+        &mut self.learner
     }
 
     fn mean(&self, batch: &[Sequence], learn: bool) -> Result<f64, Error> {
+        let count = batch.iter().map(Sequence::counted).sum::<usize>();
+        let weight = Weights::Same(1.0 / count as f64);
+        let losses = self.losses(&batch.iter().collect::<Vec<_>>(), 1, learn.then_some(weight))?;
+        self.learner.finite(losses.iter().sum::<f64>() / count as f64)
+    }
+
+    fn preferring(&self, pairs: &[Preference], beta: f64, learn: bool) -> Result<(f64, Metrics), Error> {
+        let sequences: Vec<&Sequence> = pairs.iter().flat_map(Preference::sequences).collect();
+        if let Some(empty) = sequences.iter().find(|sequence| sequence.counted() == 0) {
+            self.model.check_tokens(empty.tokens())?;
+            return Err(Error::NoTokens);
+        }
+        let margin = |first: usize, losses: &[f64]| pairs[first / 2].margin(beta, [losses[0], losses[1]]);
+        let weigh = |first: usize, losses: &[f64]| {
+            let pairs_of = losses.chunks_exact(2).enumerate();
+            let weight = |(at, losses)| {
+                // The derivative of the pair's loss by its margin, without the sign.
+                let slope = 1.0 / (1.0 + margin(first + 2 * at, losses).exp());
+                let weight = beta * slope / pairs.len() as f64;
+                [weight, -weight]
+            };
+            pairs_of.flat_map(weight).collect()
+        };
+        let losses = self.losses(&sequences, 2, learn.then_some(Weights::Each(&weigh)))?;
+        let margins = losses.chunks_exact(2).enumerate().map(|(at, losses)| margin(2 * at, losses));
+        let margins: Vec<f64> = margins.collect();
+        let mean = |of: fn(f64) -> f64| margins.iter().map(|margin| of(*margin)).sum::<f64>() / pairs.len() as f64;
+        // ln(1 + e⁻ˣ), of large numbers of either sign too.
+        let loss = mean(|margin| (-margin).max(0.0) + (-margin.abs()).exp().ln_1p());
+        let metrics = Metrics::Preference {
+            reward_margin: mean(|margin| margin),
+            reward_accuracy: mean(|margin| f64::from(u8::from(margin > 0.0))),
+        };
+        Ok((self.learner.finite(loss)?, metrics))
+    }
+
+    /// The cross-entropies of the sequences, each the sum over its counted positions, and with `learn` gradients. Sequences are run in
+    /// groups of `group`, as many at once as have about [`TOKENS`] tokens.
+    fn losses(&self, batch: &[&Sequence], group: usize, learn: Option<Weights<'_>>) -> Result<Vec<f64>, Error> {
         for sequence in batch {
             self.model.check_tokens(sequence.tokens())?;
             if let Some(id) = sequence.labels().find(|label| *label as usize >= self.model.vocab_size()) {
                 return Err(Error::TokenOutOfRange { id, vocabulary: self.model.vocab_size() });
             }
         }
-        let count: usize = batch.iter().map(Sequence::counted).sum();
-        if count == 0 {
+        if batch.iter().all(|sequence| sequence.counted() == 0) {
             return Err(Error::NoTokens);
         }
-        let mut total = 0.0;
-        let mut rest = batch;
-        while !rest.is_empty() {
+        let mut losses = Vec::with_capacity(batch.len());
+        while losses.len() < batch.len() {
+            let rest = &batch[losses.len()..];
             let mut tokens = 0;
-            let fitting = rest.iter().take_while(|sequence| {
-                tokens += sequence.tokens().len();
+            let fitting = rest.chunks(group).take_while(|group| {
+                tokens += group.iter().map(|sequence| sequence.tokens().len()).sum::<usize>();
                 tokens <= TOKENS
             });
-            let (together, later) = rest.split_at(fitting.count().max(1));
-            let sequences: Vec<&Sequence> = together.iter().collect();
-            let learn = learn.then_some(self.parameters.as_slice());
+            let together = &rest[..(fitting.count().max(1) * group).min(rest.len())];
             if learn.is_some() {
-                // Numbers that no other part of a batch has, in no step.
-                self.batch.store(((self.steps + 1) << 24) + (batch.len() - rest.len()) as u64, Relaxed);
+                self.learner.learn_from(Some(losses.len()));
             }
-            let (network, compute) = (&*self.model.network, &self.model.compute);
-            let pass = Pass { network, compute, learn, again: self.checkpointing };
-            total += pass.cross_entropy(&sequences, count);
-            rest = later;
+            let pass = Pass {
+                network: &*self.model.network,
+                compute: &self.model.compute,
+                learn: learn.map(|weights| (self.learner.parameters(), weights)),
+                again: self.checkpointing,
+                first: losses.len(),
+            };
+            losses.extend(pass.cross_entropies(together));
         }
-        self.batch.store(0, Relaxed);
+        self.learner.learn_from(None);
         if let Some(tape) = &self.model.compute.tape {
             tape.record(false);
         }
-        let loss = total / count as f64;
-        if loss.is_finite() { Ok(loss) } else { Err(Error::Diverged { loss, steps: self.steps }) }
+        Ok(losses)
     }
 }

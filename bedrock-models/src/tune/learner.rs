@@ -1,0 +1,111 @@
+//! Parameters of a model that is trained, and what the optimizer has of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::optimizer::{AdamW, Moments};
+use super::trainer::Step;
+use crate::error::Error;
+use crate::kernels::Pool;
+use crate::kernels::gradient::square_sum;
+use crate::layers::{Parameter, Parameters};
+
+/// What steps of AdamW change, whatever the model is.
+pub(super) struct Learner {
+    pool: Arc<Pool>,
+    parameters: Vec<Parameter>,
+    /// Number of the batch that is learnt from: see [`Parameters::batch`].
+    batch: Arc<AtomicU64>,
+    moments: Vec<Moments>,
+    steps: u64,
+}
+
+impl fmt::Debug for Learner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Learner").field("parameters", &self.parameters).field("steps", &self.steps).finish()
+    }
+}
+
+impl Learner {
+    /// Of all parameters of a model that is loaded.
+    pub(super) fn new(pool: Arc<Pool>, parameters: &Parameters) -> Self {
+        let (parameters, batch) = (parameters.list(), parameters.batch().clone());
+        let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
+        Self { pool, parameters, batch, moments, steps: 0 }
+    }
+
+    pub(super) fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Steps made so far.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// See [`Trainer::set_compact_moments`](super::Trainer::set_compact_moments).
+    pub(super) fn set_compact_moments(&mut self, compact: bool) {
+        let moments = std::mem::take(&mut self.moments);
+        self.moments = moments.into_iter().map(|moments| moments.compacted(compact)).collect();
+    }
+
+    /// What follows is learnt from, from item `first` of a batch on; none: it is not.
+    pub(super) fn learn_from(&self, first: Option<usize>) {
+        // Numbers that no other part of a batch has, in no step.
+        self.batch.store(first.map_or(0, |first| ((self.steps + 1) << 24) + first as u64), Relaxed);
+    }
+
+    /// Makes a step of the gradients that were summed; forgets them if that is impossible, or if there was an error before.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`], and that of `loss`; nothing has changed then.
+    pub(super) fn step(&mut self, loss: Result<f64, Error>, settings: &AdamW) -> Result<Step, Error> {
+        let forget = || self.parameters.iter().for_each(Parameter::clear);
+        let loss = loss.inspect_err(|_| forget())?;
+        let square = |parameter: &Parameter| parameter.accumulate(|sums| square_sum(&self.pool, sums));
+        let gradient_norm = self.parameters.iter().map(square).sum::<f64>().sqrt();
+        if !gradient_norm.is_finite() {
+            forget();
+            return Err(Error::Diverged { loss, steps: self.steps });
+        }
+        let scale = settings.max_gradient_norm.map_or(1.0, |max| (max / (gradient_norm + 1e-6)).min(1.0));
+        self.steps += 1;
+        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
+            parameter.update(|values, sums| moments.step(&self.pool, settings, self.steps, scale, values, sums));
+        }
+        Ok(Step { loss, gradient_norm })
+    }
+
+    /// A loss that can be learnt from.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`]
+    pub(super) fn finite(&self, loss: f64) -> Result<f64, Error> {
+        if loss.is_finite() { Ok(loss) } else { Err(Error::Diverged { loss, steps: self.steps }) }
+    }
+
+    /// What the optimizer has of each parameter.
+    pub(super) fn state(&self) -> impl Iterator<Item = (&Parameter, &Moments)> {
+        self.parameters.iter().zip(&self.moments)
+    }
+
+    /// Goes back or forward to where so many steps had been made. `stored` gives the values of a parameter of a name and shape, and its two
+    /// moments, as many.
+    ///
+    /// # Errors
+    /// Those of `stored`. The learner cannot be used then.
+    pub(super) fn restore(
+        &mut self,
+        steps: u64,
+        mut stored: impl FnMut(&str, &[usize]) -> Result<[Vec<f32>; 3], Error>,
+    ) -> Result<(), Error> {
+        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
+            let [values, mean, square] = stored(parameter.name(), parameter.shape())?;
+            parameter.set(values);
+            moments.set(mean, square);
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
