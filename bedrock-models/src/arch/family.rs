@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::gguf::Gguf;
@@ -44,6 +45,9 @@ pub const LANGUAGE_MODELS: &[&str] = &{
 pub(crate) trait Configuration: DeserializeOwned {
     /// From the module's names to those of GGUF, each replaced once.
     const GGUF_NAMES: &'static [(&'static str, &'static str)];
+
+    /// Whether Hugging Face's class gives the embedding of `pad_token_id` no gradient.
+    const LEAVES_PADDING: bool = true;
 
     /// GGUF's name of a tensor of the module.
     fn gguf_name(name: &str) -> String {
@@ -88,8 +92,18 @@ const fn family<C: Configuration>(model_type: &'static str, gguf: Option<&'stati
     Family { model_type, gguf, is_in: C::is_in, folder: from_folder::<C>, file: from_file::<C> }
 }
 
+/// What all families have in `config.json`. Some name the padding token -1 where there is none.
+#[derive(Deserialize)]
+struct Padding {
+    pad_token_id: Option<i64>,
+}
+
 fn from_folder<C: Configuration>(config: &Path, loader: Loader) -> Result<Loaded, Error> {
-    finish(read_json::<C>(config)?, loader, config)
+    let padding = match C::LEAVES_PADDING && loader.compute().trained().is_some() {
+        true => read_json::<Padding>(config)?.pad_token_id.and_then(|token| usize::try_from(token).ok()),
+        false => None,
+    };
+    finish(read_json::<C>(config)?, loader.padded_with(padding), config)
 }
 
 fn from_file<C: Configuration>(

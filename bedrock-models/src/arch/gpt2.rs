@@ -133,6 +133,7 @@ impl Configuration for Gpt2Config {
         ("mlp.c_fc", "ffn_up"),
         ("mlp.c_proj", "ffn_down"),
     ];
+    const LEAVES_PADDING: bool = false;
 
     fn from_gguf(file: &Gguf<'_>) -> Result<Self, Error> {
         Ok(Self {

@@ -163,6 +163,7 @@ impl Configuration for T5Config {
         ("layer.1.EncDecAttention.", "cross_attn_"),
         ("layer.2.layer_norm", "ffn_norm"),
     ];
+    const LEAVES_PADDING: bool = false;
 
     fn gguf_name(name: &str) -> String {
         let mut name = Self::GGUF_NAMES.iter().fold(name.to_string(), |name, (from, to)| name.replacen(from, to, 1));

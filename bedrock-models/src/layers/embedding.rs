@@ -15,7 +15,8 @@ use crate::kernels::Matrix;
 #[derive(Debug)]
 pub(crate) enum Embedding {
     Stored(Arc<Matrix>),
-    Trained(Parameter),
+    /// With the index whose row gets no gradient when it is looked up, as PyTorch's `padding_idx`.
+    Trained(Parameter, Option<usize>),
 }
 
 impl Embedding {
@@ -32,11 +33,11 @@ impl Embedding {
             let indices: Vec<usize> = indices.collect();
             return match self {
                 Self::Stored(table) => tape.embedding(device, rows_of(table, indices.iter().copied()), indices, None),
-                Self::Trained(table) => {
+                Self::Trained(table, padding) => {
                     let (memory, width) = (table.memory(), table.shape()[1]);
                     let row = |index: &usize| &values(&memory)[index * width..][..width];
                     let out = indices.iter().flat_map(row).copied().collect();
-                    tape.embedding(device, out, indices, Some(table))
+                    tape.embedding(device, out, indices, Some((table, *padding)))
                 }
             };
         }
@@ -45,10 +46,19 @@ impl Embedding {
                 let values = rows_of(table, indices);
                 Tensor::from_data(TensorData::new(values, [rows, table.columns()]), device)
             }
-            Self::Trained(table) => {
+            Self::Trained(table, padding) => {
                 let indices: Vec<i64> = indices.map(|index| index as i64).collect();
+                let padding = padding.map(|padding| padding as i64).filter(|padding| indices.contains(padding));
+                let mask = padding.map(|padding| indices.iter().map(|index| f32::from(*index == padding)).collect());
                 let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [rows]), device);
-                table.matrix().select(0, indices)
+                let x = table.matrix().select(0, indices);
+                match mask {
+                    Some(mask) => {
+                        let mask = Tensor::from_data(TensorData::new::<f32, _>(mask, [rows, 1]), device);
+                        x.clone().detach() * mask.clone() + x * (mask.neg() + 1.0)
+                    }
+                    None => x,
+                }
             }
         }
     }

@@ -23,13 +23,15 @@ pub(crate) struct Loader {
     rename: fn(&str) -> String,
     panels: bool,
     quantize: Option<Dtype>,
+    /// The token whose embedding is not trained.
+    padding: Option<usize>,
     /// Modules that are a part of another in the checkpoint.
     parts: BTreeMap<String, Part>,
 }
 
 impl Loader {
     pub(crate) fn new(checkpoint: Checkpoint, compute: Compute, rename: fn(&str) -> String) -> Self {
-        Self { checkpoint, compute, rename, panels: false, quantize: None, parts: BTreeMap::new() }
+        Self { checkpoint, compute, rename, panels: false, quantize: None, padding: None, parts: BTreeMap::new() }
     }
 
     /// For models without a decode step: layers hold their weights in the order of [`Matrix::into_panels`].
@@ -46,6 +48,12 @@ impl Loader {
         to.map_or(Ok(()), quantize::check_target)?;
         self.quantize = to;
         Ok(self)
+    }
+
+    /// In training, the embedding of this token gets no gradient from where the token stands, as with PyTorch's `padding_idx`.
+    pub(crate) fn padded_with(mut self, token: Option<usize>) -> Self {
+        self.padding = token;
+        self
     }
 
     /// Whether tensors are only looked at: see [`Survey`](crate::weights::Survey). Layers compute nothing then.
@@ -312,7 +320,7 @@ impl Loader {
     /// An output layer that shares the table of an embedding.
     pub(crate) fn tied(&self, embedding: &Embedding) -> Linear {
         match embedding {
-            Embedding::Trained(table) => Linear::trained(table.clone(), None),
+            Embedding::Trained(table, _) => Linear::trained(table.clone(), None),
             Embedding::Stored(table) => Linear::new(&self.compute, table.clone(), None),
         }
     }
@@ -322,7 +330,7 @@ impl Loader {
         let table = Arc::new(self.matrix(&name, rows, columns)?);
         let trained = self.compute.trained().is_some().then(|| table.to_f32());
         Ok(match trained.and_then(|values| self.train(name, vec![rows, columns], values)) {
-            Some(parameter) => Embedding::Trained(parameter),
+            Some(parameter) => Embedding::Trained(parameter, self.padding),
             None => Embedding::Stored(table),
         })
     }

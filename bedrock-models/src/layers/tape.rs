@@ -108,7 +108,7 @@ impl Tape {
         self.recording.store(recording, Relaxed);
     }
 
-    /// Rows of a table.
+    /// Rows of a table. If it is trained, that of one index may be left as it is.
     ///
     /// # Shapes
     /// - `out`: the rows, `[indices.len(), width]`; returns the same
@@ -117,7 +117,7 @@ impl Tape {
         device: &Device,
         out: Vec<f32>,
         indices: Vec<usize>,
-        table: Option<&Parameter>,
+        table: Option<(&Parameter, Option<usize>)>,
     ) -> Tensor<2> {
         let shape = [indices.len(), out.len() / indices.len().max(1)];
         if !self.recording.load(Relaxed) {
@@ -125,11 +125,12 @@ impl Tape {
         }
         // Nothing before this has a gradient, but what comes after is to be recorded.
         let (_, spark) = open(Tensor::<2>::zeros([1, 1], device).require_grad());
-        let (table, width) = (table.cloned(), shape[1]);
+        let (table, width) = (table.map(|(table, padding)| (table.clone(), padding)), shape[1]);
         record([spark], memory(out, shape), move |dy| {
-            if let Some(table) = &table {
+            if let Some((table, padding)) = &table {
                 table.accumulate(|sums| {
-                    for (index, dy) in indices.iter().zip(values(&dy).chunks_exact(width)) {
+                    let rows = indices.iter().zip(values(&dy).chunks_exact(width));
+                    for (index, dy) in rows.filter(|(index, _)| Some(**index) != *padding) {
                         sums[index * width..][..width].iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
                     }
                 });

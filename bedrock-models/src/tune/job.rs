@@ -71,10 +71,6 @@ pub struct Job {
     /// Steps from one checkpoint to the next; 0: there are none. Default: a tenth of all steps, at most 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_steps: Option<u64>,
-    /// Whether activations are computed again on the way back: see
-    /// [`Trainer::set_checkpointing`](super::Trainer::set_checkpointing).
-    #[serde(default)]
-    pub recompute_activations: bool,
     /// Whether an adapter is also written merged into its base, as a model of its own in the folder `merged`.
     #[serde(default)]
     pub merge: bool,
@@ -218,7 +214,6 @@ impl Job {
             hyper_parameters: HyperParameters::default(),
             too_long: TooLong::default(),
             checkpoint_steps: None,
-            recompute_activations: false,
             merge: false,
             job_tags: Vec::new(),
             custom_model_tags: Vec::new(),

@@ -82,12 +82,11 @@ impl Job {
         self.validate()?;
         let settings = &self.hyper_parameters;
         let mut trainer = Trainer::load(&self.base_model, &options.load, self.trained()?)?;
-        trainer.set_checkpointing(self.hyper_parameters.activation_checkpointing);
-        trainer.set_compact_moments(self.hyper_parameters.compact_moments);
+        trainer.set_checkpointing(settings.activation_checkpointing);
+        trainer.set_compact_moments(settings.compact_moments);
         if self.merge || self.method == JobMethod::Full {
             model::check(Path::new(&self.base_model))?;
         }
-        trainer.set_checkpointing(self.recompute_activations);
         let limit = settings.max_sequence_length.min(trainer.model().max_tokens());
         let reader = Reader { model: trainer.model(), kind: self.customization_type, limit, too_long: self.too_long };
         let data = reader.read(&self.training_data)?;
