@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::pattern::{Next, Pattern, PatternError};
+use crate::pattern::{Pattern, PatternError};
 use crate::scan::{Candidate, Label, Recognizer, Window};
 
 /// Finds the matches of one pattern, without overlaps, leftmost first.
@@ -32,17 +32,8 @@ impl RegexRecognizer {
 
 impl Recognizer for RegexRecognizer {
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
-        let mut at = from;
-        loop {
-            match self.pattern.next(window, at) {
-                Next::Frontier(frontier) => return frontier,
-                Next::Match(span) => {
-                    at = span.end;
-                    // A mask outranks whatever would be found inside it.
-                    let score = if self.label == Label::Mask { 2.0 } else { 1.0 };
-                    found.push(Candidate { span, label: self.label, score });
-                }
-            }
-        }
+        // A mask outranks whatever would be found inside it.
+        let score = if self.label == Label::Mask { 2.0 } else { 1.0 };
+        self.pattern.all(window, from, |span| found.push(Candidate { span, label: self.label, score }))
     }
 }

@@ -1,15 +1,19 @@
 //! Regular expressions over growing text.
 //!
-//! Matching itself is the `regex` crate's: leftmost-first, linear in the text. What it cannot say is whether more text
-//! would change the answer. [`Pattern::next`] asks a second engine that, a breadth-first simulation of the same
+//! Matching itself is the `regex` crate's: leftmost-first, linear in the text for one match. All matches together are found in linear
+//! time too ([`Pattern::all`], `ahead.rs`). What the crate cannot say is whether more text would change the answer. [`Pattern::next`] asks a second engine that, a breadth-first simulation of the same
 //! automaton (a Pike machine without captures) which keeps, for every live thread, where its match would start. The
 //! earliest of these starts is what a stream has to hold back. The simulation runs on growing text only.
 //!
 //! Doubt: a lazy DFA would be several times faster than the simulation. It cannot handle Unicode word boundaries, which
 //! users write without thinking (`\b`), and streams come at model speed, a few kilobytes a second.
 
-use std::ops::Range;
+mod ahead;
 
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use ahead::Ahead;
 use regex::RegexBuilder;
 use regex_automata::Input;
 use regex_automata::meta::{self, Regex};
@@ -23,6 +27,9 @@ use crate::scan::Window;
 /// Bytes that one compiled pattern may take, in either engine.
 const SIZE_LIMIT: usize = 1 << 20;
 
+/// How often a text may be read for its matches one by one; then the rest of them is searched for in one pass.
+const READINGS: usize = 16;
+
 /// A regular expression that can be searched for in growing text.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
@@ -32,6 +39,10 @@ pub(crate) struct Pattern {
     first: Box<[bool; 256]>,
     /// Of built-in expressions alone.
     extent: Option<Extent>,
+    /// Bytes of the longest match.
+    longest: usize,
+    /// For texts in which one match after the other would take too long.
+    ahead: Arc<OnceLock<Ahead>>,
 }
 
 /// What all matches of an expression have in common.
@@ -94,9 +105,10 @@ impl Pattern {
         })?;
         // Not only in the empty text: `\b` matches nothing at all between a blank and a letter, again and again.
         let hir = syntax::parse_with(pattern, &syntax);
-        if regex.is_match("") || hir.is_ok_and(|hir| hir.properties().minimum_len() == Some(0)) {
+        if regex.is_match("") || hir.as_ref().is_ok_and(|hir| hir.properties().minimum_len() == Some(0)) {
             return Err(PatternError::Empty);
         }
+        let longest = hir.ok().and_then(|hir| hir.properties().maximum_len()).unwrap_or(usize::MAX);
         let nfa = NFA::compiler()
             .configure(NFA::config().nfa_size_limit(Some(SIZE_LIMIT)))
             .syntax(syntax)
@@ -104,7 +116,7 @@ impl Pattern {
             .map_err(|error| PatternError::Automaton(Box::new(error)))?;
         let first = first_bytes(&nfa);
         let extent = (!unicode).then(|| extent(&nfa));
-        Ok(Self { regex, nfa, first, extent })
+        Ok(Self { regex, nfa, first, extent, longest, ahead: Arc::default() })
     }
 
     /// What all matches have in common, if that was asked for: of expressions of ASCII.
@@ -144,6 +156,27 @@ impl Pattern {
             return self.find(window.text, within).map_or(Next::Frontier(end), Next::Match);
         }
         self.simulate(window.text.as_bytes(), within.start)
+    }
+
+    /// Calls `visit` with every match from `from` on that no further text can change; returns the frontier.
+    pub(crate) fn all(&self, window: Window<'_>, from: usize, mut visit: impl FnMut(Range<usize>)) -> usize {
+        let (mut at, mut read) = (from, 0);
+        let most = (window.text.len() - from).saturating_mul(READINGS);
+        loop {
+            match self.next(window, at) {
+                Next::Frontier(frontier) => return frontier,
+                Next::Match(range) => {
+                    // So far the search may have looked for something that is preferred to the match.
+                    read += (window.text.len() - range.start).min(self.longest);
+                    at = range.end;
+                    visit(range);
+                }
+            }
+            if read > most {
+                let ahead = self.ahead.get_or_init(|| Ahead::new(&self.nfa));
+                return ahead.scan(&self.nfa, window.text, window.complete, at, visit);
+            }
+        }
     }
 
     fn simulate(&self, text: &[u8], from: usize) -> Next {
@@ -397,6 +430,75 @@ mod tests {
                 prop_assert_eq!(&whole, &streamed(&pattern, &text, &pieces), "{} in {:?}", source, text);
             }
         }
+    }
+
+    /// Matches that are searched for one after the other, and the frontier.
+    fn one_by_one(pattern: &Pattern, window: Window<'_>, from: usize) -> (Vec<Range<usize>>, usize) {
+        let (mut found, mut at) = (Vec::new(), from);
+        loop {
+            match pattern.next(window, at) {
+                Next::Match(range) => {
+                    at = range.end;
+                    found.push(range);
+                }
+                Next::Frontier(frontier) => return (found, frontier),
+            }
+        }
+    }
+
+    fn in_one_pass(pattern: &Pattern, window: Window<'_>, from: usize) -> (Vec<Range<usize>>, usize) {
+        let mut found = Vec::new();
+        let ahead = Ahead::new(&pattern.nfa);
+        let frontier = ahead.scan(&pattern.nfa, window.text, window.complete, from, |range| found.push(range));
+        (found, frontier)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn one_pass_finds_what_one_search_after_the_other_does(
+            random in "(?:a|b|\\\\b|é|\\.|\\^|\\$|[(]a[|]b[)]|[(]ab?[)]|[(][?]s:\\.[)]|\\[\\^a\\]|\\\\B|\\|)(?:[*]|[+]|[?]|[*][?]|[{]2,3[}]|){1,6}",
+            more in "(?:a|b|\\\\w|é|\\.|[(]a[|]b[)][*]|\\|a|[(]b?a?[)][*]|)(?:[*]|[+]|[?]|)",
+            text in "[ab é\n]{0,24}|[ab]{0,40}|a{0,30}",
+            repeats in prop_oneof![6 => Just(1usize), 1 => Just(60)],
+            from in 0usize..4,
+        ) {
+            let text = text.repeat(repeats);
+            let random = random + &more;
+            let from = if text.is_char_boundary(from) { from } else { 0 };
+            for source in PATTERNS.iter().copied().chain([random.as_str(), r"(?s)a.*b|a", r"(?:a*)*b|a", r"(?m)(?:^|b)a+?$|\ba"]) {
+                let Ok(pattern) = Pattern::new(source) else { continue };
+                for complete in [true, false] {
+                    let window = Window { complete, ..Window::growing(&text) };
+                    let expected = one_by_one(&pattern, window, from);
+                    prop_assert_eq!(&expected, &in_one_pass(&pattern, window, from), "{} in {:?} from {}", source, text, from);
+                    let mut found = Vec::new();
+                    let frontier = pattern.all(window, from, |range| found.push(range));
+                    prop_assert_eq!(expected, (found, frontier));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_matches_are_found_in_linear_time_however_far_each_looks() {
+        let text = "a".repeat(200_000);
+        for source in [r"(?s)a.*b|a", r"\ba.*b|a", r"a(?:a\pL*[^a])?", r"(?:a{1,9}){1,9}b|a"] {
+            let pattern = Pattern::new(source).unwrap();
+            for complete in [true, false] {
+                let (mut found, start) = (0, std::time::Instant::now());
+                pattern.all(Window { complete, ..Window::growing(&text) }, 0, |_| found += 1);
+                // One by one, the first takes minutes.
+                assert!(start.elapsed().as_secs() < 60, "{source} took {:?}", start.elapsed());
+                let undecided = if complete { 0 } else { pattern.longest.min(text.len()) };
+                assert!((text.len() - undecided..=text.len()).contains(&found), "{source}: {found}");
+            }
+        }
+        let line = text + "\n";
+        let mut found = 0;
+        Pattern::new("a.*b|a").unwrap().all(Window::growing(&line), 0, |_| found += 1);
+        assert_eq!(found, 200_000);
     }
 
     #[test]
