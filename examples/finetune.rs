@@ -1,5 +1,5 @@
-//! Customizes a language model with one's own data: fine-tuning, continued pre-training or preference tuning, of an adapter or of all
-//! weights.
+//! Customizes a language model with one's own data: fine-tuning, continued pre-training, distillation or preference tuning, of an adapter
+//! or of all weights.
 //!
 //! ```text
 //! cargo run --release --example finetune -- --job job.json
@@ -10,9 +10,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bedrock_examples::{Failure, ModelArguments, find_model, peak_rss_mib, print_json, run};
-use bedrock_models::tune::{Job, JobEvent, JobOptions};
+use bedrock_models::LocalChatModel;
+use bedrock_models::tune::{Job, JobEvent, JobOptions, Teacher};
 use clap::Parser;
 use serde_json::json;
 
@@ -40,7 +42,12 @@ fn finetune(arguments: Arguments) -> Result<(), Failure> {
     if arguments.models.seed != 0 {
         job.hyper_parameters.seed = arguments.models.seed;
     }
-    let options = JobOptions { load: arguments.models.options(), resume: arguments.resume, ..JobOptions::default() };
+    let options = JobOptions {
+        load: arguments.models.options(),
+        resume: arguments.resume,
+        teacher: teacher(&job, &arguments)?,
+        ..JobOptions::default()
+    };
     let mut printed = Ok(());
     job.run(&options, |event| {
         // A reader that has gone is no reason to end hours of work, but to be told at the end.
@@ -50,6 +57,18 @@ fn finetune(arguments: Arguments) -> Result<(), Failure> {
         }
     })?;
     printed
+}
+
+/// The model that a distillation's prompts are answered by: as `--model` elsewhere or, if built with the feature `remote`, PROVIDER:MODEL.
+fn teacher(job: &Job, arguments: &Arguments) -> Result<Option<Teacher>, Failure> {
+    let Some(config) = &job.customization_config else { return Ok(None) };
+    let name = &config.distillation_config.teacher_model_config.teacher_model_identifier;
+    #[cfg(feature = "remote")]
+    if name.contains(':') {
+        return Ok(Some(Teacher::new(bedrock_models::remote::chat_model(name)?)));
+    }
+    let model = LocalChatModel::load(find_model(name)?, &arguments.models.options())?;
+    Ok(Some(Teacher::new(Arc::new(model))))
 }
 
 fn shown(event: &JobEvent) -> Result<serde_json::Value, Failure> {

@@ -120,6 +120,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// The teacher of a distillation failed.
+    #[error("the teacher did not answer {}:{line}", path.display())]
+    Teacher {
+        /// The file of prompts.
+        path: PathBuf,
+        /// The line of the prompt, counted from 1 on.
+        line: usize,
+        /// What the teacher said instead.
+        source: bedrock_core::Error,
+    },
+
     /// A job cannot go on from a checkpoint: it was made by another job.
     #[error("{path} was made with other {what}")]
     OtherJob {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::data::CustomizationType;
 use super::event::{JobEvent, Trained};
-use super::job::{Job, JobMethod};
+use super::job::{CustomizationConfig, Job, JobMethod};
 use super::metrics::Measure;
 use super::record::Losses;
 use super::stored::replace;
@@ -62,6 +62,10 @@ impl Card<'_> {
         for (path, hash) in job.validation_data.iter().zip(self.validation_data) {
             line(&mut text, "validation data", file(path, hash));
         }
+        if let Some(CustomizationConfig { distillation_config }) = &job.customization_config {
+            let teacher = &distillation_config.teacher_model_config.teacher_model_identifier;
+            line(&mut text, "teacher", plain(&name_of(Path::new(teacher))));
+        }
         if let JobEvent::Started { items, tokens, truncated, skipped, validation_items, parameters, .. } = self.started
         {
             line(&mut text, "items", format!("{items} of {tokens} tokens; {truncated} cut, {skipped} left out"));
@@ -82,12 +86,10 @@ impl Card<'_> {
             line(&mut text, &format!("{} of {of}", name.replace('_', " ")), format!("{value:.4}"));
         }
         let meaning = match job.customization_type {
-            CustomizationType::FineTuning | CustomizationType::ContinuedPreTraining => {
-                "Losses are means over all tokens that were to be learnt, natural logarithm."
-            }
             CustomizationType::PreferenceTuning => {
                 "Losses are those of Direct Preference Optimization, means over pairs; rewards are against the base."
             }
+            _ => "Losses are means over all tokens that were to be learnt, natural logarithm.",
         };
         let _ = write!(text, "\n{meaning}\n\n![losses](loss.svg)\n\n");
         let settings = serde_json::to_string_pretty(&job.settings()).unwrap_or_default();

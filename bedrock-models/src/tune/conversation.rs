@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
+use bedrock_core::ConverseRequest;
 use serde_json::{Map, Value, json};
 
 use super::loss::Sequence;
@@ -29,6 +30,18 @@ impl Example {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn read(line: Map<String, Value>) -> Result<Self, String> {
+        Self::read_open(line, false)
+    }
+
+    /// As [`Example::read`], of which the last answer may be missing: `{prompt}`, or messages of which the user has the last.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read_prompt(line: Map<String, Value>) -> Result<Self, String> {
+        Self::read_open(line, true)
+    }
+
+    fn read_open(line: Map<String, Value>, may_be_open: bool) -> Result<Self, String> {
         let system = line.get("system").filter(|system| !system.is_null()).map(|system| text(system, "system"));
         let system = system.transpose()?.filter(|system| !system.trim().is_empty());
         let turns = match (line.get("prompt"), line.get("completion"), line.get("messages")) {
@@ -43,11 +56,13 @@ impl Example {
                     }
                     turns.push(text(content, &format!("messages[{index}].content"))?);
                 }
-                if turns.len() % 2 == 1 || turns.is_empty() {
+                if turns.is_empty() || (turns.len() % 2 == 1 && !may_be_open) {
                     return Err("the last of messages should be the assistant's".into());
                 }
                 turns
             }
+            (Some(prompt), None, None) if may_be_open => vec![text(prompt, "prompt")?],
+            _ if may_be_open => return Err("a line should have a prompt, or messages".into()),
             _ => return Err("a line should have prompt and completion, or messages".into()),
         };
         if let Some(empty) = turns.iter().position(|turn| turn.trim().is_empty()) {
@@ -56,6 +71,30 @@ impl Example {
             return Err(format!("{name} is empty"));
         }
         Ok(Self { system, turns })
+    }
+
+    /// Whether the assistant has the last word.
+    pub(super) fn is_answered(&self) -> bool {
+        self.turns.len().is_multiple_of(2)
+    }
+
+    /// The same, answered.
+    pub(super) fn answered(&self, answer: &str) -> Self {
+        let turns = self.turns.iter().cloned().chain([answer.to_string()]).collect();
+        Self { system: self.system.clone(), turns }
+    }
+
+    /// What a model is asked, to get the answer of the most likely words.
+    pub(super) fn request(&self, model: &str, max_tokens: u32) -> ConverseRequest {
+        let mut request = ConverseRequest::new(model).max_tokens(max_tokens).temperature(0.0);
+        if let Some(system) = &self.system {
+            request = request.system(system.as_str());
+        }
+        let turns = self.turns.iter().enumerate();
+        turns.fold(request, |request, (index, text)| match index % 2 {
+            0 => request.user(text.as_str()),
+            _ => request.assistant(text.as_str()),
+        })
     }
 }
 
@@ -285,6 +324,38 @@ mod tests {
             let got = read(line.clone()).unwrap_err();
             assert!(got.contains(reason), "{line}: {got}");
         }
+    }
+
+    #[test]
+    fn prompts_may_be_without_an_answer() {
+        let read = |line: Value| {
+            let Value::Object(line) = line else { panic!("no object") };
+            Example::read_prompt(line)
+        };
+        let open = read(json!({"prompt": "a"})).unwrap();
+        assert_eq!((&open, open.is_answered()), (&example(&["a"]), false));
+        assert_eq!(open.answered("b"), example(&["a", "b"]));
+        assert!(read(json!({"prompt": "a", "completion": "b"})).unwrap().is_answered());
+        let user = json!({"role": "user", "content": [{"text": "a"}]});
+        let assistant = json!({"role": "assistant", "content": "b"});
+        let long = read(json!({"system": "s", "messages": [user, assistant, user]})).unwrap();
+        let request = json!(long.request("m", 7));
+        assert_eq!(request["system"], json!([{"text": "s"}]));
+        let content = |index: usize| &request["messages"][index]["content"][0]["text"];
+        assert_eq!([content(0), content(1), content(2)], ["a", "b", "a"]);
+        assert_eq!(request["inferenceConfig"], json!({"maxTokens": 7, "temperature": 0.0}));
+        for (line, reason) in [
+            (json!({"messages": []}), "should be the assistant's"),
+            (json!({"completion": "a"}), "should have a prompt, or messages"),
+            (json!({"prompt": " "}), "prompt is empty"),
+            (json!({"messages": [user, user]}), "messages[1] has the role \"user\""),
+        ] {
+            let got = read(line.clone()).unwrap_err();
+            assert!(got.contains(reason), "{line}: {got}");
+        }
+        // Elsewhere they have to be answered.
+        let Value::Object(line) = json!({"messages": [user]}) else { panic!() };
+        assert!(Example::read(line).is_err());
     }
 
     #[test]

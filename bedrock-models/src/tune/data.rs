@@ -9,12 +9,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::conversation::{self, Example};
+use super::distillation::Prompt;
 use super::loss::Sequence;
 use crate::error::Error;
 use crate::language_model::LanguageModel;
 
 /// The longest line that is read, in bytes.
-const MAX_LINE: u64 = 4 << 20;
+pub(super) const MAX_LINE: u64 = 4 << 20;
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 30;
 /// Text is split into tokens in blocks of at least so many bytes, which end with a line.
@@ -31,6 +32,8 @@ pub enum CustomizationType {
     FineTuning,
     /// Text as it is.
     ContinuedPreTraining,
+    /// What a teacher says to prompts, and answers that some of them have already.
+    Distillation,
     /// Which of two answers to prefer, by Direct Preference Optimization. The service has no such type.
     PreferenceTuning,
 }
@@ -49,7 +52,7 @@ pub enum TooLong {
 }
 
 /// A file, read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct DataSet {
     /// What a batch is counted in: one example, the chosen and the rejected answer of one, or as many documents as fit into a sequence's
     /// length.
@@ -79,16 +82,14 @@ impl Reader<'_> {
     /// those of the tokenizer and of the chat template.
     pub(super) fn read(&self, path: &Path) -> Result<DataSet, Error> {
         let mut file = Lines::open(path)?;
-        let mut data = DataSet { items: Vec::new(), tokens: 0, truncated: 0, skipped: 0, sha256: String::new() };
+        let mut data = DataSet::default();
         match self.kind {
-            CustomizationType::FineTuning => {
+            // What is validated with is answered already.
+            CustomizationType::FineTuning | CustomizationType::Distillation => {
                 while let Some(line) = file.next_line()? {
                     let wrong = |reason| wrong(path, line.number, reason);
                     let example = object(line.text).and_then(Example::read).map_err(wrong)?;
-                    let sequences = conversation::sequences(self.model, &example)?;
-                    for sequence in sequences.ok_or_else(|| wrong(REWRITTEN.into()))? {
-                        data.add(vec![sequence], self.limit, self.too_long).map_err(wrong)?;
-                    }
+                    self.add(&mut data, &example, path, line.number)?;
                 }
             }
             CustomizationType::PreferenceTuning => {
@@ -126,14 +127,36 @@ impl Reader<'_> {
             }
         }
         data.sha256 = file.sha256();
-        if data.items.is_empty() {
-            return Err(Error::TrainingData {
-                path: path.to_path_buf(),
-                line: None,
-                reason: "nothing can be learnt".into(),
-            });
+        data.not_empty(path)
+    }
+
+    fn add(&self, data: &mut DataSet, example: &Example, path: &Path, line: usize) -> Result<(), Error> {
+        let sequences = conversation::sequences(self.model, example)?;
+        for sequence in sequences.ok_or_else(|| wrong(path, line, REWRITTEN))? {
+            data.add(vec![sequence], self.limit, self.too_long).map_err(|reason| wrong(path, line, reason))?;
         }
-        Ok(data)
+        Ok(())
+    }
+
+    /// Prompts with the answers to them. Those of which nothing is an answer are left out.
+    ///
+    /// # Errors
+    /// As [`Reader::read`]: an item may be too long with its answer.
+    pub(super) fn answered<'a>(
+        &self,
+        path: &Path,
+        prompts: &[Prompt],
+        answer: impl Fn(usize) -> Option<&'a str>,
+    ) -> Result<DataSet, Error> {
+        let mut data = DataSet::default();
+        for (number, Prompt { example, line }) in prompts.iter().enumerate() {
+            match answer(number).filter(|answer| !answer.trim().is_empty()) {
+                _ if example.is_answered() => self.add(&mut data, example, path, *line)?,
+                Some(answer) => self.add(&mut data, &example.answered(answer), path, *line)?,
+                None => data.skipped += 1,
+            }
+        }
+        data.not_empty(path)
     }
 
     /// The tokens of a document, with the end of text.
@@ -159,7 +182,29 @@ impl Reader<'_> {
     }
 }
 
+/// Reads a file of prompts, and its hash.
+///
+/// # Errors
+/// As [`Reader::read`].
+pub(super) fn prompts(path: &Path) -> Result<(Vec<Prompt>, String), Error> {
+    let mut file = Lines::open(path)?;
+    let mut prompts = Vec::new();
+    while let Some(line) = file.next_line()? {
+        let example = object(line.text).and_then(Example::read_prompt);
+        let example = example.map_err(|reason| wrong(path, line.number, reason))?;
+        prompts.push(Prompt { example, line: line.number });
+    }
+    Ok((prompts, file.sha256()))
+}
+
 impl DataSet {
+    fn not_empty(self, path: &Path) -> Result<Self, Error> {
+        if !self.items.is_empty() {
+            return Ok(self);
+        }
+        Err(Error::TrainingData { path: path.to_path_buf(), line: None, reason: "nothing can be learnt".into() })
+    }
+
     /// Adds an item, or leaves it out if that is what becomes of too long ones, or nothing remains of it.
     ///
     /// # Errors
@@ -228,17 +273,17 @@ fn object(line: &str) -> Result<Map<String, Value>, String> {
 }
 
 /// A file that is read line by line, none of them too long, and hashed meanwhile.
-struct Lines {
+pub(super) struct Lines {
     path: PathBuf,
     reader: BufReader<Hashing>,
     number: usize,
     bytes: Vec<u8>,
 }
 
-struct Line<'a> {
+pub(super) struct Line<'a> {
     /// From 1 on.
-    number: usize,
-    text: &'a str,
+    pub(super) number: usize,
+    pub(super) text: &'a str,
 }
 
 struct Hashing {
@@ -255,7 +300,7 @@ impl Read for Hashing {
 }
 
 impl Lines {
-    fn open(path: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Read { path: path.to_path_buf(), source };
         let facts = std::fs::metadata(path).map_err(failed)?;
         if !facts.is_file() {
@@ -274,7 +319,7 @@ impl Lines {
     }
 
     /// The next line that is not blank.
-    fn next_line(&mut self) -> Result<Option<Line<'_>>, Error> {
+    pub(super) fn next_line(&mut self) -> Result<Option<Line<'_>>, Error> {
         loop {
             self.number += 1;
             self.bytes.clear();

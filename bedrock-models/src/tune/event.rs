@@ -29,6 +29,13 @@ pub enum JobStatus {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum JobEvent {
+    /// A teacher answered one prompt more.
+    Answered {
+        /// Prompts that have its answer now.
+        answered: usize,
+        /// Those that are to have one.
+        items: usize,
+    },
     /// Everything was read and checked.
     Started {
         /// Items to learn from: examples, or sequences full of documents.

@@ -74,6 +74,9 @@ pub struct Job {
     /// Whether an adapter is also written merged into its base, as a model of its own in the folder `merged`.
     #[serde(default)]
     pub merge: bool,
+    /// Of a distillation: the teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customization_config: Option<CustomizationConfig>,
     /// Labels of the job: objects with `key` and `value`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub job_tags: Vec<Tag>,
@@ -99,6 +102,37 @@ pub struct Tag {
     pub key: String,
     /// What it says.
     pub value: String,
+}
+
+/// What some types of customization need besides data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CustomizationConfig {
+    /// Of a distillation.
+    pub distillation_config: DistillationConfig,
+}
+
+/// What a distillation needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DistillationConfig {
+    /// The model that answers the prompts.
+    pub teacher_model_config: TeacherModelConfig,
+}
+
+/// Which model is the teacher of a distillation, and how much it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TeacherModelConfig {
+    /// Its name, which it is asked by: see [`JobOptions::teacher`](super::JobOptions::teacher).
+    pub teacher_model_identifier: String,
+    /// The most tokens of an answer, in the teacher's tokens. 1 to 65,536; default 1,000.
+    #[serde(default = "response_length")]
+    pub max_response_length_for_inference: u32,
+}
+
+fn response_length() -> u32 {
+    1000
 }
 
 /// What a job trains.
@@ -215,6 +249,7 @@ impl Job {
             too_long: TooLong::default(),
             checkpoint_steps: None,
             merge: false,
+            customization_config: None,
             job_tags: Vec::new(),
             custom_model_tags: Vec::new(),
             role_arn: None,
@@ -256,6 +291,23 @@ impl Job {
                 return Err(wrong(what, "at most 200, keys of 1 to 128 characters and values of at most 256"));
             }
         }
+        match (self.customization_type, &self.customization_config) {
+            (CustomizationType::Distillation, None) => {
+                return Err(wrong("customizationConfig", "a distillation has a teacher: distillationConfig"));
+            }
+            (CustomizationType::Distillation, Some(config)) => {
+                let config = &config.distillation_config.teacher_model_config;
+                let (name, length) = (&config.teacher_model_identifier, config.max_response_length_for_inference);
+                if name.trim().is_empty() {
+                    return Err(wrong("teacherModelIdentifier", "not empty"));
+                }
+                if !(1..=65_536).contains(&length) {
+                    return Err(wrong("maxResponseLengthForInference", "1 to 65536"));
+                }
+            }
+            (_, Some(_)) => return Err(wrong("customizationConfig", "only a distillation has one")),
+            (_, None) => {}
+        }
         if self.merge && self.method == JobMethod::Full {
             return Err(wrong("merge", "only an adapter can be merged"));
         }
@@ -284,10 +336,11 @@ impl Job {
             "hyperParameters": self.hyper_parameters,
             "tooLong": self.too_long,
         });
-        match settings {
-            Value::Object(settings) => settings,
-            _ => Map::new(),
+        let Value::Object(mut settings) = settings else { return Map::new() };
+        if let Some(config) = &self.customization_config {
+            settings.insert("customizationConfig".into(), serde_json::json!(config));
         }
+        settings
     }
 }
 
@@ -338,7 +391,8 @@ mod tests {
             (r#", "method": {"lora": {"rank": 8}}"#, "unknown field `rank`"),
             (r#", "hyperParameters": {"learning_rate": 1}"#, "unknown hyper-parameter learning_rate"),
             (r#", "validationData": "s3://bucket/file""#, "s3:// cannot be read"),
-            (r#", "customizationType": "DISTILLATION""#, "unknown variant `DISTILLATION`"),
+            (r#", "customizationType": "IMPORTED""#, "unknown variant `IMPORTED`"),
+            (r#", "customizationConfig": {}"#, "missing field `distillationConfig`"),
         ] {
             let error = job(more).unwrap_err();
             assert!(error.contains(reason), "{more}: {error}");
@@ -347,6 +401,10 @@ mod tests {
             r#", "jobName": "-a""#,
             r#", "jobTags": [{"key": "", "value": ""}]"#,
             r#", "merge": true, "method": "full""#,
+            r#", "customizationType": "DISTILLATION""#,
+            r#", "customizationConfig": {"distillationConfig": {"teacherModelConfig": {"teacherModelIdentifier": "t"}}}"#,
+            r#", "customizationType": "DISTILLATION", "customizationConfig": {"distillationConfig": {"teacherModelConfig":
+                {"teacherModelIdentifier": "t", "maxResponseLengthForInference": 0}}}"#,
         ] {
             assert!(matches!(job(more).unwrap().validate(), Err(Error::Job { .. })), "{more}");
         }

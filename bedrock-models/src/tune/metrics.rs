@@ -46,8 +46,8 @@ impl Measure {
     /// What jobs of a kind write about a measure, besides the loss. Of text it is the perplexity.
     pub(super) fn columns(kind: CustomizationType) -> &'static [&'static str] {
         match kind {
-            CustomizationType::FineTuning | CustomizationType::ContinuedPreTraining => &["perplexity"],
             CustomizationType::PreferenceTuning => &["reward_margin", "reward_accuracy"],
+            _ => &["perplexity"],
         }
     }
 

@@ -18,7 +18,7 @@
 //! # Ok::<(), bedrock_models::Error>(())
 //! ```
 //!
-//! Instead of text, a trainer can learn which of two answers to prefer ([`Trainer::preference_step`]).
+//! Instead of text, a trainer can learn which of two answers to prefer ([`Trainer::preference_step`]); and what it learns a [`Teacher`] may say.
 //!
 //! A [`Job`] is the whole of it, in the form of the service: files of data, settings, validation, checkpoints, events.
 //!
@@ -41,6 +41,7 @@ mod checkpoint;
 mod compact;
 mod conversation;
 mod data;
+mod distillation;
 mod event;
 mod hyper_parameters;
 mod job;
@@ -61,9 +62,10 @@ mod texts;
 mod trainer;
 
 pub use data::{CustomizationType, TooLong};
+pub use distillation::Teacher;
 pub use event::{JobEvent, JobStatus, Stop, Trained};
 pub use hyper_parameters::{HyperParameters, Schedule};
-pub use job::{Job, JobLora, JobMethod, Tag};
+pub use job::{CustomizationConfig, DistillationConfig, Job, JobLora, JobMethod, Tag, TeacherModelConfig};
 pub use loss::Sequence;
 pub use merge::merge;
 pub use metrics::Metrics;

@@ -120,6 +120,7 @@ impl<'a> Record<'a> {
             "outputDataConfig": uri(&job.output_dir),
             "trainingMetrics": losses.training(self.epoch).map(|loss| json!({ "trainingLoss": loss })),
             "validationMetrics": losses.validation.last().map(|(_, measure)| json!([{ "validationLoss": measure.loss }])),
+            "customizationConfig": job.customization_config,
             "jobTags": job.job_tags,
             "customModelTags": job.custom_model_tags,
         });

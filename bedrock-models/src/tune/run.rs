@@ -9,14 +9,15 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::card::Card;
 use super::checkpoint::{self, Fingerprint, Progress};
-use super::data::{CustomizationType, DataSet, Reader};
+use super::data::{self, CustomizationType, DataSet, Reader};
+use super::distillation::{Answers, Questions, Teacher};
 use super::event::{JobEvent, JobStatus, Stop, Trained};
-use super::job::{Job, JobMethod};
+use super::job::{DistillationConfig, Job, JobMethod};
 use super::merge::merge;
 use super::metrics::Measure;
 use super::model;
 use super::preferences::Preferences;
-use super::record::Record;
+use super::record::{Losses, Record};
 use super::task::Task;
 use super::texts::Texts;
 use super::trainer::Trainer;
@@ -35,6 +36,9 @@ pub struct JobOptions {
     pub resume: bool,
     /// Stops the job.
     pub stop: Stop,
+    /// The model that answers the prompts of a distillation. It is asked by the name in the job's
+    /// [`TeacherModelConfig`](super::TeacherModelConfig).
+    pub teacher: Option<Teacher>,
 }
 
 /// What a running job needs at each step.
@@ -60,14 +64,19 @@ impl Job {
     ///
     /// The folder [`Job::output_dir`] gets `step_wise_training_metrics.csv`, `validation_metrics.csv` and `job.json`, as the service has
     /// them, while the job runs, and `checkpoints`; at the end the adapter in PEFT's layout, or all weights in Hugging Face's, a model card
-    /// (`README.md` with `loss.svg`), and nothing more to go on from. If the data are wrong, nothing is written.
+    /// (`README.md` with `loss.svg`), and nothing more to go on from. If the data are wrong, nothing is written. A distillation begins with
+    /// `responses.jsonl`, which stays: what the teacher said so far, of which nothing is asked again when the job is resumed.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] and [`Error::Job`] for impossible settings; [`Error::TrainingData`] with the line that is wrong;
-    /// those of [`Trainer::load`]; [`Error::Diverged`]; [`Error::OtherJob`] for a checkpoint of another job; [`Error::Write`]. The
+    /// those of [`Trainer::load`]; [`Error::Teacher`]; [`Error::Diverged`]; [`Error::OtherJob`] for a checkpoint of another job; [`Error::Write`]. The
     /// last event is [`JobEvent::Failed`] then.
     pub fn run(&self, options: &JobOptions, mut event: impl FnMut(&JobEvent)) -> Result<Trained, Error> {
-        let result = self.prepared(options, &mut event).and_then(Running::run);
+        let result = match self.prepared(options, &mut event) {
+            Ok(Prepared::Running(running)) => running.run(),
+            Ok(Prepared::Stopped(trained)) => Ok(trained),
+            Err(error) => Err(error),
+        };
         if let Err(error) = &result {
             event(&JobEvent::Failed { message: message(error) });
         }
@@ -78,7 +87,7 @@ impl Job {
         &'a self,
         options: &'a JobOptions,
         event: &'a mut dyn FnMut(&JobEvent),
-    ) -> Result<Running<'a>, Error> {
+    ) -> Result<Prepared<'a>, Error> {
         self.validate()?;
         let settings = &self.hyper_parameters;
         let mut trainer = Trainer::load(&self.base_model, &options.load, self.trained()?)?;
@@ -89,9 +98,15 @@ impl Job {
         }
         let limit = settings.max_sequence_length.min(trainer.model().max_tokens());
         let reader = Reader { model: trainer.model(), kind: self.customization_type, limit, too_long: self.too_long };
-        let data = reader.read(&self.training_data)?;
         let validation: Vec<DataSet> =
             self.validation_data.iter().map(|path| reader.read(path)).collect::<Result<_, _>>()?;
+        let data = match &self.customization_config {
+            Some(config) => match self.distilled(&config.distillation_config, &reader, options, event)? {
+                Distilled::Data(data) => data,
+                Distilled::Stopped(trained) => return Ok(Prepared::Stopped(trained)),
+            },
+            None => reader.read(&self.training_data)?,
+        };
         let fingerprint = Fingerprint {
             training_data: data.sha256,
             validation_data: validation.iter().map(|data| data.sha256.clone()).collect(),
@@ -103,9 +118,9 @@ impl Job {
         let validation: Vec<_> = validation.into_iter().flat_map(|data| data.items).collect();
         let validation_items = validation.len();
         let mut task: Box<dyn Task> = match self.customization_type {
-            CustomizationType::FineTuning | CustomizationType::ContinuedPreTraining => {
-                Box::new(Texts { trainer, items: data.items, validation })
-            }
+            CustomizationType::FineTuning
+            | CustomizationType::ContinuedPreTraining
+            | CustomizationType::Distillation => Box::new(Texts { trainer, items: data.items, validation }),
             CustomizationType::PreferenceTuning => {
                 let (beta, reference) = (settings.beta, Vec::new());
                 Box::new(Preferences { trainer, items: data.items, validation, beta, reference })
@@ -137,7 +152,7 @@ impl Job {
         if resumed {
             event(&JobEvent::Resumed { step: task.learner().steps() });
         }
-        Ok(Running {
+        Ok(Prepared::Running(Box::new(Running {
             job: self,
             stop: &options.stop,
             task,
@@ -150,8 +165,77 @@ impl Job {
             record,
             started,
             event,
-        })
+        })))
     }
+
+    /// Has a teacher answer the prompts.
+    fn distilled(
+        &self,
+        config: &DistillationConfig,
+        reader: &Reader<'_>,
+        options: &JobOptions,
+        event: &mut dyn FnMut(&JobEvent),
+    ) -> Result<Distilled, Error> {
+        let config = &config.teacher_model_config;
+        let Some(teacher) = &options.teacher else {
+            return Err(Error::Job { what: "teacher".into(), reason: "given with the options of the run".into() });
+        };
+        let (prompts, hash) = data::prompts(&self.training_data)?;
+        let questions = Questions {
+            prompts: hash,
+            teacher: config.teacher_model_identifier.clone(),
+            max_response_length: config.max_response_length_for_inference,
+        };
+        let mut answers = Answers::open(&self.output_dir, &questions, prompts.len(), options.resume)?;
+        let losses = Losses::default();
+        let record = Record::begin(self, 1, &losses)?;
+        let asked = (&*self.training_data, &*prompts);
+        let done = answers.ask(asked, teacher, &questions, &options.stop, event).and_then(|done| {
+            if !done {
+                return Ok(None);
+            }
+            let mut data = reader.answered(&self.training_data, &prompts, |prompt| answers.get(prompt))?;
+            data.sha256 = answers.sha256(&questions);
+            Ok(Some(data))
+        });
+        match done {
+            Ok(Some(data)) => Ok(Distilled::Data(data)),
+            Ok(None) => {
+                record.status(JobStatus::Stopping, &losses, None)?;
+                event(&JobEvent::Stopping);
+                record.status(JobStatus::Stopped, &losses, None)?;
+                let trained = Trained {
+                    status: JobStatus::Stopped,
+                    output_dir: self.output_dir.clone(),
+                    train_loss: None,
+                    validation_loss: None,
+                    base_validation_loss: None,
+                    steps: 0,
+                    tokens_s: 0.0,
+                };
+                event(&JobEvent::Stopped(trained.clone()));
+                Ok(Distilled::Stopped(trained))
+            }
+            Err(error) => {
+                // What went wrong first is what is reported.
+                let _ = record.status(JobStatus::Failed, &losses, Some(&message(&error)));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A job before its first step.
+enum Prepared<'a> {
+    Running(Box<Running<'a>>),
+    /// It was stopped while its data were made.
+    Stopped(Trained),
+}
+
+/// What came of a teacher's work.
+enum Distilled {
+    Data(DataSet),
+    Stopped(Trained),
 }
 
 /// An error with its causes, in one line.
