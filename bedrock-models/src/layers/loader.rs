@@ -156,6 +156,9 @@ impl Loader {
     pub(crate) fn split(&mut self, name: &str, parts: &[(String, usize)], columns: usize) -> Result<(), Error> {
         let total: usize = parts.iter().map(|(_, rows)| rows).sum();
         let (rows, whole) = (total, name);
+        if let Some(parameters) = self.compute.trained() {
+            parameters.cut(whole, parts.iter().map(|(part, _)| part.clone()));
+        }
         let name = (self.rename)(name);
         let tensor = match (self.checkpoint.take_optional(&name), self.checkpoint.survey()) {
             (Some(tensor), _) => tensor,

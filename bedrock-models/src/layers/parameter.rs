@@ -1,5 +1,6 @@
 //! Values of layers that training changes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -127,6 +128,8 @@ impl Parameter {
 #[derive(Debug, Default)]
 pub(crate) struct Parameters {
     list: Mutex<Vec<Parameter>>,
+    /// Names of tensors of the checkpoint that several parameters are parts of, and the names of these, in order.
+    wholes: Mutex<BTreeMap<String, Vec<String>>>,
     batch: Arc<AtomicU64>,
 }
 
@@ -148,6 +151,17 @@ impl Parameters {
         }));
         self.list.lock().unwrap_or_else(PoisonError::into_inner).push(parameter.clone());
         parameter
+    }
+
+    /// Notes that a tensor of the checkpoint was cut along its rows.
+    pub(crate) fn cut(&self, whole: &str, parts: impl Iterator<Item = String>) {
+        self.wholes.lock().unwrap_or_else(PoisonError::into_inner).insert(whole.to_string(), parts.collect());
+    }
+
+    /// What was cut, by name, and the parts.
+    #[cfg(feature = "tune")]
+    pub(crate) fn wholes(&self) -> BTreeMap<String, Vec<String>> {
+        self.wholes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Number of the batch that is learnt from, counted from 1 on, by which dropout differs; 0: nothing is dropped.

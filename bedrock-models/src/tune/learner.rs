@@ -1,5 +1,6 @@
 //! Parameters of a model that is trained, and what the optimizer has of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,6 +20,8 @@ pub(super) struct Learner {
     batch: Arc<AtomicU64>,
     moments: Vec<Moments>,
     steps: u64,
+    /// See [`Parameters::wholes`].
+    wholes: BTreeMap<String, Vec<String>>,
 }
 
 impl fmt::Debug for Learner {
@@ -30,13 +33,23 @@ impl fmt::Debug for Learner {
 impl Learner {
     /// Of all parameters of a model that is loaded.
     pub(super) fn new(pool: Arc<Pool>, parameters: &Parameters) -> Self {
-        let (parameters, batch) = (parameters.list(), parameters.batch().clone());
+        let (wholes, batch) = (parameters.wholes(), parameters.batch().clone());
+        let parameters = parameters.list();
         let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
-        Self { pool, parameters, batch, moments, steps: 0 }
+        Self { pool, parameters, batch, moments, steps: 0, wholes }
     }
 
     pub(super) fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// What a tensor of the checkpoint is made of: a parameter, or several one after another; nothing if it is not trained.
+    pub(super) fn parts_of(&self, tensor: &str) -> Vec<&Parameter> {
+        let named = |name: &str| self.parameters.iter().find(|parameter| parameter.name() == name);
+        match self.wholes.get(tensor) {
+            Some(parts) => parts.iter().filter_map(|part| named(part)).collect(),
+            None => named(tensor).into_iter().collect(),
+        }
     }
 
     /// Steps made so far.

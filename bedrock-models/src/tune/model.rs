@@ -1,11 +1,13 @@
 //! Models in Hugging Face layout: with trained weights in the place of the base's.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::learner::Learner;
 use super::stored::{self, Lazy, replace};
 use crate::error::Error;
 use crate::language_model::{model_type, read_json};
@@ -28,32 +30,44 @@ const FILES: [&str; 10] = [
 
 /// Writes `model.safetensors` in single precision, the files beside it, and last `config.json`, by whose presence a model is known.
 ///
-/// Tensors of the base that are not among the parameters are written as they are there.
+/// Tensors of the base that are not trained are written as they are there.
 ///
 /// # Errors
-/// [`Error::TensorShape`] if a parameter has not as many values as in the base; [`Error::ConfigValue`] unless the base is a folder in Hugging
-/// Face layout; [`Error::Read`], [`Error::Write`].
-pub(super) fn save(folder: &Path, base: &Path, parameters: &[Parameter]) -> Result<(), Error> {
+/// [`Error::TensorShape`] if parameters have not as many values as in the base, [`Error::UnusedTensors`] if one is no part of it;
+/// [`Error::ConfigValue`] unless the base is a folder in Hugging Face layout; [`Error::Read`], [`Error::Write`].
+pub(super) fn save(folder: &Path, base: &Path, learner: &Learner) -> Result<(), Error> {
     let layout = Layout::of(base)?;
-    let by_name: BTreeMap<&str, &Parameter> =
-        parameters.iter().map(|parameter| (parameter.name(), parameter)).collect();
+    let written = RefCell::new(BTreeSet::new());
     write(
         folder,
         base,
         |stored| {
-            let Some(parameter) = by_name.get(&*stored.name) else { return Ok(None) };
-            // Layers may have flattened the shape, not the order.
-            if stored.elements() != parameter.len() {
-                stored.expect_shape(parameter.shape())?;
+            let parts: Vec<Parameter> = learner.parts_of(&stored.name).into_iter().cloned().collect();
+            if parts.is_empty() {
+                return Ok(None);
             }
+            // Layers may have flattened the shape, not the order.
+            let count = parts.iter().map(Parameter::len).sum();
+            if stored.elements() != count {
+                stored.expect_shape(&[count])?;
+            }
+            written.borrow_mut().extend(parts.iter().map(|part| part.name().to_string()));
             let transposed = layout.is_transposed(stored);
             let shape = stored.shape.clone();
-            Ok(Some(Box::new(move || match (transposed, &shape[..]) {
-                (true, &[rows, columns]) => transpose(&parameter.values(), rows, columns),
-                _ => parameter.values(),
+            Ok(Some(Box::new(move || {
+                let values = parts.iter().flat_map(Parameter::values).collect::<Vec<f32>>();
+                match (transposed, &shape[..]) {
+                    (true, &[rows, columns]) => transpose(&values, rows, columns),
+                    _ => values,
+                }
             })))
         },
-        || Ok(()),
+        || {
+            let written = written.borrow();
+            let names = learner.parameters().iter().map(Parameter::name).filter(|name| !written.contains(*name));
+            let names: Vec<String> = names.map(String::from).collect();
+            if names.is_empty() { Ok(()) } else { Err(Error::UnusedTensors { path: base.to_path_buf(), names }) }
+        },
     )
 }
 

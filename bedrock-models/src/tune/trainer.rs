@@ -241,7 +241,7 @@ impl Trainer {
             let expected = "training of all weights".into();
             return Err(Error::InvalidParameter { name: "method", got: "an adapter".into(), expected });
         }
-        model::save(folder.as_ref(), &self.model.path, self.learner.parameters())
+        model::save(folder.as_ref(), &self.model.path, &self.learner)
     }
 
     /// What was trained: the adapter, or the model.
