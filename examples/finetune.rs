@@ -1,5 +1,5 @@
-//! Customizes a language model with one's own data: fine-tuning, continued pre-training, distillation or preference tuning, of an adapter
-//! or of all weights.
+//! Customizes a model with one's own data: fine-tuning, continued pre-training, distillation or preference tuning of a language model, by an
+//! adapter or in all weights; tuning of embedding models and classifiers.
 //!
 //! ```text
 //! cargo run --release --example finetune -- --job job.json

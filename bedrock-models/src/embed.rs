@@ -56,14 +56,16 @@ struct Inner {
 
 /// What the `sentence-transformers` files say.
 #[derive(Debug, Clone, Default)]
-struct Settings {
-    pooling: Option<Pooling>,
+pub(crate) struct Settings {
+    pub(crate) pooling: Option<Pooling>,
     normalize: bool,
-    max_seq_length: Option<usize>,
+    pub(crate) max_seq_length: Option<usize>,
     lower_case: bool,
     prompts: Prompts,
     /// Folders of dense layers after the pooling, in order.
-    dense: Vec<String>,
+    pub(crate) dense: Vec<String>,
+    /// Folder of the pooling.
+    pub(crate) pooling_folder: Option<String>,
 }
 
 /// `prompts` of `config_sentence_transformers.json`.
@@ -127,7 +129,7 @@ struct DenseConfig {
 }
 
 impl Settings {
-    fn read(folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(folder: &Path) -> Result<Self, Error> {
         let mut settings = Self::default();
         let modules = folder.join("modules.json");
         if modules.exists() {
@@ -140,7 +142,8 @@ impl Settings {
                 match module.kind.rsplit('.').next().unwrap_or_default() {
                     "Transformer" => {}
                     "Pooling" => {
-                        settings.pooling = Some(Pooling::read(&folder.join(&module.path).join("config.json"))?)
+                        settings.pooling = Some(Pooling::read(&folder.join(&module.path).join("config.json"))?);
+                        settings.pooling_folder = Some(module.path);
                     }
                     "Normalize" => settings.normalize = true,
                     "Dense" => settings.dense.push(module.path),
@@ -158,6 +161,26 @@ impl Settings {
             settings.prompts = read_json(&prompts)?;
         }
         Ok(settings)
+    }
+}
+
+impl Settings {
+    /// What vectors depend on besides weights.
+    fn identity(&self) -> String {
+        let Self { pooling, normalize, max_seq_length, lower_case, prompts, dense, pooling_folder: _ } = self;
+        // As it was always written, so that stored vectors stay known.
+        format!(
+            "Settings {{ pooling: {pooling:?}, normalize: {normalize:?}, max_seq_length: {max_seq_length:?}, \
+             lower_case: {lower_case:?}, prompts: {prompts:?}, dense: {dense:?} }}"
+        )
+    }
+
+    /// Tokens of a text with the prompt of its purpose, cut to the encoder's limit.
+    pub(crate) fn encode(&self, encoder: &Encoder, text: &str, purpose: EmbedPurpose) -> Result<Encoding, Error> {
+        let prompt = self.prompts.of(purpose);
+        let text = if prompt.is_empty() { text.to_string() } else { format!("{prompt}{text}") };
+        let text = if self.lower_case { text.to_lowercase() } else { text };
+        encoder.encode(&text, None)
     }
 }
 
@@ -195,7 +218,7 @@ impl Pooling {
     }
 
     /// Pools `tokens` (`[n, width]`, n at least 1) into `out`.
-    fn pool(self, tokens: &[f32], out: &mut [f32]) {
+    pub(crate) fn pool(self, tokens: &[f32], out: &mut [f32]) {
         let width = out.len();
         let count = (tokens.len() / width) as f32;
         match self {
@@ -270,7 +293,7 @@ impl Embedder {
             loader.finish(&[])?;
             dimensions = config.out_features;
         }
-        encoder.identity.update(format!("{settings:?}"));
+        encoder.identity.update(settings.identity());
         let identity = encoder.identity.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let worker = Worker::start("bedrock-embedder")?;
         Ok(Self { inner: Arc::new(Inner { encoder, settings, dense, dimensions, identity }), worker })
@@ -337,10 +360,7 @@ impl Embedder {
 
 impl Inner {
     fn encode(&self, text: &str, purpose: EmbedPurpose) -> Result<Encoding, Error> {
-        let prompt = self.settings.prompts.of(purpose);
-        let text = if prompt.is_empty() { text.to_string() } else { format!("{prompt}{text}") };
-        let text = if self.settings.lower_case { text.to_lowercase() } else { text };
-        self.encoder.encode(&text, None)
+        self.settings.encode(&self.encoder, text, purpose)
     }
 
     fn embed(&self, request: &EmbedRequest, cancelled: &dyn Fn() -> bool) -> Result<EmbedResponse, Error> {

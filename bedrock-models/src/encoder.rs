@@ -62,14 +62,23 @@ impl Encoder {
     pub(crate) fn load(path: &Path, options: &LoadOptions, purpose: Purpose) -> Result<Self, Error> {
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
+        Self::load_for(path, options, purpose, options.compute(), Checkpoint::open(path)?)
+    }
+
+    /// [`Encoder::load`] on a device of the caller's choice, from a checkpoint that is open already.
+    pub(crate) fn load_for(
+        path: &Path,
+        options: &LoadOptions,
+        purpose: Purpose,
+        compute: Compute,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, Error> {
         let file = path.join("config.json");
         let found = model_type(&file)?;
         let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
             return Err(Error::UnsupportedArchitecture { path: file, found, supported: ENCODERS });
         };
         let config = ConfigFile { path: &file, json: read_json(&file)? };
-        let compute = options.compute();
-        let checkpoint = Checkpoint::open(path)?;
         let tokenizer = Tokenizer::from_file(path)?;
         let mut identity = Sha256::new();
         if let Some(to) = options.quantize {

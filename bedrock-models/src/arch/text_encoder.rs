@@ -142,7 +142,7 @@ impl EncoderInput {
     ///
     /// # Shapes
     /// - `hidden`: `[rows, hidden]`; returns `[texts, hidden]`
-    fn means(&self, hidden: &Tensor<2>) -> Tensor<2> {
+    pub(crate) fn means(&self, hidden: &Tensor<2>) -> Tensor<2> {
         let mean = |sequence: &Sequence| hidden.clone().narrow(0, sequence.first_row, sequence.tokens).mean_dim(0);
         Tensor::cat(self.sequences.iter().map(mean).collect(), 0)
     }

@@ -49,7 +49,11 @@ impl Card<'_> {
             JobMethod::Full => "All weights",
             JobMethod::Lora(_) => "A low-rank adapter (LoRA)",
         };
-        let library = if job.method == JobMethod::Full { "transformers" } else { "peft" };
+        let library = match (&job.method, job.customization_type) {
+            (JobMethod::Lora(_), _) => "peft",
+            (_, CustomizationType::EmbeddingTuning) => "sentence-transformers",
+            _ => "transformers",
+        };
         let mut text = format!("---\nbase_model: {base:?}\nlibrary_name: {library}\n---\n\n# {name}\n\n");
         let line = |text: &mut String, name: &str, value: String| {
             // Writing to a string cannot fail.
@@ -88,6 +92,12 @@ impl Card<'_> {
         let meaning = match job.customization_type {
             CustomizationType::PreferenceTuning => {
                 "Losses are those of Direct Preference Optimization, means over pairs; rewards are against the base."
+            }
+            CustomizationType::EmbeddingTuning => {
+                "Losses are cross-entropies of the own positive among all of a batch, means over anchors, natural logarithm."
+            }
+            CustomizationType::ClassifierTuning => {
+                "Losses are cross-entropies of the labels, means over texts, natural logarithm."
             }
             _ => "Losses are means over all tokens that were to be learnt, natural logarithm.",
         };

@@ -36,6 +36,10 @@ pub enum CustomizationType {
     Distillation,
     /// Which of two answers to prefer, by Direct Preference Optimization. The service has no such type.
     PreferenceTuning,
+    /// Which texts should have vectors that are near each other. The service has no such type.
+    EmbeddingTuning,
+    /// Labels of texts. The service has no such type.
+    ClassifierTuning,
 }
 
 /// What becomes of a prompt with its completion, a conversation, or a prompt with two answers, that has more tokens than are allowed.
@@ -52,11 +56,11 @@ pub enum TooLong {
 }
 
 /// A file, read.
-#[derive(Debug, Default)]
-pub(super) struct DataSet {
+#[derive(Debug)]
+pub(super) struct DataSet<T = Vec<Sequence>> {
     /// What a batch is counted in: one example, the chosen and the rejected answer of one, or as many documents as fit into a sequence's
     /// length.
-    pub(super) items: Vec<Vec<Sequence>>,
+    pub(super) items: Vec<T>,
     pub(super) tokens: u64,
     pub(super) truncated: usize,
     pub(super) skipped: usize,
@@ -84,6 +88,9 @@ impl Reader<'_> {
         let mut file = Lines::open(path)?;
         let mut data = DataSet::default();
         match self.kind {
+            CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning => {
+                unreachable!("encoders have readers of their own")
+            }
             // What is validated with is answered already.
             CustomizationType::FineTuning | CustomizationType::Distillation => {
                 while let Some(line) = file.next_line()? {
@@ -197,14 +204,62 @@ pub(super) fn prompts(path: &Path) -> Result<(Vec<Prompt>, String), Error> {
     Ok((prompts, file.sha256()))
 }
 
-impl DataSet {
+/// An item that was made of a line.
+pub(super) struct Made<T> {
+    pub(super) item: T,
+    /// Of all its texts.
+    pub(super) tokens: usize,
+    /// How many were cut off the text that was the longest too long.
+    pub(super) truncated: usize,
+    /// Whether nothing can be learnt from it.
+    pub(super) empty: bool,
+}
+
+/// Reads a file whose lines are items. `make` gives an item, or what is wrong with the line.
+///
+/// # Errors
+/// As [`Reader::read`], and those of `make`.
+pub(super) fn read_items<T>(
+    path: &Path,
+    too_long: TooLong,
+    mut make: impl FnMut(Map<String, Value>) -> Result<Result<Made<T>, String>, Error>,
+) -> Result<DataSet<T>, Error> {
+    let mut file = Lines::open(path)?;
+    let mut data = DataSet::default();
+    while let Some(line) = file.next_line()? {
+        let wrong = |reason: String| wrong(path, line.number, reason);
+        let Made { item, tokens, truncated, empty } = make(object(line.text).map_err(wrong)?)?.map_err(wrong)?;
+        if truncated > 0 && too_long == TooLong::Error {
+            return Err(wrong(format!("{truncated} tokens more than maxSequenceLength allows (see tooLong)")));
+        }
+        if empty || (truncated > 0 && too_long == TooLong::Skip) {
+            data.skipped += 1;
+            continue;
+        }
+        data.truncated += usize::from(truncated > 0);
+        data.tokens += tokens as u64;
+        data.items.push(item);
+    }
+    data.sha256 = file.sha256();
+    data.not_empty(path)
+}
+
+impl<T> Default for DataSet<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), tokens: 0, truncated: 0, skipped: 0, sha256: String::new() }
+    }
+}
+
+impl<T> DataSet<T> {
     fn not_empty(self, path: &Path) -> Result<Self, Error> {
         if !self.items.is_empty() {
             return Ok(self);
         }
         Err(Error::TrainingData { path: path.to_path_buf(), line: None, reason: "nothing can be learnt".into() })
     }
+}
 
+impl DataSet {
     /// Adds an item, or leaves it out if that is what becomes of too long ones, or nothing remains of it.
     ///
     /// # Errors

@@ -49,6 +49,9 @@ pub struct HyperParameters {
     /// Of preferences: how dear it is to leave the base, see [`Trainer::preference_loss`](super::Trainer::preference_loss). Above 0, at most
     /// 100; default 0.1.
     pub beta: f64,
+    /// Of embeddings: what cosines are multiplied by, see [`EmbeddingTrainer::loss`](super::EmbeddingTrainer::loss). Above 0, at most 1,000;
+    /// default 20.
+    pub scale: f64,
     /// See [`Trainer::set_checkpointing`](super::Trainer::set_checkpointing). Default: not.
     pub activation_checkpointing: bool,
     /// See [`Trainer::set_compact_moments`](super::Trainer::set_compact_moments). Default: not.
@@ -70,6 +73,7 @@ impl Default for HyperParameters {
             weight_decay: 0.0,
             max_gradient_norm: 1.0,
             beta: 0.1,
+            scale: 20.0,
             activation_checkpointing: false,
             compact_moments: false,
             seed: 0,
@@ -114,13 +118,14 @@ impl HyperParameters {
             "weightDecay" => self.weight_decay = read(name, value)?,
             "maxGradientNorm" => self.max_gradient_norm = read(name, value)?,
             "beta" => self.beta = read(name, value)?,
+            "scale" => self.scale = read(name, value)?,
             "activationCheckpointing" => self.activation_checkpointing = flag(name, value)?,
             "compactMoments" => self.compact_moments = flag(name, value)?,
             "seed" => self.seed = read(name, value)?,
             _ => {
                 return Err(format!(
                     "unknown hyper-parameter {name}; known are epochCount, batchSize, gradientAccumulation, learningRate, \
-                     learningRateWarmupSteps, schedule, maxSequenceLength, weightDecay, maxGradientNorm, beta, \
+                     learningRateWarmupSteps, schedule, maxSequenceLength, weightDecay, maxGradientNorm, beta, scale, \
                      activationCheckpointing, compactMoments and seed"
                 ));
             }
@@ -154,8 +159,12 @@ impl HyperParameters {
                 return Err(wrong(name, value.to_string(), expected));
             }
         }
-        if !(self.beta > 0.0 && self.beta <= 100.0) {
-            return Err(wrong("beta", self.beta.to_string(), "above 0, at most 100"));
+        for (name, value, most, expected) in
+            [("beta", self.beta, 100.0, "above 0, at most 100"), ("scale", self.scale, 1000.0, "above 0, at most 1000")]
+        {
+            if !(value > 0.0 && value <= most) {
+                return Err(wrong(name, value.to_string(), expected));
+            }
         }
         Ok(())
     }
@@ -247,6 +256,7 @@ mod tests {
             HyperParameters { weight_decay: -1.0, ..want.clone() },
             HyperParameters { max_sequence_length: 1, ..want.clone() },
             HyperParameters { beta: 0.0, ..want.clone() },
+            HyperParameters { scale: f64::INFINITY, ..want.clone() },
         ] {
             assert!(matches!(wrong.check(), Err(Error::InvalidParameter { .. })));
         }

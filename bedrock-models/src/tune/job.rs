@@ -308,6 +308,17 @@ impl Job {
             (_, Some(_)) => return Err(wrong("customizationConfig", "only a distillation has one")),
             (_, None) => {}
         }
+        if matches!(self.customization_type, CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning) {
+            if self.method != JobMethod::Full {
+                return Err(wrong("method", "an encoder is trained in all weights: \"full\""));
+            }
+            if self.hyper_parameters.activation_checkpointing {
+                return Err(wrong(
+                    "activationCheckpointing",
+                    "of language models alone: an encoder's batch is run in parts",
+                ));
+            }
+        }
         if self.merge && self.method == JobMethod::Full {
             return Err(wrong("merge", "only an adapter can be merged"));
         }
@@ -402,6 +413,7 @@ mod tests {
             r#", "jobTags": [{"key": "", "value": ""}]"#,
             r#", "merge": true, "method": "full""#,
             r#", "customizationType": "DISTILLATION""#,
+            r#", "customizationType": "EMBEDDING_TUNING""#,
             r#", "customizationConfig": {"distillationConfig": {"teacherModelConfig": {"teacherModelIdentifier": "t"}}}"#,
             r#", "customizationType": "DISTILLATION", "customizationConfig": {"distillationConfig": {"teacherModelConfig":
                 {"teacherModelIdentifier": "t", "maxResponseLengthForInference": 0}}}"#,

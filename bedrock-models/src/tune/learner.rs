@@ -5,12 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use burn::tensor::Gradients;
+
 use super::optimizer::{AdamW, Moments};
 use super::trainer::Step;
+use crate::encoder::host;
 use crate::error::Error;
 use crate::kernels::Pool;
 use crate::kernels::gradient::square_sum;
-use crate::layers::{Parameter, Parameters};
+use crate::layers::tape::Tape;
+use crate::layers::{Adapter, Compute, Parameter, Parameters};
+use crate::options::LoadOptions;
 
 /// What steps of AdamW change, whatever the model is.
 pub(super) struct Learner {
@@ -30,6 +35,37 @@ impl fmt::Debug for Learner {
     }
 }
 
+/// Where a model is loaded to be trained, whose layers put their parameters into `parameters`, and the threads that compute.
+pub(super) fn training(
+    options: &LoadOptions,
+    adapter: Option<Adapter>,
+    parameters: &Arc<Parameters>,
+) -> (Compute, Arc<Pool>) {
+    let plain = options.compute();
+    let tape = plain.pool.clone().map(Tape::new);
+    let pool = plain.pool.unwrap_or_else(|| Arc::new(Pool::new(options.threads)));
+    let compute = Compute {
+        device: plain.device.autodiff(),
+        pool: None,
+        activations: plain.activations,
+        adapter: adapter.map(Arc::new),
+        parameters: Some(parameters.clone()),
+        cancel: plain.cancel,
+        tape,
+    };
+    (compute, pool)
+}
+
+/// Moves gradients of parameters to their sums.
+pub(super) fn take(parameters: &[Parameter], gradients: &mut Gradients) {
+    for parameter in parameters {
+        let Some(gradient) = parameter.vector().grad_remove(gradients) else { continue };
+        parameter.accumulate(|sums| {
+            sums.iter_mut().zip(host(gradient)).for_each(|(sum, value)| *sum += value);
+        });
+    }
+}
+
 impl Learner {
     /// Of all parameters of a model that is loaded.
     pub(super) fn new(pool: Arc<Pool>, parameters: &Parameters) -> Self {
@@ -37,6 +73,13 @@ impl Learner {
         let parameters = parameters.list();
         let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
         Self { pool, parameters, batch, moments, steps: 0, wholes }
+    }
+
+    /// Leaves out the parameters of these names, which stay as they are.
+    pub(super) fn without(mut self, is_fixed: impl Fn(&str) -> bool) -> Self {
+        self.parameters.retain(|parameter| !is_fixed(parameter.name()));
+        self.moments = self.parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
+        self
     }
 
     pub(super) fn parameters(&self) -> &[Parameter] {
@@ -88,6 +131,23 @@ impl Learner {
             parameter.update(|values, sums| moments.step(&self.pool, settings, self.steps, scale, values, sums));
         }
         Ok(Step { loss, gradient_norm })
+    }
+
+    /// [`Learner::step`] of a loss with something that was measured beside it.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub(super) fn step_of<T>(
+        &mut self,
+        measured: Result<(f64, T), Error>,
+        settings: &AdamW,
+    ) -> Result<(Step, T), Error> {
+        let (loss, more) = match measured {
+            Ok((loss, more)) => (Ok(loss), Some(more)),
+            Err(error) => (Err(error), None),
+        };
+        let step = self.step(loss, settings)?;
+        Ok((step, more.expect("there is no step without a loss")))
     }
 
     /// A loss that can be learnt from.

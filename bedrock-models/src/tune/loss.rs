@@ -4,6 +4,7 @@ use burn::Tensor;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Gradients, Int, TensorData};
 
+use super::learner;
 use crate::arch::{Cache, CausalLm, Outputs, Segment, Step};
 use crate::encoder::host;
 use crate::layers::{Compute, Parameter, Phase, Run};
@@ -181,14 +182,8 @@ impl Pass<'_> {
         found.map(host).unwrap_or_default()
     }
 
-    /// Moves gradients of parameters to their sums.
     fn take(&self, gradients: &mut Gradients) {
-        for parameter in self.learn.map(|(parameters, _)| parameters).unwrap_or_default() {
-            let Some(gradient) = parameter.vector().grad_remove(gradients) else { continue };
-            parameter.accumulate(|sums| {
-                sums.iter_mut().zip(host(gradient)).for_each(|(sum, value)| *sum += value);
-            });
-        }
+        learner::take(self.learn.map(|(parameters, _)| parameters).unwrap_or_default(), gradients);
     }
 
     /// The cross-entropies of the sequences and, if gradients are wanted, that for `hidden`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::model;
 use crate::error::Error;
 use crate::layers::Adapter;
+use crate::weights::Checkpoint;
 
 /// Writes a model in Hugging Face layout that answers as `base` does with `adapter`: its weights in single precision, the adapter's products
 /// added, its other files those of the base.
@@ -16,9 +17,12 @@ pub fn merge(base: impl AsRef<Path>, adapter: impl AsRef<Path>, output: impl AsR
     let base = base.as_ref();
     let adapter = Adapter::open(adapter.as_ref())?;
     let layout = model::Layout::of(base)?;
+    model::check(base)?;
+    let checkpoint = Checkpoint::open(base)?;
     model::write(
         output.as_ref(),
         base,
+        &checkpoint,
         |stored| {
             let (Some(module), &[first, second]) = (stored.name.strip_suffix(".weight"), &stored.shape[..]) else {
                 return Ok(None);
@@ -43,5 +47,6 @@ pub fn merge(base: impl AsRef<Path>, adapter: impl AsRef<Path>, output: impl AsR
             })))
         },
         || adapter.finish(),
+        |_| (),
     )
 }

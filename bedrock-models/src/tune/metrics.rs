@@ -16,6 +16,11 @@ pub enum Metrics {
         /// The share of pairs whose chosen answer has the larger reward.
         reward_accuracy: f64,
     },
+    /// Of embeddings and of labels.
+    Accuracy {
+        /// The share of anchors whose own positive is the nearest of all in their batch, or of texts whose label is the most likely.
+        accuracy: f64,
+    },
 }
 
 /// A loss and what else was measured with it.
@@ -29,6 +34,7 @@ impl Metrics {
     fn values(self) -> Vec<f64> {
         match self {
             Self::Preference { reward_margin, reward_accuracy } => vec![reward_margin, reward_accuracy],
+            Self::Accuracy { accuracy } => vec![accuracy],
         }
     }
 
@@ -36,6 +42,9 @@ impl Metrics {
         match (kind, values) {
             (CustomizationType::PreferenceTuning, &[reward_margin, reward_accuracy]) => {
                 Some(Self::Preference { reward_margin, reward_accuracy })
+            }
+            (CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning, &[accuracy]) => {
+                Some(Self::Accuracy { accuracy })
             }
             _ => None,
         }
@@ -47,6 +56,7 @@ impl Measure {
     pub(super) fn columns(kind: CustomizationType) -> &'static [&'static str] {
         match kind {
             CustomizationType::PreferenceTuning => &["reward_margin", "reward_accuracy"],
+            CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning => &["accuracy"],
             _ => &["perplexity"],
         }
     }

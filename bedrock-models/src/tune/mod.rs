@@ -19,6 +19,7 @@
 //! ```
 //!
 //! Instead of text, a trainer can learn which of two answers to prefer ([`Trainer::preference_step`]); and what it learns a [`Teacher`] may say.
+//! [`EmbeddingTrainer`] and [`ClassifierTrainer`] train encoders.
 //!
 //! A [`Job`] is the whole of it, in the form of the service: files of data, settings, validation, checkpoints, events.
 //!
@@ -39,12 +40,15 @@ mod adapter;
 mod card;
 mod checkpoint;
 mod compact;
+mod contrast;
 mod conversation;
 mod data;
 mod distillation;
+mod encoders;
 mod event;
 mod hyper_parameters;
 mod job;
+mod labels;
 mod learner;
 mod loss;
 mod merge;
@@ -61,11 +65,13 @@ mod task;
 mod texts;
 mod trainer;
 
+pub use contrast::{Contrast, EmbeddingTrainer};
 pub use data::{CustomizationType, TooLong};
 pub use distillation::Teacher;
 pub use event::{JobEvent, JobStatus, Stop, Trained};
 pub use hyper_parameters::{HyperParameters, Schedule};
 pub use job::{CustomizationConfig, DistillationConfig, Job, JobLora, JobMethod, Tag, TeacherModelConfig};
+pub use labels::{ClassifierTrainer, Labelled};
 pub use loss::Sequence;
 pub use merge::merge;
 pub use metrics::Metrics;

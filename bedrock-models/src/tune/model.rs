@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::learner::Learner;
 use super::stored::{self, Lazy, replace};
@@ -15,7 +15,7 @@ use crate::layers::Parameter;
 use crate::weights::{Checkpoint, StoredTensor};
 
 /// Files beside the weights that a model needs to answer, where the base has them.
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -23,6 +23,8 @@ const FILES: [&str; 10] = [
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
     "merges.txt",
     "chat_template.jinja",
     "LICENSE",
@@ -36,11 +38,27 @@ const FILES: [&str; 10] = [
 /// [`Error::TensorShape`] if parameters have not as many values as in the base, [`Error::UnusedTensors`] if one is no part of it;
 /// [`Error::ConfigValue`] unless the base is a folder in Hugging Face layout; [`Error::Read`], [`Error::Write`].
 pub(super) fn save(folder: &Path, base: &Path, learner: &Learner) -> Result<(), Error> {
+    check(base)?;
+    save_as(folder, base, Checkpoint::open(base)?, learner, |_| ())
+}
+
+/// [`save`] of the base's tensors as they are in `checkpoint`, with changes to its `config.json`.
+///
+/// # Errors
+/// As [`save`].
+pub(super) fn save_as(
+    folder: &Path,
+    base: &Path,
+    checkpoint: Checkpoint,
+    learner: &Learner,
+    edit: impl FnOnce(&mut Map<String, Value>),
+) -> Result<(), Error> {
     let layout = Layout::of(base)?;
     let written = RefCell::new(BTreeSet::new());
     write(
         folder,
         base,
+        &checkpoint,
         |stored| {
             let parts: Vec<Parameter> = learner.parts_of(&stored.name).into_iter().cloned().collect();
             if parts.is_empty() {
@@ -68,6 +86,7 @@ pub(super) fn save(folder: &Path, base: &Path, learner: &Learner) -> Result<(), 
             let names: Vec<String> = names.map(String::from).collect();
             if names.is_empty() { Ok(()) } else { Err(Error::UnusedTensors { path: base.to_path_buf(), names }) }
         },
+        edit,
     )
 }
 
@@ -109,15 +128,16 @@ pub(super) fn check(base: &Path) -> Result<(), Error> {
     Err(Error::ConfigValue { path: base.to_path_buf(), what })
 }
 
-/// Writes a model with other values for some of its tensors. `complete` is asked when all were looked at, before anything is written.
+/// Writes a model with other values for some of its tensors, those of `checkpoint`. `complete` is asked when all were looked at, before anything is
+/// written; `edit` changes its configuration.
 pub(super) fn write<'a>(
     folder: &Path,
     base: &Path,
+    checkpoint: &Checkpoint,
     other: impl Fn(&StoredTensor) -> Result<Option<Values<'a>>, Error>,
     complete: impl FnOnce() -> Result<(), Error>,
+    edit: impl FnOnce(&mut Map<String, Value>),
 ) -> Result<(), Error> {
-    check(base)?;
-    let checkpoint = Checkpoint::open(base)?;
     let mut tensors = Vec::with_capacity(checkpoint.len());
     for stored in checkpoint.iter() {
         let values = match other(stored)? {
@@ -148,6 +168,7 @@ pub(super) fn write<'a>(
             }
         }
         config.remove("quantization_config");
+        edit(config);
     }
     replace(&folder.join("config.json"), format!("{config:#}\n").as_bytes())
 }

@@ -9,23 +9,22 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::card::Card;
 use super::checkpoint::{self, Fingerprint, Progress};
+use super::contrast;
 use super::data::{self, CustomizationType, DataSet, Reader};
 use super::distillation::{Answers, Questions, Teacher};
 use super::event::{JobEvent, JobStatus, Stop, Trained};
 use super::job::{DistillationConfig, Job, JobMethod};
+use super::labels;
 use super::merge::merge;
 use super::metrics::Measure;
 use super::model;
 use super::preferences::Preferences;
 use super::record::{Losses, Record};
-use super::task::Task;
+use super::task::{Ready, Task};
 use super::texts::Texts;
 use super::trainer::Trainer;
 use crate::error::Error;
 use crate::options::LoadOptions;
-
-/// Items whose loss is computed before it is asked again whether the job was stopped.
-const ASKED: usize = 16;
 
 /// How a job is run.
 #[derive(Debug, Clone, Default)]
@@ -90,42 +89,24 @@ impl Job {
     ) -> Result<Prepared<'a>, Error> {
         self.validate()?;
         let settings = &self.hyper_parameters;
-        let mut trainer = Trainer::load(&self.base_model, &options.load, self.trained()?)?;
-        trainer.set_checkpointing(settings.activation_checkpointing);
-        trainer.set_compact_moments(settings.compact_moments);
-        if self.merge || self.method == JobMethod::Full {
-            model::check(Path::new(&self.base_model))?;
-        }
-        let limit = settings.max_sequence_length.min(trainer.model().max_tokens());
-        let reader = Reader { model: trainer.model(), kind: self.customization_type, limit, too_long: self.too_long };
-        let validation: Vec<DataSet> =
-            self.validation_data.iter().map(|path| reader.read(path)).collect::<Result<_, _>>()?;
-        let data = match &self.customization_config {
-            Some(config) => match self.distilled(&config.distillation_config, &reader, options, event)? {
-                Distilled::Data(data) => data,
-                Distilled::Stopped(trained) => return Ok(Prepared::Stopped(trained)),
+        let ready = match self.customization_type {
+            CustomizationType::EmbeddingTuning => contrast::ready(self, options)?,
+            CustomizationType::ClassifierTuning => labels::ready(self, options)?,
+            _ => match self.language_model(options, event)? {
+                Read::Ready(ready) => ready,
+                Read::Stopped(trained) => return Ok(Prepared::Stopped(trained)),
             },
-            None => reader.read(&self.training_data)?,
         };
+        let Ready { mut task, data, validation_data, validation: validation_items, limit } = ready;
+        task.learner_mut().set_compact_moments(settings.compact_moments);
         let fingerprint = Fingerprint {
             training_data: data.sha256,
-            validation_data: validation.iter().map(|data| data.sha256.clone()).collect(),
+            validation_data,
             base: checkpoint::files(Path::new(&self.base_model))?,
             settings: self.settings(),
         };
-        let (items, parameters) = (data.items.len(), trainer.learner().parameters());
-        let parameters = parameters.iter().map(|parameter| parameter.len() as u64).sum();
-        let validation: Vec<_> = validation.into_iter().flat_map(|data| data.items).collect();
-        let validation_items = validation.len();
-        let mut task: Box<dyn Task> = match self.customization_type {
-            CustomizationType::FineTuning
-            | CustomizationType::ContinuedPreTraining
-            | CustomizationType::Distillation => Box::new(Texts { trainer, items: data.items, validation }),
-            CustomizationType::PreferenceTuning => {
-                let (beta, reference) = (settings.beta, Vec::new());
-                Box::new(Preferences { trainer, items: data.items, validation, beta, reference })
-            }
-        };
+        let items = data.items;
+        let parameters = task.learner().parameters().iter().map(|parameter| parameter.len() as u64).sum();
         let epoch = items.div_ceil(settings.step_items()) as u64;
         let steps = epoch * settings.epoch_count as u64;
         let progress = match options.resume {
@@ -168,6 +149,34 @@ impl Job {
         })))
     }
 
+    /// A language model, and its data as tokens.
+    fn language_model(&self, options: &JobOptions, event: &mut dyn FnMut(&JobEvent)) -> Result<Read<Ready>, Error> {
+        let settings = &self.hyper_parameters;
+        let mut trainer = Trainer::load(&self.base_model, &options.load, self.trained()?)?;
+        trainer.set_checkpointing(settings.activation_checkpointing);
+        if self.merge || self.method == JobMethod::Full {
+            model::check(Path::new(&self.base_model))?;
+        }
+        let limit = settings.max_sequence_length.min(trainer.model().max_tokens());
+        let reader = Reader { model: trainer.model(), kind: self.customization_type, limit, too_long: self.too_long };
+        let validation: Vec<DataSet> =
+            self.validation_data.iter().map(|path| reader.read(path)).collect::<Result<_, _>>()?;
+        let data = match &self.customization_config {
+            Some(config) => match self.distilled(&config.distillation_config, &reader, options, event)? {
+                Read::Ready(data) => data,
+                Read::Stopped(trained) => return Ok(Read::Stopped(trained)),
+            },
+            None => reader.read(&self.training_data)?,
+        };
+        Ok(Read::Ready(Ready::new(data, validation, limit, |items, validation| match self.customization_type {
+            CustomizationType::PreferenceTuning => {
+                let (beta, reference) = (settings.beta, Vec::new());
+                Box::new(Preferences { trainer, items, validation, beta, reference })
+            }
+            _ => Box::new(Texts { trainer, items, validation }),
+        })))
+    }
+
     /// Has a teacher answer the prompts.
     fn distilled(
         &self,
@@ -175,7 +184,7 @@ impl Job {
         reader: &Reader<'_>,
         options: &JobOptions,
         event: &mut dyn FnMut(&JobEvent),
-    ) -> Result<Distilled, Error> {
+    ) -> Result<Read<DataSet>, Error> {
         let config = &config.teacher_model_config;
         let Some(teacher) = &options.teacher else {
             return Err(Error::Job { what: "teacher".into(), reason: "given with the options of the run".into() });
@@ -199,7 +208,7 @@ impl Job {
             Ok(Some(data))
         });
         match done {
-            Ok(Some(data)) => Ok(Distilled::Data(data)),
+            Ok(Some(data)) => Ok(Read::Ready(data)),
             Ok(None) => {
                 record.status(JobStatus::Stopping, &losses, None)?;
                 event(&JobEvent::Stopping);
@@ -214,7 +223,7 @@ impl Job {
                     tokens_s: 0.0,
                 };
                 event(&JobEvent::Stopped(trained.clone()));
-                Ok(Distilled::Stopped(trained))
+                Ok(Read::Stopped(trained))
             }
             Err(error) => {
                 // What went wrong first is what is reported.
@@ -232,9 +241,9 @@ enum Prepared<'a> {
     Stopped(Trained),
 }
 
-/// What came of a teacher's work.
-enum Distilled {
-    Data(DataSet),
+/// What was read, unless the job was stopped meanwhile.
+enum Read<T> {
+    Ready(T),
     Stopped(Trained),
 }
 
@@ -346,11 +355,12 @@ impl Running<'_> {
     /// The mean of the validation files; none if the job was stopped meanwhile.
     fn validated(&self) -> Result<Option<Measure>, Error> {
         let mut parts = Vec::new();
-        for first in (0..self.validation).step_by(ASKED) {
+        let at_once = self.task.measured_at_once();
+        for first in (0..self.validation).step_by(at_once) {
             if self.stop.is_stopped() {
                 return Ok(None);
             }
-            parts.push(self.task.validate(first..self.validation.min(first + ASKED))?);
+            parts.push(self.task.validate(first..self.validation.min(first + at_once))?);
         }
         Ok(Measure::mean(self.job.customization_type, &parts))
     }

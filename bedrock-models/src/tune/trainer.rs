@@ -5,17 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::adapter;
-use super::learner::Learner;
+use super::learner::{Learner, training};
 use super::loss::{Pass, Sequence, Weights};
 use super::metrics::Metrics;
 use super::model;
 use super::optimizer::AdamW;
 use super::preference::Preference;
 use crate::error::Error;
-use crate::kernels::Pool;
 use crate::language_model::LanguageModel;
-use crate::layers::tape::Tape;
-use crate::layers::{Adapter, Compute, LoraConfig, Parameters};
+use crate::layers::{Adapter, LoraConfig, Parameters};
 use crate::options::LoadOptions;
 
 /// Tokens that are run at once, more only where one sequence is longer: so memory does not grow with the batch.
@@ -116,18 +114,7 @@ impl Trainer {
             }
         };
         let parameters = Arc::new(Parameters::default());
-        let plain = options.compute();
-        let tape = plain.pool.clone().map(Tape::new);
-        let pool = plain.pool.unwrap_or_else(|| Arc::new(Pool::new(options.threads)));
-        let compute = Compute {
-            device: plain.device.autodiff(),
-            pool: None,
-            activations: plain.activations,
-            adapter: adapter.map(Arc::new),
-            parameters: Some(parameters.clone()),
-            cancel: plain.cancel,
-            tape,
-        };
+        let (compute, pool) = training(options, adapter, &parameters);
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
         if model.has_encoder() {
             return Err(Error::PromptWithoutLogits { path: model.path });
@@ -210,12 +197,8 @@ impl Trainer {
         beta: f64,
         settings: &AdamW,
     ) -> Result<(Step, Metrics), Error> {
-        let (loss, metrics) = match self.preferring(pairs, beta, true) {
-            Ok((loss, metrics)) => (Ok(loss), Some(metrics)),
-            Err(error) => (Err(error), None),
-        };
-        let step = self.learner.step(loss, settings)?;
-        Ok((step, metrics.expect("there is no step without a loss")))
+        let measured = self.preferring(pairs, beta, true);
+        self.learner.step_of(measured, settings)
     }
 
     /// Writes the adapter as PEFT reads it: `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all.

@@ -1,0 +1,167 @@
+//! Encoders in training: texts become rows, rows a loss, and the loss's gradients go back in parts.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::Tensor;
+use burn::tensor::TensorData;
+use serde_json::{Map, Value};
+
+use super::learner::{Learner, take, training};
+use super::model;
+use crate::arch::text_encoder::{EncoderInput, Purpose};
+use crate::encoder::{Encoder, host};
+use crate::error::Error;
+use crate::language_model::model_type;
+use crate::layers::Parameters;
+use crate::options::LoadOptions;
+use crate::tokenizer::Encoding;
+use crate::weights::Checkpoint;
+
+/// Values of `model_type` of encoders that are trained: those whose every layer is.
+pub(super) const TRAINED: &[&str] = &["bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert"];
+/// Tokens that are run at once, more only where one text is longer.
+const TOKENS: usize = 1024;
+
+/// An encoder all of whose weights are trained.
+#[derive(Debug)]
+pub(super) struct TrainedEncoder {
+    pub(super) encoder: Encoder,
+    pub(super) learner: Learner,
+    path: PathBuf,
+}
+
+/// What becomes of the hidden states of some texts: a row for each.
+pub(super) type Rows<'a> = &'a dyn Fn(Tensor<2>, &EncoderInput) -> Tensor<2>;
+
+impl TrainedEncoder {
+    /// Loads a folder with the tensors of `checkpoint`.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedArchitecture`], and those of loading.
+    pub(super) fn load(
+        path: &Path,
+        options: &LoadOptions,
+        purpose: Purpose,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, Error> {
+        let file = path.join("config.json");
+        let found = model_type(&file)?;
+        if !TRAINED.contains(&&*found) {
+            return Err(Error::UnsupportedArchitecture { path: file, found, supported: TRAINED });
+        }
+        let parameters = Arc::new(Parameters::default());
+        let (compute, pool) = training(options, None, &parameters);
+        let encoder = Encoder::load_for(path, options, purpose, compute, checkpoint)?;
+        let mut learner = Learner::new(pool, &parameters);
+        if purpose == Purpose::Vectors {
+            // It may be there, but gives nothing to a vector.
+            learner = learner.without(is_pooler);
+        }
+        Ok(Self { encoder, learner, path: path.to_path_buf() })
+    }
+
+    /// The loss of inputs, of which none is empty, and with `learn` its gradients, added to the parameters' sums. `rows` says what a batch's
+    /// hidden states become; `loss` what all rows, `[inputs, width]`, do, and something more about them.
+    ///
+    /// If the inputs have too many tokens to be run at once, they are run in parts, without history; what the loss wants of each row is
+    /// then brought back through its part, run again (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size").
+    pub(super) fn measure<T>(
+        &self,
+        inputs: &[&Encoding],
+        rows: Rows<'_>,
+        learn: bool,
+        loss: impl FnOnce(Tensor<2>) -> (Tensor<1>, T),
+    ) -> (f64, T) {
+        let parts = parts(inputs);
+        let at_once = learn && parts.len() == 1;
+        self.record(at_once);
+        let (mut values, mut kept) = (Vec::new(), None);
+        for part in &parts {
+            let out = self.run(part, rows);
+            values.extend(host(out.clone().inner()));
+            if at_once {
+                kept = Some(out);
+            }
+        }
+        let device = &self.encoder.compute.device;
+        let shape = [inputs.len(), values.len() / inputs.len()];
+        let leaf = Tensor::<2>::from_data(TensorData::new(values, shape), device);
+        let leaf = if learn { leaf.require_grad() } else { leaf };
+        let (value, more) = loss(leaf.clone());
+        let sum = f64::from(host(value.clone().inner())[0]);
+        if learn {
+            let mut gradients = value.backward();
+            let wanted = host(leaf.grad_remove(&mut gradients).expect("the loss depends on the rows"));
+            let mut wanted = wanted.as_slice();
+            self.record(true);
+            for part in &parts {
+                let out = kept.take().unwrap_or_else(|| self.run(part, rows));
+                let (for_part, rest) = wanted.split_at(part.len() * shape[1]);
+                let for_part = TensorData::new(for_part.to_vec(), [part.len(), shape[1]]);
+                let mut gradients = (out * Tensor::<2>::from_data(for_part, device)).sum().backward();
+                take(self.learner.parameters(), &mut gradients);
+                wanted = rest;
+            }
+        }
+        self.record(false);
+        (sum, more)
+    }
+
+    fn record(&self, recording: bool) {
+        if let Some(tape) = &self.encoder.compute.tape {
+            tape.record(recording);
+        }
+    }
+
+    fn run(&self, inputs: &[&Encoding], rows: Rows<'_>) -> Tensor<2> {
+        let mut input = EncoderInput::default();
+        inputs.iter().for_each(|encoding| input.push(&encoding.ids, &encoding.type_ids));
+        rows(self.encoder.network.forward(self.encoder.run(), &input), &input)
+    }
+
+    /// Writes the model, given what it was loaded from. Heads of pre-training that it does not have are left out.
+    ///
+    /// # Errors
+    /// As [`model::save`].
+    pub(super) fn save(
+        &self,
+        folder: &Path,
+        mut checkpoint: Checkpoint,
+        edit: impl FnOnce(&mut Map<String, Value>),
+    ) -> Result<(), Error> {
+        let is_foreign = |name: &String| self.learner.parts_of(name).is_empty() && !is_pooler(name);
+        let foreign: Vec<String> = checkpoint.iter().map(|stored| stored.name.clone()).filter(is_foreign).collect();
+        for name in foreign {
+            checkpoint.take_optional(&name);
+        }
+        model::save_as(folder, &self.path, checkpoint, &self.learner, edit)
+    }
+}
+
+fn is_pooler(name: &str) -> bool {
+    name.split('.').any(|part| part == "pooler")
+}
+
+/// Inputs that are run at once.
+fn parts<'a, 'b>(mut inputs: &'a [&'b Encoding]) -> Vec<&'a [&'b Encoding]> {
+    let mut parts = Vec::new();
+    while !inputs.is_empty() {
+        let mut tokens = 0;
+        let fitting = inputs.iter().take_while(|input| {
+            tokens += input.len();
+            tokens <= TOKENS
+        });
+        let (part, rest) = inputs.split_at(fitting.count().max(1));
+        parts.push(part);
+        inputs = rest;
+    }
+    parts
+}
+
+/// The numbers of the largest value of each row, the first of equals.
+pub(super) fn largest(values: &Tensor<2>) -> Vec<usize> {
+    let [_, width] = values.dims();
+    let first = |row: &[f32]| (1..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best });
+    host(values.clone().inner()).chunks_exact(width).map(first).collect()
+}

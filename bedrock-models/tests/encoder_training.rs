@@ -1,0 +1,415 @@
+//! Sentence embeddings and classifiers in training against PyTorch, see `fixtures/encoder_training/SOURCE.md`, and as jobs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel};
+use bedrock_models::tune::{
+    AdamW, ClassifierTrainer, Contrast, CustomizationType, EmbeddingTrainer, HyperParameters, Job, JobEvent, JobMethod,
+    JobOptions, JobStatus, Labelled, Metrics, Stop, Trained,
+};
+use bedrock_models::{Embedder, Error, LoadOptions, SequenceClassifier};
+use serde::Deserialize;
+use serde_json::Value;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn base(name: &str) -> PathBuf {
+    fixtures().join("conformance").join(name)
+}
+
+fn load() -> LoadOptions {
+    LoadOptions { threads: 2, ..LoadOptions::default() }
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    settings: Settings,
+    scale: f64,
+    embedders: Vec<Case<Texts>>,
+    classifiers: Vec<Case<Line>>,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    lr: f64,
+    weight_decay: f64,
+    betas: [f64; 2],
+    eps: f64,
+}
+
+#[derive(Deserialize)]
+struct Case<T> {
+    case: String,
+    rows: Vec<T>,
+    losses: Vec<f64>,
+    accuracies: Vec<f64>,
+    gradient_norm: f64,
+}
+
+#[derive(Deserialize)]
+struct Texts {
+    anchor: String,
+    positive: String,
+    negative: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+    label: String,
+}
+
+fn expected() -> Expected {
+    serde_json::from_slice(&fs::read(fixtures().join("encoder_training/expected.json")).unwrap()).unwrap()
+}
+
+impl Settings {
+    fn adamw(&self) -> AdamW {
+        let Self { lr, weight_decay, betas, eps } = *self;
+        AdamW { learning_rate: lr, weight_decay, betas, eps, ..AdamW::default() }
+    }
+}
+
+impl Case<Texts> {
+    fn items(&self, trainer: &EmbeddingTrainer) -> Vec<Contrast> {
+        let item = |row: &Texts| trainer.encode(&row.anchor, &row.positive, row.negative.as_deref()).unwrap();
+        self.rows.iter().map(item).collect()
+    }
+}
+
+impl Case<Line> {
+    fn items(&self, trainer: &ClassifierTrainer) -> Vec<Labelled> {
+        self.rows.iter().map(|row| trainer.encode(&row.text, None, &row.label).unwrap()).collect()
+    }
+}
+
+/// `measure(true)` makes a step and gives its gradient's length too.
+fn follows<T>(case: &Case<T>, mut measure: impl FnMut(bool) -> (f64, Option<f64>, Metrics)) {
+    let last = case.losses.len() - 1;
+    for (index, (want, accuracy)) in case.losses.iter().zip(&case.accuracies).enumerate() {
+        let (loss, norm, metrics) = measure(index < last);
+        let near = if index == 0 { 2e-5 } else { 1e-3 };
+        assert!((loss - want).abs() <= near * want, "{} after {index}: {loss}, not {want}", case.case);
+        if let (0, Some(norm)) = (index, norm) {
+            let want = case.gradient_norm;
+            assert!((norm - want).abs() <= 1e-4 * want, "{}: norm {norm}, not {want}", case.case);
+        }
+        let Metrics::Accuracy { accuracy: got } = metrics else { panic!("{metrics:?}") };
+        assert!((got - accuracy).abs() < 1e-6, "{} after {index}: {got}, not {accuracy}", case.case);
+    }
+}
+
+#[test]
+fn embeddings_are_learnt_as_in_pytorch() {
+    let expected = expected();
+    assert_eq!(expected.embedders.len(), 5);
+    for case in &expected.embedders {
+        let mut trainer = EmbeddingTrainer::load(base(&case.case), &load()).unwrap();
+        let (items, settings, scale) = (case.items(&trainer), expected.settings.adamw(), expected.scale);
+        follows(case, |step| match step {
+            true => {
+                let (step, metrics) = trainer.step(&items, 16, scale, &settings).unwrap();
+                (step.loss, Some(step.gradient_norm), metrics)
+            }
+            false => {
+                let (loss, metrics) = trainer.loss(&items, 16, scale).unwrap();
+                (loss, None, metrics)
+            }
+        });
+    }
+}
+
+#[test]
+fn labels_are_learnt_as_in_pytorch() {
+    let expected = expected();
+    assert_eq!(expected.classifiers.len(), 2);
+    for case in &expected.classifiers {
+        let mut labels: Vec<String> = case.rows.iter().map(|row| row.label.clone()).collect();
+        labels.sort();
+        labels.dedup();
+        let mut trainer = ClassifierTrainer::load(base(&case.case), &load(), &labels, 0).unwrap();
+        let (items, settings) = (case.items(&trainer), expected.settings.adamw());
+        follows(case, |step| match step {
+            true => {
+                let (step, metrics) = trainer.step(&items, &settings).unwrap();
+                (step.loss, Some(step.gradient_norm), metrics)
+            }
+            false => {
+                let (loss, metrics) = trainer.loss(&items).unwrap();
+                (loss, None, metrics)
+            }
+        });
+        // The base's own labels are kept, in their order.
+        let own = SequenceClassifier::load(base(&case.case), &load()).unwrap();
+        assert_eq!(trainer.labels(), own.labels());
+    }
+}
+
+/// A step without momentum or decay lets the loss fall by the learning rate times the sum of the gradient's absolute values, which is at least
+/// its length: also of a batch that is run in parts, and of several batches.
+#[test]
+fn gradients_are_slopes_in_parts_too() {
+    let words = ["storm", "boat", "light", "map", "sea", "wind", "wave", "keeper"];
+    let long = |word: &str, n: usize| format!("{word} {} {word}", words[n % words.len()]).repeat(1 + n % 3);
+    for (count, in_batch) in [(90, 90), (12, 4)] {
+        let mut trainer = EmbeddingTrainer::load(base("bert_mean"), &load()).unwrap();
+        let item = |n: usize| {
+            let (a, b) = (words[n % words.len()], words[n / words.len() % words.len()]);
+            trainer.encode(&long(a, n), &long(b, n + 1), n.is_multiple_of(5).then_some("a calm day")).unwrap()
+        };
+        let items: Vec<Contrast> = (0..count).map(item).collect();
+        let before = trainer.loss(&items, in_batch, 20.0).unwrap();
+        let settings = AdamW { learning_rate: 1e-5, weight_decay: 0.0, ..AdamW::default() };
+        let (step, metrics) = trainer.step(&items, in_batch, 20.0, &settings).unwrap();
+        assert!((step.loss - before.0).abs() < 1e-5 && metrics == before.1);
+        let fall = step.loss - trainer.loss(&items, in_batch, 20.0).unwrap().0;
+        assert!(fall >= 0.9 * 1e-5 * step.gradient_norm, "{fall} {}", step.gradient_norm);
+    }
+}
+
+/// A folder with data, and a job of them.
+struct Bench {
+    folder: tempfile::TempDir,
+    job: Job,
+}
+
+impl Bench {
+    fn new(kind: CustomizationType, base_model: &str, lines: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("train.jsonl");
+        fs::write(&data, lines).unwrap();
+        let mut job = Job::new(base(base_model).display().to_string(), data, folder.path().join("out"));
+        job.customization_type = kind;
+        job.method = JobMethod::Full;
+        job.hyper_parameters =
+            HyperParameters { epoch_count: 6, batch_size: 3, learning_rate: 5e-3, ..HyperParameters::default() };
+        Self { folder, job }
+    }
+
+    fn pairs(base_model: &str) -> Self {
+        let line = |row: &[&str; 2]| format!("{{\"query\": \"{}\", \"positive\": \"{}\"}}\n", row[0], row[1]);
+        Self::new(CustomizationType::EmbeddingTuning, base_model, &PAIRS.iter().map(line).collect::<String>())
+    }
+
+    fn labels(base_model: &str) -> Self {
+        let line = |row: &[&str; 2]| format!("{{\"text\": \"{}\", \"label\": \"{}\"}}\n", row[0], row[1]);
+        Self::new(CustomizationType::ClassifierTuning, base_model, &LABELS.iter().map(line).collect::<String>())
+    }
+
+    fn out(&self, name: &str) -> Vec<u8> {
+        fs::read(self.job.output_dir.join(name)).unwrap()
+    }
+
+    fn run(&self, options: &JobOptions) -> (Result<Trained, Error>, Vec<JobEvent>) {
+        let mut events = Vec::new();
+        let trained = self.job.run(options, |event| events.push(event.clone()));
+        (trained, events)
+    }
+
+    fn refused(&self) -> (Option<usize>, String) {
+        let result = self.run(&options()).0;
+        assert!(!self.job.output_dir.exists(), "something was written");
+        match result {
+            Err(Error::TrainingData { line, reason, .. }) => (line, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+const PAIRS: [[&str; 2]; 5] =
+    [["the storm", "wind"], ["a boat", "the ship"], ["the light", "a lamp"], ["maps", "the coast"], ["bread", "a dog"]];
+const LABELS: [[&str; 2]; 6] = [
+    ["the storm", "loud"],
+    ["wind and rain", "loud"],
+    ["a calm day", "still"],
+    ["the sea is calm", "still"],
+    ["a map", "thing"],
+    ["a lamp", "thing"],
+];
+
+fn options() -> JobOptions {
+    JobOptions { load: load(), ..JobOptions::default() }
+}
+
+fn accuracies(events: &[JobEvent]) -> Vec<f64> {
+    let accuracy = |event: &JobEvent| match event {
+        JobEvent::Validation { perplexity: None, metrics: Some(Metrics::Accuracy { accuracy }), .. } => Some(*accuracy),
+        _ => None,
+    };
+    events.iter().filter_map(accuracy).collect()
+}
+
+#[test]
+fn a_job_brings_together_what_belongs_together() {
+    for name in ["bert_mean", "xlm_roberta_mean", "modernbert_embed"] {
+        let mut bench = Bench::pairs(name);
+        bench.job.hyper_parameters.batch_size = 5;
+        bench.job.hyper_parameters.epoch_count = 40;
+        bench.job.validation_data = vec![bench.job.training_data.clone()];
+        let (trained, events) = bench.run(&options());
+        let trained = trained.unwrap();
+        assert_eq!((trained.status, trained.steps), (JobStatus::Completed, 40), "{name}");
+        assert_eq!(accuracies(&events).last(), Some(&1.0), "{name}: {:?}", accuracies(&events));
+        // What is served has the loss that was reported.
+        let embedder = Embedder::load(&bench.job.output_dir, &load()).unwrap();
+        assert_eq!(embedder.pooling(), Embedder::load(base(name), &load()).unwrap().pooling());
+        let vectors = |index: usize, purpose| {
+            let request = EmbedRequest::new(purpose, PAIRS.map(|pair| pair[index]));
+            embedder.embed_blocking(&request).unwrap().embeddings
+        };
+        let (queries, documents) = (vectors(0, EmbedPurpose::Query), vectors(1, EmbedPurpose::Document));
+        let cosine = |a: &[f32], b: &[f32]| {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+        };
+        let loss: f64 = queries
+            .iter()
+            .zip(&documents)
+            .map(|(query, own)| {
+                let sum: f64 = documents.iter().map(|other| (20.0 * cosine(query, other)).exp()).sum();
+                sum.ln() - 20.0 * cosine(query, own)
+            })
+            .sum();
+        let want = trained.validation_loss.unwrap();
+        assert!((loss / 5.0 - want).abs() < 1e-3 * want.max(0.1), "{name}: {} {want}", loss / 5.0);
+        let card = String::from_utf8(bench.out("README.md")).unwrap();
+        assert!(
+            card.contains("library_name: sentence-transformers")
+                && card.contains("| accuracy of validation | 1.0000 |")
+        );
+    }
+    // A base without the files of sentence-transformers gets them.
+    let mut bench = Bench::pairs("bert_mean");
+    bench.job.hyper_parameters.epoch_count = 1;
+    let bare = bench.folder.path().join("bare");
+    fs::create_dir(&bare).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(base("bert_mean").join(name), bare.join(name)).unwrap();
+    }
+    bench.job.base_model = bare.display().to_string();
+    bench.run(&options()).0.unwrap();
+    for name in ["modules.json", "1_Pooling/config.json", "tokenizer.json", "config.json"] {
+        assert!(bench.job.output_dir.join(name).is_file(), "{name}");
+    }
+    Embedder::load(&bench.job.output_dir, &load()).unwrap();
+}
+
+#[test]
+fn a_job_learns_labels_with_a_new_head() {
+    for (name, class) in [
+        ("bert_mean", "BertForSequenceClassification"),
+        ("bert_labels", "BertForSequenceClassification"),
+        ("xlm_roberta_mean", "XLMRobertaForSequenceClassification"),
+    ] {
+        let mut bench = Bench::labels(name);
+        bench.job.hyper_parameters.epoch_count = 40;
+        bench.job.validation_data = vec![bench.job.training_data.clone()];
+        let (trained, events) = bench.run(&options());
+        let trained = trained.unwrap();
+        assert_eq!(accuracies(&events).last(), Some(&1.0), "{name}: {:?}", accuracies(&events));
+        let served = SequenceClassifier::load(&bench.job.output_dir, &load()).unwrap();
+        assert_eq!(served.labels(), ["loud", "still", "thing"], "{name}");
+        let logits = served.logits(&LABELS.map(|row| (row[0].to_string(), None))).unwrap();
+        let loss = logits.iter().zip(LABELS).map(|(logits, row)| {
+            let own = served.labels().iter().position(|label| label == row[1]).unwrap();
+            let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+            sum.ln() - f64::from(logits[own])
+        });
+        let (loss, want) = (loss.sum::<f64>() / 6.0, trained.validation_loss.unwrap());
+        assert!((loss - want).abs() < 1e-3 * want.max(0.1), "{name}: {loss} {want}");
+        let config: Value = serde_json::from_slice(&bench.out("config.json")).unwrap();
+        assert_eq!(config["architectures"], serde_json::json!([class]));
+        assert_eq!((&config["id2label"]["1"], &config["label2id"]["thing"]), (&"still".into(), &2.into()));
+        let rows = String::from_utf8(bench.out("validation_metrics.csv")).unwrap();
+        assert!(rows.starts_with("step_number,epoch_number,validation_loss,accuracy\n"));
+    }
+}
+
+#[test]
+fn a_stopped_job_goes_on_as_if_it_had_not_been() {
+    for bench in [|| Bench::pairs("bert_mean"), || Bench::labels("bert_mean")] {
+        let (whole, broken) = (bench(), bench());
+        whole.run(&options()).0.unwrap();
+        let mut options = options();
+        let stop = options.stop.clone();
+        let stopped = broken.job.run(&options, |event| {
+            if matches!(event, JobEvent::Step { step: 5, .. }) {
+                stop.stop();
+            }
+        });
+        assert_eq!(stopped.unwrap().status, JobStatus::Stopped);
+        (options.stop, options.resume) = (Stop::default(), true);
+        broken.run(&options).0.unwrap();
+        for name in ["model.safetensors", "step_wise_training_metrics.csv"] {
+            assert_eq!(broken.out(name), whole.out(name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn wrong_data_are_named_by_line_and_nothing_is_written() {
+    let (pairs, labels) = (CustomizationType::EmbeddingTuning, CustomizationType::ClassifierTuning);
+    let good = "{\"query\": \"a\", \"positive\": \"b\", \"text\": \"a\", \"label\": \"c\"}\n";
+    for (kind, line, reason) in [
+        (pairs, "{\"query\": \"a\"}", "should have anchor (or query) and positive"),
+        (pairs, "{\"query\": \"a\", \"positive\": \" \"}", "positive is empty"),
+        (pairs, "{\"query\": \"a\", \"positive\": \"b\", \"negative\": 1}", "negative is no text"),
+        (labels, "{\"text\": \"a\"}", "should have text and label"),
+        (labels, "{\"label\": \"a\", \"text\": {}}", "text is no text"),
+        (labels, "{", "no JSON object"),
+    ] {
+        let (line, got) = Bench::new(kind, "bert_mean", &format!("{good}\n{line}\n")).refused();
+        assert!(line == Some(3) && got.contains(reason), "{line:?} {got}, not {reason}");
+    }
+    assert_eq!(Bench::new(labels, "bert_mean", good).refused(), (None, "all lines have the same label".into()));
+    // A label that only the validation file has.
+    let mut bench = Bench::labels("bert_mean");
+    let other = bench.folder.path().join("valid.jsonl");
+    fs::write(&other, "{\"text\": \"a\", \"label\": \"new\"}\n").unwrap();
+    bench.job.validation_data = vec![other];
+    let (line, reason) = bench.refused();
+    assert!(line == Some(1) && reason.contains("label is new, but should be one of loud, still, thing"), "{reason}");
+    // Nothing that an anchor could be told from; adapters; encoders that are not trained.
+    let mut bench = Bench::pairs("bert_mean");
+    bench.job.hyper_parameters.batch_size = 1;
+    assert!(matches!(bench.run(&options()).0, Err(Error::Job { what, .. }) if what == "batchSize"));
+    bench.job.method = JobMethod::default();
+    assert!(matches!(bench.run(&options()).0, Err(Error::Job { what, .. }) if what == "method"));
+    for (bench, is_data) in [
+        (Bench::pairs("mpnet_embed"), false),
+        (Bench::pairs("bert_max"), true),
+        (Bench::labels("modernbert_embed"), false),
+    ] {
+        match bench.run(&options()).0 {
+            Err(Error::UnsupportedArchitecture { .. }) => assert!(!is_data),
+            Err(Error::ConfigValue { .. }) => assert!(is_data),
+            other => panic!("{other:?}"),
+        }
+    }
+    let trainer = EmbeddingTrainer::load(base("bert_mean"), &load()).unwrap();
+    assert!(matches!(trainer.loss(&[], 2, 20.0), Err(Error::NoTokens)));
+}
+
+#[test]
+fn too_long_texts_are_refused_cut_or_left_out() {
+    use bedrock_models::tune::TooLong;
+    let long = "the storm ".repeat(60);
+    let lines = format!(
+        "{{\"query\": \"a\", \"positive\": \"b\"}}\n{{\"query\": \"{long}\", \"positive\": \"b\"}}\n{{\"query\": \"c\", \"positive\": \"d\"}}\n"
+    );
+    let mut bench = Bench::new(CustomizationType::EmbeddingTuning, "bert_mean", &lines);
+    bench.job.too_long = TooLong::Error;
+    let (line, reason) = bench.refused();
+    assert!(line == Some(2) && reason.contains("tokens more than maxSequenceLength"), "{line:?} {reason}");
+    for (too_long, counts) in [(TooLong::Truncate, (3, 1, 0)), (TooLong::Skip, (2, 0, 1))] {
+        bench.job.too_long = too_long;
+        let (trained, events) = bench.run(&options());
+        trained.unwrap();
+        let JobEvent::Started { items, truncated, skipped, max_sequence_length, .. } = events[0] else { panic!() };
+        assert_eq!((items, truncated, skipped), counts);
+        assert_eq!(max_sequence_length, 24);
+    }
+}
