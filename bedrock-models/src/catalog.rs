@@ -158,17 +158,20 @@ impl Entry {
         }
     }
 
-    /// How this version can change the model: in both ways of training, with the feature `tune`, if it is a language model without an
-    /// encoder and comes as a folder. GGUF files are not trained.
+    /// How this version can change the model, with the feature `tune`, if it is a language model and comes as a folder; one with an encoder
+    /// learns no text alone. GGUF files are not trained.
     pub fn customizations(&self) -> Vec<ModelCustomization> {
         let is_gguf = |wheel: Wheel| wheel.files.iter().any(|file| file.path.ends_with(".gguf"));
         let is_folder = self.hub.is_some() || !self.wheel.is_some_and(is_gguf);
-        let has_encoder = ["t5", "mt5"].contains(&self.architecture);
-        if cfg!(feature = "tune") && is_folder && LANGUAGE_MODELS.contains(&self.architecture) && !has_encoder {
-            vec![ModelCustomization::FineTuning, ModelCustomization::ContinuedPreTraining]
-        } else {
-            Vec::new()
+        if !cfg!(feature = "tune") || !is_folder || !LANGUAGE_MODELS.contains(&self.architecture) {
+            return Vec::new();
         }
+        let has_encoder = ["t5", "mt5"].contains(&self.architecture);
+        let text = (!has_encoder).then_some(ModelCustomization::ContinuedPreTraining);
+        [Some(ModelCustomization::FineTuning), text, Some(ModelCustomization::Distillation)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// A model that comes from a wheel: for tables of one's own, for [`fetch`](crate::fetch::fetch).
@@ -671,7 +674,9 @@ mod tests {
 
     #[test]
     fn what_can_be_trained_says_so() {
-        for kind in [ModelCustomization::FineTuning, ModelCustomization::ContinuedPreTraining] {
+        for kind in
+            [ModelCustomization::FineTuning, ModelCustomization::ContinuedPreTraining, ModelCustomization::Distillation]
+        {
             let trained = ids(ListFoundationModelsRequest { by_customization_type: Some(kind), ..Default::default() });
             let is_trained = |id: &str| trained.iter().any(|other| other == id);
             for id in ["qwen2.5-0.5b-instruct", "meta.llama3-8b-instruct-v1:0", "cohere.command-r-v1:0"] {
@@ -682,10 +687,9 @@ mod tests {
                 assert!(find(id).is_some() && !is_trained(id), "{id}");
             }
         }
-        let distilled = Some(ModelCustomization::Distillation);
-        assert!(ids(ListFoundationModelsRequest { by_customization_type: distilled, ..Default::default() }).is_empty());
         let t5 = Entry { architecture: "t5", ..*find("qwen2.5-0.5b-instruct").unwrap() };
-        assert!(t5.customizations().is_empty());
+        assert!(!t5.customizations().contains(&ModelCustomization::ContinuedPreTraining));
+        assert_eq!(t5.customizations().len(), if cfg!(feature = "tune") { 2 } else { 0 });
     }
 
     #[test]

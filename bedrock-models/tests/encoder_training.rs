@@ -105,7 +105,7 @@ fn follows<T>(case: &Case<T>, mut measure: impl FnMut(bool) -> (f64, Option<f64>
 #[test]
 fn embeddings_are_learnt_as_in_pytorch() {
     let expected = expected();
-    assert_eq!(expected.embedders.len(), 5);
+    assert_eq!(expected.embedders.len(), 6);
     for case in &expected.embedders {
         let mut trainer = EmbeddingTrainer::load(base(&case.case), &load()).unwrap();
         let (items, settings, scale) = (case.items(&trainer), expected.settings.adamw(), expected.scale);
@@ -379,7 +379,7 @@ fn wrong_data_are_named_by_line_and_nothing_is_written() {
     bench.job.method = JobMethod::default();
     assert!(matches!(bench.run(&options()).0, Err(Error::Job { what, .. }) if what == "method"));
     for (bench, is_data) in [
-        (Bench::pairs("mpnet_embed"), false),
+        (Bench::labels("mpnet_embed"), false),
         (Bench::pairs("bert_max"), true),
         (Bench::labels("modernbert_embed"), false),
     ] {

@@ -3,7 +3,7 @@
     pip install torch transformers tokenizers safetensors
     python -P scripts/reference/encoder_training.py bedrock-models/tests/fixtures
 
-The models are those of the conformance fixtures, all weights are trained. Embeddings: pairs, of which the last three cases have negatives
+The models are those of the conformance fixtures, all weights are trained. Embeddings: pairs, of which the last four cases have negatives
 too, cosines times 20, cross-entropy with the own positive among all positives and negatives of the batch (sentence-transformers'
 MultipleNegativesRankingLoss). Classifiers: cross-entropy. Five full-batch steps. PyTorch on CPU, float32, eager attention, no dropout.
 """
@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-EMBEDDERS = ["bert_mean", "bert_cls", "xlm_roberta_mean", "modernbert_embed", "nomic_embed"]
+EMBEDDERS = ["bert_mean", "bert_cls", "xlm_roberta_mean", "modernbert_embed", "nomic_embed", "mpnet_embed"]
 CLASSIFIERS = ["bert_labels", "modernbert_labels"]
 SETTINGS = {"lr": 0.002, "weight_decay": 0.01, "betas": [0.9, 0.999], "eps": 1e-8}
 SCALE = 20.0

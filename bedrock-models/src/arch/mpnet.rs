@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::text_encoder::{ConfigFile, EncoderInput, Head, Loaded, Purpose, TextEncoder, Transform};
 use crate::error::Error;
-use crate::kernels::attention::{DistanceBias, Heads, Mask};
+use crate::kernels::attention::{Heads, Mask};
 use crate::layers::loader::Bias;
-use crate::layers::relative::Buckets;
+use crate::layers::relative::{Buckets, RelativeBias};
 use crate::layers::{
     Activation, Attention, Embedding, LayerNorm, Linear, Loader, Run, Scratch, Sequence, norm::add, project,
 };
@@ -155,7 +155,7 @@ impl MpnetLayer {
         &self,
         run: Run<'_>,
         x: Tensor<2>,
-        bias: &DistanceBias,
+        bias: &RelativeBias,
         sequences: &[Sequence],
         scratch: &mut Scratch,
     ) -> Tensor<2> {
@@ -171,7 +171,7 @@ impl MpnetLayer {
 struct Mpnet {
     embeddings: MpnetEmbeddings,
     layers: Vec<MpnetLayer>,
-    relative_attention_bias: DistanceBias,
+    relative_attention_bias: RelativeBias,
     pooler: Option<Transform>,
     config: MpnetConfig,
 }

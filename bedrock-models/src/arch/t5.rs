@@ -21,9 +21,9 @@ use super::gguf::Gguf;
 use super::text_encoder::ConfigFile;
 use super::{CausalLm, Outputs, Step};
 use crate::error::Error;
-use crate::kernels::attention::{Adjust, DistanceBias, Heads, Mask, Page};
+use crate::kernels::attention::{Adjust, Heads, Mask, Page};
 use crate::layers::loader::Bias;
-use crate::layers::relative::Buckets;
+use crate::layers::relative::{Buckets, RelativeBias};
 use crate::layers::{
     Activation, Attention, Compute, Embedding, LayerCache, Linear, Loader, Phase, RmsNorm, Run, Scratch, Sequence,
     activation::project_gated, norm::add, project,
@@ -250,7 +250,7 @@ impl T5Attention {
         &self,
         run: Run<'_>,
         x: Tensor<2>,
-        bias: &DistanceBias,
+        bias: &RelativeBias,
         sequences: &[Sequence],
         caches: &mut [&mut LayerCache],
     ) -> Tensor<2> {
@@ -350,10 +350,10 @@ struct DecoderBlock {
 struct T5 {
     shared: Embedding,
     encoder: Vec<EncoderBlock>,
-    encoder_bias: DistanceBias,
+    encoder_bias: RelativeBias,
     encoder_norm: RmsNorm,
     decoder: Vec<DecoderBlock>,
-    decoder_bias: DistanceBias,
+    decoder_bias: RelativeBias,
     decoder_norm: RmsNorm,
     lm_head: Linear,
     output_scale: f32,

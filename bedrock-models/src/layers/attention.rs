@@ -4,8 +4,9 @@ use burn::Tensor;
 use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::{Int, TensorData};
 
+use super::relative::RelativeBias;
 use super::run::{self, Run};
-use crate::kernels::attention::{self as kernel, Adjust, DistanceBias, Heads, Mask, PAGE, Page, Span};
+use crate::kernels::attention::{self as kernel, Adjust, Heads, Mask, PAGE, Page, Span};
 #[cfg(feature = "tune")]
 use crate::kernels::attention_gradient::Whole;
 use crate::kernels::elementwise;
@@ -161,11 +162,14 @@ impl Attention {
         &self,
         run: Run<'_>,
         qkv: [Tensor<2>; 3],
-        bias: &DistanceBias,
+        bias: &RelativeBias,
         sequences: &[Sequence],
         caches: &mut [&mut LayerCache],
     ) -> Tensor<2> {
-        self.forward_adjusted(run, qkv, Adjust::Bias(bias), sequences, caches)
+        let [queries, keys, values] = qkv;
+        self.store(run, keys, values, sequences, caches);
+        let lens: Vec<usize> = sequences.iter().map(|sequence| sequence.position + sequence.tokens).collect();
+        self.attend_biased(run, queries, (Adjust::Bias(&bias.kernel), Some(bias)), sequences, &lens, caches)
     }
 
     fn forward_adjusted(
@@ -259,6 +263,19 @@ impl Attention {
         lens: &[usize],
         caches: &[&mut LayerCache],
     ) -> Tensor<2> {
+        self.attend_biased(run, queries, (adjust, None), sequences, lens, caches)
+    }
+
+    /// [`Attention::attend`], with what the bias of `adjust` is made of.
+    fn attend_biased(
+        &self,
+        run: Run<'_>,
+        queries: Tensor<2>,
+        (adjust, bias): (Adjust<'_>, Option<&RelativeBias>),
+        sequences: &[Sequence],
+        lens: &[usize],
+        caches: &[&mut LayerCache],
+    ) -> Tensor<2> {
         assert!(sequences.len() == caches.len() && sequences.len() == lens.len());
         let shape = queries.dims();
         let Some(pool) = run.pool() else {
@@ -266,7 +283,7 @@ impl Attention {
                 let LayerCache::Tensors(keys, values) = &**cache else { panic!("keys and values are stored first") };
                 let queries = queries.clone().narrow(0, sequence.first_row, sequence.tokens);
                 let part = |x: &Tensor<2>| x.clone().narrow(0, 0, *len);
-                self.compose([queries, part(keys), part(values)], adjust, sequence.position)
+                self.compose([queries, part(keys), part(values)], (adjust, bias), sequence.position)
             });
             return Tensor::cat(rows.collect(), 0);
         };
@@ -287,7 +304,12 @@ impl Attention {
     }
 
     /// One sequence by burn's operations.
-    fn compose(&self, [q, k, v]: [Tensor<2>; 3], adjust: Adjust<'_>, position: usize) -> Tensor<2> {
+    fn compose(
+        &self,
+        [q, k, v]: [Tensor<2>; 3],
+        (adjust, bias): (Adjust<'_>, Option<&RelativeBias>),
+        position: usize,
+    ) -> Tensor<2> {
         let Heads { queries, keys, dim, scale } = self.heads;
         let ([tokens, _], [len, _]) = (q.dims(), k.dims());
         let group = queries / keys;
@@ -298,13 +320,9 @@ impl Attention {
         if let Adjust::Cap(cap) = adjust {
             scores = tanh(scores / cap) * cap;
         }
-        if let Adjust::Bias(bias) = adjust {
-            let values = (0..queries)
-                .flat_map(|head| (0..tokens).map(move |t| (head, t)))
-                .flat_map(|(head, t)| (0..len).map(move |key| bias.at(head, key as isize - (position + t) as isize)));
-            let values = TensorData::new(values.collect::<Vec<f32>>(), [keys, group * tokens, len]);
-            let values = Tensor::<3>::from_data(values, &scores.device());
-            scores = scores + values;
+        if let Some(bias) = bias {
+            let more = bias.scores(queries, [tokens, len], position, &scores.device());
+            scores = scores + more.reshape([keys, group * tokens, len]);
         }
         // Distance of each key behind each query, where not every one is seen.
         let behind = |scores: &Tensor<3>| {

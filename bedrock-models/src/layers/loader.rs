@@ -96,6 +96,13 @@ impl Loader {
         tensor.to_f32()
     }
 
+    /// [`Loader::values`], and the parameter that they are in training of all weights.
+    pub(crate) fn table(&mut self, name: &str, shape: &[usize]) -> Result<(Vec<f32>, Option<Parameter>), Error> {
+        let values = self.values(name, shape)?;
+        let trained = self.train(name.to_string(), shape.to_vec(), values.clone());
+        Ok((values, trained))
+    }
+
     /// Takes a tensor of that shape. A survey notes what is wrong and gets one without data.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredTensor, Error> {
         if self.compute.is_cancelled() {

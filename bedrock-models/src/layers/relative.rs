@@ -3,7 +3,10 @@
 //!
 //! Reference: HF `T5Attention._relative_position_bucket`, `MPNetEncoder.relative_position_bucket`.
 
-use super::Loader;
+use burn::Tensor;
+use burn::tensor::{Device, Int, TensorData};
+
+use super::{Loader, Parameter};
 use crate::error::Error;
 use crate::kernels::attention::DistanceBias;
 
@@ -68,9 +71,43 @@ impl Buckets {
         name: &str,
         rows: usize,
         heads: usize,
-    ) -> Result<DistanceBias, Error> {
-        let table = loader.values(&format!("{name}.weight"), &[rows, heads])?;
-        Ok(DistanceBias::new(heads, self.max_distance, |head, distance| table[self.of(distance) * heads + head]))
+    ) -> Result<RelativeBias, Error> {
+        let (table, trained) = loader.table(&format!("{name}.weight"), &[rows, heads])?;
+        let value = |head, distance| table[self.of(distance) * heads + head];
+        let kernel = DistanceBias::new(heads, self.max_distance, value);
+        Ok(RelativeBias { kernel, trained: trained.map(|table| (table, self)) })
+    }
+}
+
+/// What is added to scores by head and distance.
+#[derive(Debug)]
+pub(crate) struct RelativeBias {
+    pub(crate) kernel: DistanceBias,
+    /// In training: the table `[buckets, heads]`.
+    trained: Option<(Parameter, Buckets)>,
+}
+
+impl RelativeBias {
+    /// What is added to the scores of `keys` keys, the first `before` the first of `queries` queries.
+    ///
+    /// # Shapes
+    /// - returns `[heads, queries, keys]`
+    pub(crate) fn scores(
+        &self,
+        heads: usize,
+        [queries, keys]: [usize; 2],
+        before: usize,
+        device: &Device,
+    ) -> Tensor<3> {
+        let distances = |query: usize| (0..keys).map(move |key| key as isize - (before + query) as isize);
+        let Some((table, buckets)) = &self.trained else {
+            let of = |head| (0..queries).flat_map(distances).map(move |distance| self.kernel.at(head, distance));
+            let values: Vec<f32> = (0..heads).flat_map(of).collect();
+            return Tensor::from_data(TensorData::new(values, [heads, queries, keys]), device);
+        };
+        let rows: Vec<i64> = (0..queries).flat_map(distances).map(|distance| buckets.of(distance) as i64).collect();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [queries * keys]), device);
+        table.matrix().select(0, rows).transpose().reshape([heads, queries, keys])
     }
 }
 

@@ -7,11 +7,12 @@ use serde_json::json;
 use super::stored::{self, Lazy, replace};
 use super::trainer::Lora;
 use crate::error::Error;
-use crate::language_model::name_of;
+use crate::language_model::{LanguageModel, name_of};
 use crate::layers::Parameter;
 
 /// Writes `adapter_model.safetensors`, then `adapter_config.json`, by whose presence an adapter is known.
-pub(super) fn save(folder: &Path, lora: &Lora, base: &Path, parameters: &[Parameter]) -> Result<(), Error> {
+pub(super) fn save(folder: &Path, lora: &Lora, base: &LanguageModel, parameters: &[Parameter]) -> Result<(), Error> {
+    let task = if base.has_encoder() { "SEQ_2_SEQ_LM" } else { "CAUSAL_LM" };
     std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_path_buf(), source })?;
     let tensors = parameters.iter().map(|parameter| {
         let name = format!("base_model.model.{}.weight", parameter.name());
@@ -19,7 +20,7 @@ pub(super) fn save(folder: &Path, lora: &Lora, base: &Path, parameters: &[Parame
     });
     stored::write(&folder.join("adapter_model.safetensors"), tensors.collect())?;
     let config = json!({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": name_of(base), "bias": "none",
+        "peft_type": "LORA", "task_type": task, "base_model_name_or_path": name_of(&base.path), "bias": "none",
         "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "use_rslora": lora.rank_stabilised,
         "target_modules": lora.targets, "fan_in_fan_out": false, "inference_mode": true, "init_lora_weights": true,
     });

@@ -41,7 +41,7 @@ impl Contrast {
     }
 }
 
-/// A model of sentence embeddings that is being trained, all weights: BERT, RoBERTa, XLM-R, ModernBERT or nomic-BERT.
+/// A model of sentence embeddings that is being trained, all weights: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
 #[derive(Debug)]
 pub struct EmbeddingTrainer {
     inner: TrainedEncoder,

@@ -186,16 +186,38 @@ struct Marked {
 /// # Errors
 /// [`Error::NoChatTemplate`] for what needs one; those of the template and the tokenizer.
 pub(super) fn sequences(model: &LanguageModel, example: &Example) -> Result<Option<Vec<Sequence>>, Error> {
+    if model.has_encoder() {
+        return Ok(Some(vec![for_encoder(model, example)?]));
+    }
     let Some(Texts { parts, complete }) = texts(model, example)? else { return Ok(None) };
     parts.iter().map(|part| sequence(model, part, complete)).collect::<Result<_, _>>().map(Some)
 }
 
 /// An example of which only the last answer is to be learnt. None, and errors: as [`sequences`].
 pub(super) fn answer_alone(model: &LanguageModel, example: &Example) -> Result<Option<Sequence>, Error> {
+    if model.has_encoder() {
+        return for_encoder(model, example).map(Some);
+    }
     let Some(Texts { mut parts, complete }) = texts(model, example)? else { return Ok(None) };
     let Some(mut last) = parts.pop() else { return Ok(None) };
     last.learnt.drain(..last.learnt.len().saturating_sub(1));
     sequence(model, &last, complete).map(Some)
+}
+
+/// A prompt that an encoder reads, and the answer to it: each a text of its own, with what begins and ends one.
+///
+/// # Errors
+/// [`Error::NoChatTemplate`] for anything but one prompt with one answer; those of the tokenizer.
+fn for_encoder(model: &LanguageModel, example: &Example) -> Result<Sequence, Error> {
+    let ([prompt, completion], None) = (&example.turns[..], &example.system) else {
+        return Err(Error::NoChatTemplate { path: model.path.clone(), name: None });
+    };
+    let tokenizer = model.tokenizer()?;
+    let (prompt, mut answer) = (tokenizer.encode(prompt, true)?, tokenizer.encode(completion, true)?);
+    if let Some(eos) = tokenizer.special_tokens().eos.filter(|eos| answer.last() != Some(eos)) {
+        answer.push(eos);
+    }
+    Ok(Sequence::completion(&prompt, &answer))
 }
 
 /// An example as the model will read it.

@@ -19,7 +19,7 @@ use crate::tokenizer::Encoding;
 use crate::weights::Checkpoint;
 
 /// Values of `model_type` of encoders that are trained: those whose every layer is.
-pub(super) const TRAINED: &[&str] = &["bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert"];
+pub(super) const TRAINED: &[&str] = &["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert"];
 /// Tokens that are run at once, more only where one text is longer.
 const TOKENS: usize = 1024;
 

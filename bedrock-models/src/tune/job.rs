@@ -365,6 +365,7 @@ fn default_targets(base: &Path) -> Result<Vec<String>, Error> {
     let targets: &[&str] = match &*family {
         "gpt2" => &["c_attn"],
         "phi3" => &["qkv_proj"],
+        "t5" | "mt5" => &["q", "v"],
         _ => &["q_proj", "v_proj"],
     };
     Ok(targets.iter().map(ToString::to_string).collect())

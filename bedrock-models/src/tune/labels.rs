@@ -48,7 +48,7 @@ pub struct Labelled {
     label: usize,
 }
 
-/// A classifier that is being trained, all weights: BERT, RoBERTa, XLM-R, ModernBERT or nomic-BERT.
+/// A classifier that is being trained, all weights: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
 #[derive(Debug)]
 pub struct ClassifierTrainer {
     inner: TrainedEncoder,

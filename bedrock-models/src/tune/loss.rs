@@ -28,7 +28,8 @@ impl Sequence {
         Self { tokens, labels }
     }
 
-    /// Only the completion is to be learnt.
+    /// Only the completion is to be learnt. Of a model with an encoder, that reads the prompt: what is before the first token that is to be
+    /// learnt.
     pub fn completion(prompt: &[u32], completion: &[u32]) -> Self {
         let hidden = prompt.iter().map(|_| None);
         let labels = hidden.chain(completion.iter().copied().map(Some)).collect();
@@ -58,6 +59,17 @@ impl Sequence {
     /// How many positions count.
     pub fn counted(&self) -> usize {
         self.targets().count()
+    }
+
+    /// What an encoder reads, and what is written then.
+    fn parts(&self) -> (&[u32], &[u32]) {
+        self.tokens.split_at(self.labels.iter().position(Option::is_some).unwrap_or(self.tokens.len()))
+    }
+
+    /// Whether there is something for an encoder to read, and something to learn.
+    pub(super) fn is_answer(&self) -> bool {
+        let (prompt, answer) = self.parts();
+        !prompt.is_empty() && !answer.is_empty()
     }
 
     /// Rows whose logits count, and what they are compared with.
@@ -112,17 +124,30 @@ impl Pass<'_> {
     ///
     /// Logits exist for [`ROWS`] rows at a time, forwards and backwards; the layers are differentiated once, from what all rows want of them.
     pub(super) fn cross_entropies(self, sequences: &[&Sequence]) -> Vec<f64> {
-        let mut targets = Vec::new();
-        let mut first = 0;
+        let (has_encoder, mut targets) = (self.network.has_encoder(), Vec::new());
+        let mut first = if has_encoder { sequences.len() } else { 0 };
         for (index, sequence) in sequences.iter().enumerate() {
-            let target = |(row, label)| Target { row: first + row, label, sequence: index };
-            targets.extend(sequence.targets().map(target));
+            let target = |row, label| Target { row, label, sequence: index };
+            if has_encoder {
+                // First the rows after each start token, then those after the tokens of each answer but the last.
+                let start = sequence.tokens.len() - sequence.parts().1.len();
+                let row = |at: usize| if at == start { index } else { first + at - start - 1 };
+                let labels = sequence.labels.iter().enumerate();
+                targets.extend(labels.filter_map(|(at, label)| Some(target(row(at), (*label)?))));
+                first += sequence.tokens.len() - start - 1;
+                continue;
+            }
+            targets.extend(sequence.targets().map(|(row, label)| target(first + row, label)));
             first += sequence.tokens.len();
         }
         let targets = Targets { rows: targets, sequences: sequences.len() };
-        self.record(self.learn.is_some() && !self.again);
-        if self.learn.is_none() || !self.again {
-            let hidden = self.hidden(sequences, Segment::All).0.expect("wants rows and is not cancelled");
+        let again = self.again && !has_encoder;
+        self.record(self.learn.is_some() && !again);
+        if self.learn.is_none() || !again {
+            let hidden = match has_encoder {
+                true => self.answers(sequences),
+                false => self.hidden(sequences, Segment::All).0.expect("wants rows and is not cancelled"),
+            };
             let (losses, wanted) = self.output(hidden.clone(), &targets);
             if self.learn.is_some() && hidden.is_tracked() {
                 self.backward(hidden, wanted, None);
@@ -170,6 +195,26 @@ impl Pass<'_> {
         }
         let hidden = self.network.hidden(self.compute, &mut step);
         (hidden, step.segment)
+    }
+
+    /// Runs a network with an encoder: prompts, then answers, whose rows come after those of the start tokens.
+    fn answers(&self, sequences: &[&Sequence]) -> Tensor<2> {
+        let mut caches: Vec<Cache> = sequences.iter().map(|_| Cache::new(self.network.layers())).collect();
+        let mut rows = Vec::new();
+        for is_prompt in [true, false] {
+            let mut step = Step::new(Phase::Prompt, Outputs::All, &|| false);
+            for (sequence, cache) in sequences.iter().zip(&mut caches) {
+                let (prompt, answer) = sequence.parts();
+                let tokens = if is_prompt { prompt } else { &answer[..answer.len() - 1] };
+                if !tokens.is_empty() {
+                    step.push(tokens, cache);
+                }
+            }
+            if !step.tokens.is_empty() {
+                rows.push(self.network.hidden(self.compute, &mut step).expect("wants rows and is not cancelled"));
+            }
+        }
+        Tensor::cat(rows, 0)
     }
 
     /// Adds the gradients of all parameters that `out` depends on, given that for `out`, row-major; returns that for `input`.

@@ -15,7 +15,7 @@ use crate::layers::Parameter;
 use crate::weights::{Checkpoint, StoredTensor};
 
 /// Files beside the weights that a model needs to answer, where the base has them.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -25,10 +25,14 @@ const FILES: [&str; 12] = [
     "vocab.json",
     "vocab.txt",
     "sentencepiece.bpe.model",
+    "spiece.model",
     "merges.txt",
     "chat_template.jinja",
     "LICENSE",
 ];
+
+/// What older files of T5 have twice, beside the table that is trained: they would be what it was before.
+const COPIES: [&str; 2] = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
 
 /// Writes `model.safetensors` in single precision, the files beside it, and last `config.json`, by whose presence a model is known.
 ///
@@ -39,7 +43,11 @@ const FILES: [&str; 12] = [
 /// [`Error::ConfigValue`] unless the base is a folder in Hugging Face layout; [`Error::Read`], [`Error::Write`].
 pub(super) fn save(folder: &Path, base: &Path, learner: &Learner) -> Result<(), Error> {
     check(base)?;
-    save_as(folder, base, Checkpoint::open(base)?, learner, |_| ())
+    let mut checkpoint = Checkpoint::open(base)?;
+    for name in COPIES.iter().filter(|name| learner.parts_of(name).is_empty()) {
+        checkpoint.take_optional(name);
+    }
+    save_as(folder, base, checkpoint, learner, |_| ())
 }
 
 /// [`save`] of the base's tensors as they are in `checkpoint`, with changes to its `config.json`.

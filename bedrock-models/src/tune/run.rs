@@ -157,6 +157,15 @@ impl Job {
         if self.merge || self.method == JobMethod::Full {
             model::check(Path::new(&self.base_model))?;
         }
+        if trainer.model().has_encoder() {
+            let wrong = |what: &str, reason: &str| Err(Error::Job { what: what.into(), reason: reason.into() });
+            if self.customization_type == CustomizationType::ContinuedPreTraining {
+                return wrong("customizationType", "a model with an encoder learns answers to prompts, not text alone");
+            }
+            if settings.activation_checkpointing {
+                return wrong("activationCheckpointing", "not of a model with an encoder");
+            }
+        }
         let limit = settings.max_sequence_length.min(trainer.model().max_tokens());
         let reader = Reader { model: trainer.model(), kind: self.customization_type, limit, too_long: self.too_long };
         let validation: Vec<DataSet> =

@@ -86,7 +86,7 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`LanguageModel::load`]; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer
-    /// has the name of a target, [`Error::PromptWithoutLogits`] for models with an encoder.
+    /// has the name of a target.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions, method: Method) -> Result<Self, Error> {
         let mut lora = None;
         let adapter = match method {
@@ -116,9 +116,6 @@ impl Trainer {
         let parameters = Arc::new(Parameters::default());
         let (compute, pool) = training(options, adapter, &parameters);
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
-        if model.has_encoder() {
-            return Err(Error::PromptWithoutLogits { path: model.path });
-        }
         let learner = Learner::new(pool, &parameters);
         Ok(Self { model, learner, lora, checkpointing: false })
     }
@@ -141,7 +138,7 @@ impl Trainer {
     }
 
     /// Whether activations are computed again on the way back, a layer at a time, instead of kept: memory for a layer's activations instead of
-    /// all, for a third more work. The gradients are the same.
+    /// all, for a third more work. The gradients are the same. Models with an encoder keep them.
     pub fn set_checkpointing(&mut self, checkpointing: bool) {
         self.checkpointing = checkpointing;
     }
@@ -154,7 +151,8 @@ impl Trainer {
     /// Mean cross-entropy of all counted positions, natural logarithm.
     ///
     /// # Errors
-    /// As [`LanguageModel::check_tokens`]; [`Error::NoTokens`] if nothing counts; [`Error::Diverged`].
+    /// As [`LanguageModel::check_tokens`]; [`Error::NoTokens`] if nothing counts or, of a model with an encoder, a sequence has no prompt;
+    /// [`Error::Diverged`].
     pub fn loss(&self, batch: &[Sequence]) -> Result<f64, Error> {
         self.mean(batch, false)
     }
@@ -210,7 +208,7 @@ impl Trainer {
             let expected = "a new adapter".into();
             return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
         };
-        adapter::save(folder.as_ref(), lora, &self.model.path, self.learner.parameters())
+        adapter::save(folder.as_ref(), lora, &self.model, self.learner.parameters())
     }
 
     /// Writes the model with its trained weights as transformers reads it: `model.safetensors` in single precision, `config.json`, and the
@@ -286,7 +284,8 @@ impl Trainer {
                 return Err(Error::TokenOutOfRange { id, vocabulary: self.model.vocab_size() });
             }
         }
-        if batch.iter().all(|sequence| sequence.counted() == 0) {
+        let without_prompt = self.model.has_encoder() && !batch.iter().all(|sequence| sequence.is_answer());
+        if without_prompt || batch.iter().all(|sequence| sequence.counted() == 0) {
             return Err(Error::NoTokens);
         }
         let mut losses = Vec::with_capacity(batch.len());
