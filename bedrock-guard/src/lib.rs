@@ -39,8 +39,8 @@
 //!   content filters of tier `STANDARD` without an embedding model; nothing is left out silently.
 //! - Content filters and grounding checks are small models for English: their figures, and where they are weak, are in
 //!   `data/CONTENT_CARD.md` and `data/GROUNDING_CARD.md`.
-//! - Names and addresses are found by word lists and grammar, not by a learned recogniser. Names that no list, ending or cue gives
-//!   away are missed; the lists lean to the languages of Europe and North America.
+//! - Names are found by a small tagger over capitalised words: those in small letters are mostly missed (`data/NAMES_CARD.md`). Addresses are found by
+//!   word lists and grammar, which lean to the languages of Europe and North America.
 //! - Words of the word filter are matched as they are written, unless [`GuardrailBuilder::word_inflections`] or
 //!   [`GuardrailBuilder::word_disguises`] asks for more.
 //! - A match is looked for inside one text: a number that is spread over two blocks of content is not found.

@@ -1,7 +1,11 @@
 //! What the programs that train the committed filters need of the crate: texts as the filters see them, and the file of weights.
 //! Users of guardrails have no use for it, and it may change with every version.
 
+use std::ops::Range;
+
 use crate::policy::content::{classic, decode, feature, normal, standard, window};
+use crate::policy::pii::{name, tagger};
+use crate::scan::{Recognizer as _, Window};
 
 /// Categories of the content filters, in the order of their models.
 pub const CATEGORIES: usize = crate::policy::content::CATEGORIES;
@@ -67,4 +71,77 @@ pub fn support(source: &str, query: &str, response: &str) -> Vec<f32> {
 /// Evidence that a response is about what was asked.
 pub fn relevance(source: &str, query: &str, response: &str) -> Vec<f32> {
     crate::policy::grounding::evidence::relevance(source, query, response).to_vec()
+}
+
+/// Classes that words of names are told apart by: none, first word of a person's name, another word of it, place, organisation, other thing.
+pub const NAME_CLASSES: usize = tagger::CLASSES;
+
+/// Rows of the table of weights of names.
+pub const NAME_ROWS: usize = 1 << tagger::BITS;
+
+/// A run of capitalised words as the tagger of names sees it.
+#[derive(Debug, Clone)]
+pub struct NameRun {
+    /// Bytes of each word.
+    pub words: Vec<Range<usize>>,
+    /// Rows of each word.
+    pub rows: Vec<Vec<u32>>,
+    /// The same as if no list knew the word.
+    pub forgotten: Vec<Vec<u32>>,
+}
+
+/// The runs of a text.
+pub fn name_runs(text: &str) -> Vec<NameRun> {
+    let mut runs = Vec::new();
+    name::runs(text, |seen, words| {
+        let rows = |forget| {
+            let of = |word| {
+                let mut rows = Vec::new();
+                seen.features(word, forget, |row| rows.push(row));
+                rows
+            };
+            (0..words.len()).map(of).collect()
+        };
+        runs.push(NameRun { words: words.to_vec(), rows: rows(false), forgotten: rows(true) });
+    });
+    runs
+}
+
+/// The chance of each class at each word, given the scores of classes at words and of steps between classes.
+pub fn name_chances(
+    starts: &[f32; NAME_CLASSES],
+    follows: &[[f32; NAME_CLASSES]; NAME_CLASSES],
+    local: &[[f32; NAME_CLASSES]],
+) -> Vec<[f32; NAME_CLASSES]> {
+    tagger::chances(starts, follows, local)[..local.len()].to_vec()
+}
+
+/// The file of weights of names: the logarithm of the odds from which a word belongs to one, scores of classes at the start of a run and
+/// of steps between classes, and the table.
+pub fn write_names(
+    odds: f32,
+    starts: [f32; NAME_CLASSES],
+    follows: [[f32; NAME_CLASSES]; NAME_CLASSES],
+    rows: &[[f32; NAME_CLASSES]],
+) -> Vec<u8> {
+    tagger::Tagger::write(odds, starts, follows, rows)
+}
+
+/// Finds names with weights of its own.
+#[derive(Debug)]
+pub struct NameFinder(name::NameRecognizer);
+
+impl NameFinder {
+    /// `None` if the file is not one of weights of names. The weights stay in memory.
+    pub fn new(file: Vec<u8>, threshold: f32) -> Option<Self> {
+        let tagger = Box::leak(Box::new(tagger::Tagger::read(file)?));
+        Some(Self(name::NameRecognizer::with(threshold, tagger)))
+    }
+
+    /// Names of a text.
+    pub fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        self.0.scan(Window::whole(text), 0, &mut found);
+        found.into_iter().map(|candidate| candidate.span).collect()
+    }
 }

@@ -31,7 +31,7 @@ const COMMON: u8 = 4;
 const CAPITALIZED: u8 = 8;
 const PLACE: u8 = 16;
 const ORGANIZATION: u8 = 32;
-const STREET: u8 = 64;
+pub(super) const STREET: u8 = 64;
 const STREET_PREFIX: u8 = 128;
 
 /// A set of words that are known beforehand.
@@ -123,6 +123,11 @@ impl Listed {
         Self(lists | marked.copied().unwrap_or(0) & (FIRST | LAST))
     }
 
+    /// The lists, as bits.
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
     pub(super) fn is_first(self) -> bool {
         self.0 & FIRST != 0
     }
@@ -139,6 +144,11 @@ impl Listed {
     pub(super) fn is_common(self) -> bool {
         self.0 & (COMMON | CAPITALIZED) != 0
     }
+}
+
+/// The lists of a word but for those of names.
+pub(super) fn without_names(bits: u8) -> u8 {
+    bits & !(FIRST | LAST)
 }
 
 fn is_on(lower: &str, list: u8) -> bool {

@@ -1,19 +1,17 @@
 //! Names of persons: a grammar of capitalised words, with lists of names, of words that are none, and cue words.
 //!
 //! Titles (`Dr`, `Mrs`) are not part of a name, as in the service. Names of organisations, places and streets are left
-//! alone where a word beside them gives them away. What the lists do not know is found with a cue before it ("my name
-//! is …"), by the endings of surnames, or as two unknown capitalised words in a row; single unknown words are missed.
+//! alone where a word beside them gives them away. What the grammar reads is evidence for the tagger (`tagger.rs`), which decides; words in
+//! small letters are the grammar's alone.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
 
 use bedrock_core::GuardrailPiiEntityType as Kind;
 
-use super::{kind_index, lists};
+use super::tagger::{MAX, Seen, Tagger, hash, tagger};
+use super::{THRESHOLD, kind_index, lists};
 use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window, next_letter, plain_word};
-
-/// Words of the longest name.
-const MAX_WORDS: usize = 5;
 
 #[rustfmt::skip]
 const TITLES: &[&str] = &[
@@ -96,18 +94,24 @@ fn is_in(set: &lists::Set, word: &str) -> bool {
 pub(crate) struct NameRecognizer {
     threshold: f32,
     kind: u8,
+    tagger: &'static Tagger,
 }
 
 /// A word of a possible name and what the lists say of it.
 #[derive(Debug)]
-struct Part<'t> {
+pub(super) struct Part<'t> {
     /// Without a possessive ending.
     text: &'t str,
     /// The same in small letters.
-    lower: String,
+    pub(super) lower: String,
+    /// Of the same.
+    pub(super) hash: u64,
+    pub(super) start: usize,
     end: usize,
     /// End of the token with its possessive ending.
-    token_end: usize,
+    pub(super) token_end: usize,
+    /// The lists that it is on, as bits.
+    lists: u8,
     possessive: bool,
     initial: bool,
     particle: bool,
@@ -127,74 +131,191 @@ impl Part<'_> {
     fn known(&self) -> bool {
         self.first || self.last || self.shape
     }
+
+    /// What the lists and the endings say, as bits.
+    pub(super) fn traits(&self, forget: bool) -> u64 {
+        let lists = u64::from(if forget { lists::without_names(self.lists) } else { self.lists });
+        let title = self.lists & lists::STREET == 0 && is_in(&TITLE_SET, &self.lower);
+        let names = !forget && (self.first || self.last);
+        [title, names, self.common, self.initial, self.particle, self.shape, self.foreign, self.place]
+            .iter()
+            .fold(lists, |bits, bit| bits << 1 | u64::from(*bit))
+    }
+
+    /// How it is written, as bits.
+    pub(super) fn form(&self) -> u64 {
+        let length = match self.text.chars().count() {
+            length @ 0..=3 => length,
+            4..=5 => 4,
+            6..=8 => 5,
+            _ => 6,
+        };
+        let inner = self.text.chars().skip(1).any(char::is_uppercase);
+        let bits = [
+            self.capitals,
+            inner,
+            self.foreign,
+            self.possessive,
+            self.text.contains('-'),
+            self.text.contains(['\'', '’']),
+            self.text.contains(|c: char| c.is_ascii_digit()),
+        ];
+        bits.iter().fold(length as u64, |form, bit| form << 1 | u64::from(*bit))
+    }
 }
 
 impl NameRecognizer {
     pub(crate) fn new(threshold: f32) -> Self {
-        lists::prepare();
-        Self { threshold, kind: kind_index(&Kind::Name) }
+        Self::with(threshold, tagger())
     }
+
+    pub(crate) fn with(threshold: f32, tagger: &'static Tagger) -> Self {
+        lists::prepare();
+        Self { threshold, kind: kind_index(&Kind::Name), tagger }
+    }
+
+    /// The names of a run of capitalised words.
+    fn find(&self, seen: &Seen<'_, '_>, judged: &mut Vec<(f32, bool)>, found: &mut Vec<Candidate>) {
+        self.tagger.judge(seen, judged);
+        let mut word = 0;
+        while word < judged.len() {
+            let (mut score, begin) = (judged[word].0, word);
+            word += 1;
+            if score < self.threshold {
+                continue;
+            }
+            while let Some((next, first)) = judged.get(word)
+                && *next >= self.threshold
+                && (!*first || seen.parts[word].particle)
+            {
+                score = score.max(*next);
+                word += 1;
+            }
+            // Beside a mask the grammar has to agree, so that masked text that is masked again stays the same.
+            let sure = |opinion: &u8| *opinion >= (THRESHOLD * 20.0) as u8;
+            if seen.parts[begin..word].iter().all(|part| part.initial || part.particle)
+                || seen.masked && !seen.opinions[begin..word].iter().any(sure)
+            {
+                continue;
+            }
+            let span = seen.parts[begin].start..seen.parts[word - 1].end;
+            found.push(Candidate { span, label: Label::Pii(self.kind), score: score.min(0.95) });
+        }
+    }
+}
+
+/// Calls `visit` with each run of capitalised words of a whole text.
+#[cfg(feature = "train")]
+pub(crate) fn runs(text: &str, mut visit: impl FnMut(&Seen<'_, '_>, &[std::ops::Range<usize>])) {
+    lists::prepare();
+    let (window, touched) = (Window::whole(text), Cell::new(false));
+    let mut at = 0;
+    while let Some(token) = next_token(&window, &mut at, &touched) {
+        at = token.end();
+        if token.kind == TokenKind::Word && token.is_capitalized() {
+            let parts = run(&window, token, &touched);
+            let spans: Vec<_> = parts.iter().map(|part| part.start..part.end).collect();
+            visit(&see(&window, &parts, &touched), &spans);
+            at = parts.last().map_or(at, |last| last.token_end);
+        }
+    }
+}
+
+/// The next token that may be part of a name, from `at` on, which is put before it.
+fn next_token<'t>(window: &Window<'t>, at: &mut usize, touched: &Cell<bool>) -> Option<Token<'t>> {
+    loop {
+        *at = next_letter(window.text, *at);
+        if let Some(end) = plain_word(window.text, *at) {
+            let word = &window.text[*at..end];
+            let small = word.as_bytes()[0].is_ascii_lowercase();
+            if if small { !may_be_uncapitalized(window, *at, word) } else { is_plainly_none(window, *at, word) } {
+                *at = end;
+                continue;
+            }
+        }
+        return Cursor::new(window, *at, touched).peek();
+    }
+}
+
+/// A run, what stands around it, and what the grammar says of it.
+fn see<'p, 't>(window: &Window<'t>, parts: &'p [Part<'t>], touched: &Cell<bool>) -> Seen<'p, 't> {
+    let mut seen = Seen::new(window, parts, touched);
+    let mut word = 0;
+    while word < parts.len() {
+        let Some((length, score)) = parse(window, &parts[word..], touched).filter(|(_, score)| *score >= DOUBT) else {
+            word += 1;
+            continue;
+        };
+        let sure = ((score * 10.0) as u8).min(10) * 2;
+        seen.opinions[word] = sure + 1;
+        seen.opinions[word + 1..word + length].fill(sure);
+        word += length;
+    }
+    let left = lower_left(window, parts[0].start);
+    let left = left.trim_end_matches(BLANKS);
+    seen.cue = if ends_with_any(left, &STRONG_CUE_ENDS) { 2 } else { u8::from(ends_with_any(left, &WEAK_CUE_ENDS)) };
+    seen.named = !parts[0].common && named_before(window, parts[0].text, parts[0].start);
+    seen
 }
 
 impl Recognizer for NameRecognizer {
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
         let touched = Cell::new(false);
-        let mut at = from;
+        let (mut at, mut judged) = (from, Vec::new());
         loop {
-            at = next_letter(window.text, at);
-            if let Some(end) = plain_word(window.text, at) {
-                let word = &window.text[at..end];
-                let small = word.as_bytes()[0].is_ascii_lowercase();
-                if if small { !may_be_uncapitalized(&window, at, word) } else { is_plainly_none(&window, at, word) } {
+            let Some(token) = next_token(&window, &mut at, &touched) else { return at };
+            let (start, already) = (at, found.len());
+            at = token.end();
+            if token.kind == TokenKind::Word {
+                if token.is_capitalized() {
+                    let parts = run(&window, token, &touched);
+                    let seen = see(&window, &parts, &touched);
+                    if !touched.get() {
+                        self.find(&seen, &mut judged, found);
+                    }
+                    at = parts.last().map_or(at, |last| last.token_end);
+                } else if let Some((end, score)) = uncapitalized(&window, token, &touched) {
+                    if score >= self.threshold {
+                        found.push(Candidate { span: start..end, label: Label::Pii(self.kind), score });
+                    }
                     at = end;
-                    continue;
                 }
             }
-            let Some(token) = Cursor::new(&window, at, &touched).peek() else { return at };
-            let name =
-                if token.kind == TokenKind::Word { parse(&window, token, self.threshold, &touched) } else { None };
             if touched.get() {
-                return at;
-            }
-            at = token.end();
-            if let Some((end, score)) = name
-                && score >= self.threshold
-            {
-                found.push(Candidate { span: token.start..end, label: Label::Pii(self.kind), score: score.min(0.95) });
-                at = end;
+                found.truncate(already);
+                return start;
             }
         }
     }
 }
 
-/// Reads a name that begins with `first`: its end and its score, which is exact from the threshold on.
-fn parse(window: &Window<'_>, first: Token<'_>, threshold: f32, touched: &Cell<bool>) -> Option<(usize, f32)> {
-    let left = window.look_behind(first.start, 40);
-    if !first.is_capitalized() {
-        return uncapitalized(window, first, left, touched);
-    }
-    let raw = left;
-    let (mut small, long);
-    let left = if left.is_ascii() && left.len() <= 40 {
-        small = [0; 40];
-        small[..left.len()].copy_from_slice(left.as_bytes());
-        small.make_ascii_lowercase();
-        std::str::from_utf8(&small[..left.len()]).unwrap_or_default()
-    } else {
-        long = left.to_lowercase();
-        &long
-    };
-    let left = left.trim_end_matches([' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r', '\t', '>']);
+/// What may stand between a cue and a name.
+const BLANKS: [char; 11] = [' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r', '\t', '>'];
+
+/// From this score on, the tagger is told of a name that the grammar reads.
+const DOUBT: f32 = 0.3;
+
+/// The left context in small letters.
+fn lower_left(window: &Window<'_>, at: usize) -> String {
+    window.look_behind(at, 40).to_lowercase()
+}
+
+/// Reads a name that begins a run: its words and its score.
+fn parse(window: &Window<'_>, run: &[Part<'_>], touched: &Cell<bool>) -> Option<(usize, f32)> {
+    let start = run[0].start;
+    let raw = window.look_behind(start, 40);
+    let left = lower_left(window, start);
+    let left = left.trim_end_matches(BLANKS);
     // The word before, if only blanks or a dot are between.
     let previous = left.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-    let previous_raw = raw_previous(window, first.start);
+    let previous_raw = raw_previous(window, start);
     // "Major Smith", "dr. smith", but not "a major Brazilian company".
     let titled = is_in(&TITLE_SET, previous)
         && (matches!(previous, "mr" | "mrs" | "ms" | "dr" | "prof" | "mx")
             || title_word(raw).is_some_and(|word| word.starts_with(char::is_uppercase)));
     let after_capital = previous_raw.is_some_and(|word| word.chars().next().is_some_and(char::is_uppercase)) && !titled;
 
-    let parts = run(window, first, touched);
+    let parts = run;
     let head = &parts[0];
     // "Dear", "The", "Mr": not part of a name.
     if is_in(&TITLE_SET, &head.lower) && !titled && (head.common || !head.last) {
@@ -216,7 +337,7 @@ fn parse(window: &Window<'_>, first: Token<'_>, threshold: f32, touched: &Cell<b
         length -= 1;
     }
     // The words that the name itself is judged by.
-    let mut words = [head; MAX_WORDS + 2];
+    let mut words = [head; MAX];
     let mut count = 0;
     for part in parts[..length].iter().filter(|part| !part.particle && !part.initial) {
         words[count] = part;
@@ -305,13 +426,13 @@ fn parse(window: &Window<'_>, first: Token<'_>, threshold: f32, touched: &Cell<b
             score += if words[0].known() || words[0].foreign { 0.15 } else { 0.1 }
         }
         (Follows::Blank, Some(word)) if word.chars().next().is_some_and(char::is_uppercase) => score -= 0.2,
-        (Follows::Colon, _) if left.is_empty() || raw_line_start(window, first.start) => score += 0.2,
+        (Follows::Colon, _) if left.is_empty() || raw_line_start(window, start) => score += 0.2,
         (Follows::Possessive, _) => {}
         _ => {}
     }
     if previous == "the" || previous == "a" || previous == "an" {
         score -= if words.len() > 1 { 0.1 } else { 0.4 };
-    } else if after_capital && !previous_raw.is_some_and(|word| is_sentence_word(window, word, first.start)) {
+    } else if after_capital && !previous_raw.is_some_and(|word| is_sentence_word(window, word, start)) {
         score -= 0.25;
     } else if matches!(previous, "in" | "at" | "near" | "to" | "through" | "across") {
         score -= if words.len() == 1 { 0.2 } else { 0.1 };
@@ -320,11 +441,11 @@ fn parse(window: &Window<'_>, first: Token<'_>, threshold: f32, touched: &Cell<b
         score -= if words.len() == 1 && tail.text.chars().count() <= 4 && !titled { 0.4 } else { 0.2 };
     }
     const NAMED_BEFORE: f32 = 0.3;
-    let may_be = words.len() == 1 && !titled && score + NAMED_BEFORE >= threshold;
-    if may_be && named_before(window, words[0].text, first.start) {
+    let may_be = words.len() == 1 && !titled && score + NAMED_BEFORE >= DOUBT;
+    if may_be && named_before(window, words[0].text, start) {
         score += NAMED_BEFORE;
     }
-    Some((tail.end, score))
+    Some((length, score))
 }
 
 /// Whether a word in small letters has to be looked at more closely: most neither stand behind a cue nor are a given name.
@@ -364,7 +485,8 @@ fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
 }
 
 /// A name in small letters: only right behind "my name is" and its like, and only words that English has no other use for.
-fn uncapitalized(window: &Window<'_>, first: Token<'_>, left: &str, touched: &Cell<bool>) -> Option<(usize, f32)> {
+fn uncapitalized(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
+    let left = window.look_behind(first.start, 40);
     let cued = |left: &str| {
         // The cues below end so; most words are done here.
         matches!(left.as_bytes(), [.., b's' | b'e' | b':' | b'm' | b'r' | b'.' | b'?', b' '])
@@ -438,7 +560,7 @@ fn strip_possessive(word: &str) -> &str {
 fn run<'t>(window: &Window<'t>, first: Token<'t>, touched: &Cell<bool>) -> Vec<Part<'t>> {
     let mut cursor = Cursor::new(window, first.end(), touched);
     let mut parts = vec![part(first)];
-    while parts.len() < MAX_WORDS + 2 {
+    while parts.len() < MAX {
         let last = parts.last_mut().expect("has the first word");
         if last.possessive {
             break;
@@ -491,7 +613,10 @@ fn part<'t>(token: Token<'t>) -> Part<'t> {
     let initial = letters == 1 && text.chars().all(char::is_uppercase) && text != "I";
     Part {
         text,
+        hash: hash(&lower),
+        start: token.start,
         end: token.start + text.len(),
+        lists: listed.bits(),
         token_end: token.end(),
         possessive: text.len() < token.text.len(),
         initial,

@@ -314,7 +314,7 @@ impl Cues {
 
 /// End of the last mask (`{PHONE}`) in the text, or 0. A mask is no cue, and cues before it belong to what it hides: else a
 /// masked text that is masked again would lose more.
-fn after_mask(text: &str) -> usize {
+pub(super) fn after_mask(text: &str) -> usize {
     let mut end = text.len();
     while let Some(close) = text[..end].rfind('}') {
         let name = text[..close].trim_end_matches(|c: char| c.is_ascii_uppercase() || c == '_');
