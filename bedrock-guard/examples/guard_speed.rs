@@ -1,8 +1,8 @@
 //! How fast are words and personal data found?
 //!
-//! `cargo run --release -p bedrock-guard --example guard_speed -- [--seconds S] FILE…`
+//! `cargo run --release -p bedrock-guard --example guard_speed -- [--seconds S] [--only LINE] FILE…`
 //!
-//! Each file is taken as one text and looked through on one thread, again and again for S seconds (1 by itself) and for each line: the
+//! Each file is taken as one text and looked through on one thread, again and again for S seconds (1 by itself) and for each line (or the one of this name alone): the
 //! kinds with a written form, names, addresses, all kinds, the word filter (profanity and 200 words), and words and all kinds together, for
 //! which 50 MB/s are asked.
 
@@ -15,10 +15,11 @@ use serde_json::json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (mut seconds, mut files) = (1.0, Vec::new());
+    let (mut seconds, mut only, mut files) = (1.0, None, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seconds" => seconds = arguments.next().ok_or("--seconds needs a number")?.parse()?,
+            "--only" => only = arguments.next(),
             _ => files.push(argument),
         }
     }
@@ -47,6 +48,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
         writeln!(out, "{file}: {:.2} MB", text.len() as f64 / 1e6)?;
         let mut measure = |name: &str, run: &dyn Fn() -> Result<usize, bedrock_core::Error>| {
+            if only.as_deref().is_some_and(|only| only != name) {
+                return Ok(());
+            }
             let (mut best, begin, mut found) = (f64::INFINITY, Instant::now(), 0);
             while begin.elapsed().as_secs_f64() < seconds || best.is_infinite() {
                 let start = Instant::now();

@@ -134,7 +134,7 @@ pub struct NameFinder(name::NameRecognizer);
 impl NameFinder {
     /// `None` if the file is not one of weights of names. The weights stay in memory.
     pub fn new(file: Vec<u8>, threshold: f32) -> Option<Self> {
-        let tagger = Box::leak(Box::new(tagger::Tagger::read(file)?));
+        let tagger = Box::leak(Box::new(tagger::Tagger::read(&file)?));
         Some(Self(name::NameRecognizer::with(threshold, tagger)))
     }
 

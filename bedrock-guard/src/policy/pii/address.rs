@@ -47,7 +47,7 @@ impl Recognizer for AddressRecognizer {
         loop {
             at = next_letter(window.text, at);
             if let Some(end) = plain_word(window.text, at)
-                && !may_be_street(&window, end)
+                && !(may_be_street(&window, end) && may_reach_number(window.text, end))
                 && !window.text[at..end].eq_ignore_ascii_case("corner")
             {
                 at = end;
@@ -121,6 +121,28 @@ fn may_be_street(window: &Window<'_>, end: usize) -> bool {
         [next, ..] => !next.is_ascii() || next.is_ascii_whitespace(),
         [] => true,
     }
+}
+
+/// Whether a house number can stand behind a word that ends at `end`, after what `street_first` reads: most sentences have none.
+fn may_reach_number(text: &str, end: usize) -> bool {
+    let (mut blanks, mut blank) = (0, false);
+    for byte in &text.as_bytes()[end..] {
+        match byte {
+            b'0'..=b'9' | 0x80.. => return true,
+            b' ' | b'\t' => {
+                blanks += usize::from(!blank);
+                if blanks > MAX_STREET_WORDS + 2 {
+                    return false;
+                }
+                blank = true;
+            }
+            // Small words other than these end a street.
+            b'a'..=b'z' if blank && !matches!(byte, b'd' | b'l' | b'u' | b'k' | b't') => return false,
+            b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'\'' | b'-' => blank = false,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// One to six digits, maybe with a letter: `6`, `221B`.
@@ -413,4 +435,37 @@ fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
         end = city;
     }
     (end, strong)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[rustfmt::skip]
+    const PIECES: &[&str] = &[
+        "Rua", "do", "Arenque", "1634", "ul.", "Miła", "53", "Hauptstraße", "17", "Main", "Street", "St.", "5th", "word", "utca", "u", "kapu", "tér", "és", "de la",
+        "O'Brien", "Saint-Paul", ",", ";", "\n", "\t", "  ", ".", "(", "é", "12B", "a", "A", "Avenue", "of", "the", "Lane", "Calle", "Mayor", "9",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn words_that_are_passed_over_begin_no_address(
+            pieces in prop::collection::vec((prop::sample::select(PIECES), prop_oneof![5 => Just(" "), 1 => Just("")]), 1..12),
+            complete in prop::bool::ANY,
+        ) {
+            let text: String = pieces.iter().flat_map(|(piece, glue)| [*piece, *glue]).collect();
+            let (window, touched) = (Window { complete, ..Window::growing(&text) }, Cell::new(false));
+            let mut cursor = Cursor::new(&window, 0, &touched);
+            while let Some(token) = cursor.next() {
+                let touched = Cell::new(false);
+                if token.kind == TokenKind::Word && !token.text.eq_ignore_ascii_case("corner") && !may_reach_number(&text, token.end()) {
+                    prop_assert_eq!(parse(&window, token, &touched), None, "{:?} in {:?}", token.text, text);
+                }
+            }
+        }
+    }
 }

@@ -125,6 +125,10 @@ pub(super) struct Part<'t> {
     /// Has letters that English lacks.
     foreign: bool,
     capitals: bool,
+    /// Whether it is a title: `Dr`.
+    title: bool,
+    /// How it is written, as bits.
+    pub(super) form: u64,
 }
 
 impl Part<'_> {
@@ -135,32 +139,11 @@ impl Part<'_> {
     /// What the lists and the endings say, as bits.
     pub(super) fn traits(&self, forget: bool) -> u64 {
         let lists = u64::from(if forget { lists::without_names(self.lists) } else { self.lists });
-        let title = self.lists & lists::STREET == 0 && is_in(&TITLE_SET, &self.lower);
+        let title = self.lists & lists::STREET == 0 && self.title;
         let names = !forget && (self.first || self.last);
         [title, names, self.common, self.initial, self.particle, self.shape, self.foreign, self.place]
             .iter()
             .fold(lists, |bits, bit| bits << 1 | u64::from(*bit))
-    }
-
-    /// How it is written, as bits.
-    pub(super) fn form(&self) -> u64 {
-        let length = match self.text.chars().count() {
-            length @ 0..=3 => length,
-            4..=5 => 4,
-            6..=8 => 5,
-            _ => 6,
-        };
-        let inner = self.text.chars().skip(1).any(char::is_uppercase);
-        let bits = [
-            self.capitals,
-            inner,
-            self.foreign,
-            self.possessive,
-            self.text.contains('-'),
-            self.text.contains(['\'', '’']),
-            self.text.contains(|c: char| c.is_ascii_digit()),
-        ];
-        bits.iter().fold(length as u64, |form, bit| form << 1 | u64::from(*bit))
     }
 }
 
@@ -214,11 +197,31 @@ pub(crate) fn runs(text: &str, mut visit: impl FnMut(&Seen<'_, '_>, &[std::ops::
         at = token.end();
         if token.kind == TokenKind::Word && token.is_capitalized() {
             let parts = run(&window, token, &touched);
+            at = parts.last().map_or(at, |last| last.token_end);
+            if is_sign(&window, &parts) {
+                continue;
+            }
             let spans: Vec<_> = parts.iter().map(|part| part.start..part.end).collect();
             visit(&see(&window, &parts, &touched), &spans);
-            at = parts.last().map_or(at, |last| last.token_end);
         }
     }
+}
+
+/// Whether a run is a lone ordinary word with an ending, an abbreviation or the name of a thing in a program (`Cells`, `RNA`, `HashMap`), as most
+/// words of technical texts are that have capitals: the tagger would say so of nearly all, and take longer.
+fn is_sign(window: &Window<'_>, parts: &[Part<'_>]) -> bool {
+    let [only] = parts else { return false };
+    if only.first || only.last || only.foreign || only.title || only.text.len() < 2 {
+        return false;
+    }
+    let mut letters = only.text.bytes();
+    let small = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase());
+    let inner =
+        only.text.as_bytes().windows(2).position(|two| two[0].is_ascii_lowercase() && two[1].is_ascii_uppercase());
+    // "McKay", "DeVito", "LeBron".
+    only.common && is_untitled(window, only.start)
+        || only.capitals && only.text.len() <= 5
+        || inner.is_some_and(|at| at > 2) && small(letters.nth(1)) && !only.text.contains('-')
 }
 
 /// The next token that may be part of a name, from `at` on, which is put before it.
@@ -240,9 +243,22 @@ fn next_token<'t>(window: &Window<'t>, at: &mut usize, touched: &Cell<bool>) -> 
 /// A run, what stands around it, and what the grammar says of it.
 fn see<'p, 't>(window: &Window<'t>, parts: &'p [Part<'t>], touched: &Cell<bool>) -> Seen<'p, 't> {
     let mut seen = Seen::new(window, parts, touched);
+    let left = LowerLeft::new(window, parts[0].start);
+    let left = left.text();
+    seen.cue = if ends_with_any(left, &STRONG_CUE_ENDS) { 2 } else { u8::from(ends_with_any(left, &WEAK_CUE_ENDS)) };
     let mut word = 0;
     while word < parts.len() {
-        let Some((length, score)) = parse(window, &parts[word..], touched).filter(|(_, score)| *score >= DOUBT) else {
+        let part = &parts[word];
+        let read = if word == 0 {
+            seen.named = !part.common && named_before(window, part.text, part.start);
+            let named = seen.named;
+            parse(window, parts, (left, &|| named), touched)
+        } else {
+            let left = LowerLeft::new(window, part.start);
+            let named = || !part.common && named_before(window, part.text, part.start);
+            parse(window, &parts[word..], (left.text(), &named), touched)
+        };
+        let Some((length, score)) = read.filter(|(_, score)| *score >= DOUBT) else {
             word += 1;
             continue;
         };
@@ -251,10 +267,6 @@ fn see<'p, 't>(window: &Window<'t>, parts: &'p [Part<'t>], touched: &Cell<bool>)
         seen.opinions[word + 1..word + length].fill(sure);
         word += length;
     }
-    let left = lower_left(window, parts[0].start);
-    let left = left.trim_end_matches(BLANKS);
-    seen.cue = if ends_with_any(left, &STRONG_CUE_ENDS) { 2 } else { u8::from(ends_with_any(left, &WEAK_CUE_ENDS)) };
-    seen.named = !parts[0].common && named_before(window, parts[0].text, parts[0].start);
     seen
 }
 
@@ -269,9 +281,11 @@ impl Recognizer for NameRecognizer {
             if token.kind == TokenKind::Word {
                 if token.is_capitalized() {
                     let parts = run(&window, token, &touched);
-                    let seen = see(&window, &parts, &touched);
-                    if !touched.get() {
-                        self.find(&seen, &mut judged, found);
+                    if !is_sign(&window, &parts) {
+                        let seen = see(&window, &parts, &touched);
+                        if !touched.get() {
+                            self.find(&seen, &mut judged, found);
+                        }
                     }
                     at = parts.last().map_or(at, |last| last.token_end);
                 } else if let Some((end, score)) = uncapitalized(&window, token, &touched) {
@@ -295,17 +309,44 @@ const BLANKS: [char; 11] = [' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r
 /// From this score on, the tagger is told of a name that the grammar reads.
 const DOUBT: f32 = 0.3;
 
-/// The left context in small letters.
-fn lower_left(window: &Window<'_>, at: usize) -> String {
-    window.look_behind(at, 40).to_lowercase()
+/// The left context in small letters, without what may stand between a cue and a name.
+struct LowerLeft {
+    short: [u8; 40],
+    length: usize,
+    long: String,
+}
+
+impl LowerLeft {
+    fn new(window: &Window<'_>, at: usize) -> Self {
+        let left = window.look_behind(at, 40).trim_end_matches(BLANKS);
+        let mut lower = Self { short: [0; 40], length: left.len(), long: String::new() };
+        if left.is_ascii() {
+            lower.short[..left.len()].copy_from_slice(left.as_bytes());
+            lower.short.make_ascii_lowercase();
+        } else {
+            lower.long = left.to_lowercase();
+        }
+        lower
+    }
+
+    fn text(&self) -> &str {
+        if self.long.is_empty() {
+            std::str::from_utf8(&self.short[..self.length]).unwrap_or_default()
+        } else {
+            &self.long
+        }
+    }
 }
 
 /// Reads a name that begins a run: its words and its score.
-fn parse(window: &Window<'_>, run: &[Part<'_>], touched: &Cell<bool>) -> Option<(usize, f32)> {
+fn parse(
+    window: &Window<'_>,
+    run: &[Part<'_>],
+    (left, named): (&str, &dyn Fn() -> bool),
+    touched: &Cell<bool>,
+) -> Option<(usize, f32)> {
     let start = run[0].start;
     let raw = window.look_behind(start, 40);
-    let left = lower_left(window, start);
-    let left = left.trim_end_matches(BLANKS);
     // The word before, if only blanks or a dot are between.
     let previous = left.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
     let previous_raw = raw_previous(window, start);
@@ -442,7 +483,7 @@ fn parse(window: &Window<'_>, run: &[Part<'_>], touched: &Cell<bool>) -> Option<
     }
     const NAMED_BEFORE: f32 = 0.3;
     let may_be = words.len() == 1 && !titled && score + NAMED_BEFORE >= DOUBT;
-    if may_be && named_before(window, words[0].text, start) {
+    if may_be && named() {
         score += NAMED_BEFORE;
     }
     Some((length, score))
@@ -478,6 +519,11 @@ fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
     if !std::str::from_utf8(lower).is_ok_and(lists::is_only_common) {
         return false;
     }
+    is_untitled(window, at)
+}
+
+/// Whether no title stands before; it says so of ASCII alone.
+fn is_untitled(window: &Window<'_>, at: usize) -> bool {
     let left = window.look_behind(at, 40);
     let before = left.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     let before = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
@@ -610,6 +656,8 @@ fn part<'t>(token: Token<'t>) -> Part<'t> {
     let hyphen = lower.contains('-');
     let listed = lists::Listed::new(&lower);
     let letters = text.chars().count();
+    let foreign = !text.is_ascii() && text.chars().any(|c| !c.is_ascii() && c.is_alphabetic());
+    let capitals = text.chars().all(|c| c.is_uppercase() || !c.is_alphabetic());
     let initial = letters == 1 && text.chars().all(char::is_uppercase) && text != "I";
     Part {
         text,
@@ -628,10 +676,33 @@ fn part<'t>(token: Token<'t>) -> Part<'t> {
         common: listed.is_common() || lists::is_common(&lower) || is_contraction(&lower),
         place: listed.is_place(),
         shape: surname_shape(&lower),
-        foreign: text.chars().any(|c| !c.is_ascii() && c.is_alphabetic()),
-        capitals: text.chars().all(|c| c.is_uppercase() || !c.is_alphabetic()),
+        foreign,
+        capitals,
+        title: is_in(&TITLE_SET, &lower),
+        form: form(text, text.len() < token.text.len(), foreign, capitals),
         lower,
     }
+}
+
+/// How a word is written, as bits.
+fn form(text: &str, possessive: bool, foreign: bool, capitals: bool) -> u64 {
+    let length = match text.chars().count() {
+        length @ 0..=3 => length,
+        4..=5 => 4,
+        6..=8 => 5,
+        _ => 6,
+    };
+    let inner = text.chars().skip(1).any(char::is_uppercase);
+    let bits = [
+        capitals,
+        inner,
+        foreign,
+        possessive,
+        text.contains('-'),
+        text.contains(['\'', '’']),
+        text.contains(|c: char| c.is_ascii_digit()),
+    ];
+    bits.iter().fold(length as u64, |form, bit| form << 1 | u64::from(*bit))
 }
 
 /// `i'm`, `they've`, `don't`.
@@ -718,7 +789,10 @@ fn raw_line_start(window: &Window<'_>, at: usize) -> bool {
 /// Whether the same word stood beside another capitalised word a little before: "Ann Lee … Lee".
 fn named_before(window: &Window<'_>, word: &str, at: usize) -> bool {
     let left = window.look_behind(at, 240);
-    left.match_indices(word).any(|(start, _)| {
+    // By the first letter, many bytes at a time.
+    let Some(first) = word.chars().next() else { return false };
+    let starts = left.match_indices(first).map(|(start, _)| start);
+    starts.filter(|start| left.as_bytes()[*start..].starts_with(word.as_bytes())).any(|start| {
         let before =
             left[..start].strip_suffix(' ').and_then(|text| text.rsplit(|c: char| !c.is_alphanumeric()).next());
         let after = left[start + word.len()..]

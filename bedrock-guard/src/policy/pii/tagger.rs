@@ -42,14 +42,15 @@ pub(crate) struct Tagger {
     /// The logarithm of the odds from which a word is taken for part of a name.
     odds: f32,
     starts: [f32; CLASSES],
+    /// Exponents of the steps between classes.
     follows: [[f32; CLASSES]; CLASSES],
-    rows: std::borrow::Cow<'static, [u8]>,
+    /// Rows of eight, of which two are nothing: one load each.
+    rows: Box<[[i8; 8]]>,
 }
 
 impl Tagger {
     /// `None` if the file is not one of this version.
-    pub(crate) fn read(file: impl Into<std::borrow::Cow<'static, [u8]>>) -> Option<Self> {
-        let file = file.into();
+    pub(crate) fn read(file: &[u8]) -> Option<Self> {
         if file.len() != HEADER + (CLASSES << BITS) || file[..4] != *MAGIC {
             return None;
         }
@@ -59,11 +60,10 @@ impl Tagger {
         };
         let starts = std::array::from_fn(|class| number(2 + class));
         let follows = std::array::from_fn(|from| std::array::from_fn(|to| number(2 + CLASSES * (1 + from) + to)));
+        let follows = exponents(&follows);
         let (step, odds) = (number(0), number(1));
-        let rows = match file {
-            std::borrow::Cow::Borrowed(file) => file[HEADER..].into(),
-            std::borrow::Cow::Owned(mut file) => file.split_off(HEADER).into(),
-        };
+        let row = |row: &[u8]| std::array::from_fn(|class| row.get(class).map_or(0, |weight| *weight as i8));
+        let rows = file[HEADER..].chunks_exact(CLASSES).map(row).collect();
         Some(Self { step, odds, starts, follows, rows })
     }
 
@@ -94,14 +94,22 @@ impl Tagger {
         let words = seen.parts.len();
         let mut local = [[0.0f32; CLASSES]; MAX];
         for (word, local) in local.iter_mut().enumerate().take(words) {
-            let mut sums = [0i32; CLASSES];
+            // First the places, then the rows, which the processor then fetches side by side.
+            let (mut places, mut count) = ([0u32; MAX_ROWS], 0);
             seen.features(word, false, |row| {
-                let row = &self.rows[row as usize * CLASSES..][..CLASSES];
-                sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i32::from(*weight as i8));
+                if let Some(place) = places.get_mut(count) {
+                    *place = row;
+                    count += 1;
+                }
             });
-            *local = sums.map(|sum| sum as f32 * self.step);
+            let mut sums = [0i16; 8];
+            for place in &places[..count] {
+                let row = &self.rows[*place as usize & ((1 << BITS) - 1)];
+                sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i16::from(*weight));
+            }
+            *local = std::array::from_fn(|class| f32::from(sums[class]) * self.step);
         }
-        let chances = chances(&self.starts, &self.follows, &local[..words]);
+        let chances = likely(&self.starts, &self.follows, &local[..words]);
         for chance in &chances[..words] {
             let name = (chance[FIRST] + chance[NEXT]).clamp(1e-6, 1.0 - 1e-6);
             let logit = (name / (1.0 - name)).ln() - self.odds;
@@ -112,11 +120,27 @@ impl Tagger {
 
 /// Words of the longest run.
 pub(super) const MAX: usize = 8;
+/// Rows of a word, at most.
+const MAX_ROWS: usize = 96;
+
+fn exponents(follows: &[[f32; CLASSES]; CLASSES]) -> [[f32; CLASSES]; CLASSES] {
+    follows.map(|row| row.map(|score| score.clamp(-30.0, 30.0).exp()))
+}
 
 /// The chance of each class at each word, given the scores of classes at words and of steps between classes.
+#[cfg(any(test, feature = "train"))]
 pub(crate) fn chances(
     starts: &[f32; CLASSES],
     follows: &[[f32; CLASSES]; CLASSES],
+    local: &[[f32; CLASSES]],
+) -> [[f32; CLASSES]; MAX] {
+    likely(starts, &exponents(follows), local)
+}
+
+/// The same, given the exponents of steps.
+fn likely(
+    starts: &[f32; CLASSES],
+    steps: &[[f32; CLASSES]; CLASSES],
     local: &[[f32; CLASSES]],
 ) -> [[f32; CLASSES]; MAX] {
     let words = local.len();
@@ -126,7 +150,6 @@ pub(crate) fn chances(
         scores.map(|score| (score - most).max(-60.0).exp())
     };
     let mut forward = [[0.0f32; CLASSES]; MAX];
-    let steps: [[f32; CLASSES]; CLASSES] = follows.map(|row| row.map(|score| score.clamp(-30.0, 30.0).exp()));
     for word in 0..words {
         let here = scaled(if word == 0 { std::array::from_fn(|c| local[0][c] + starts[c]) } else { local[word] });
         let mut sum = 0.0;
@@ -216,7 +239,7 @@ impl<'p, 't> Seen<'p, 't> {
         let count = parts.len();
         let lists = |index: usize| parts[index].traits(forget);
         let own = lists(word);
-        let form = part.form();
+        let form = part.form;
         let (before, after) = (
             if word > 0 { lists(word - 1) } else { 1 << 20 },
             if word + 1 < count { lists(word + 1) } else { 1 << 20 },
