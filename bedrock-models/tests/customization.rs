@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bedrock_models::tune::{
-    AdamW, CustomizationType, HyperParameters, Job, JobEvent, JobLora, JobMethod, JobOptions, JobStatus, Method,
+    AdamW, CustomizationType, HyperParameters, Job, JobEvent, JobLora, JobMethod, JobOptions, JobStatus, Lora, Method,
     Schedule, Sequence, Stop, TooLong, Trained, Trainer, merge,
 };
 use bedrock_models::{Error, LanguageModel, LoadOptions};
@@ -432,6 +432,39 @@ fn a_merged_adapter_answers_as_beside_its_base() {
         assert!(merge(base(other), &adapter, folder.path().join("none")).is_err(), "{name}");
         assert!(!folder.path().join("none").exists());
     }
+}
+
+/// A file gets what was added, whatever the order of its rows, and is a model for everyone who reads such files.
+#[test]
+fn an_adapter_is_merged_into_a_file() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformance/gguf");
+    let base = fixtures.join("scaled.gguf");
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = folder.path().join("adapter");
+    let mut trainer = Trainer::load(&base, &load(), Method::Lora(Lora { rank: 4, ..Lora::default() })).unwrap();
+    let tokens = vec![1, 5, 9, 2, 40, 7, 5, 9, 2];
+    for _ in 0..10 {
+        trainer.step(&[Sequence::text(tokens.clone())], &AdamW { learning_rate: 1e-2, ..AdamW::default() }).unwrap();
+    }
+    trainer.save_adapter(&adapter).unwrap();
+    let merged = folder.path().join("merged.gguf");
+    merge(&base, &adapter, &merged).unwrap();
+    let logits = |file: &Path, adapter: Option<&Path>| {
+        let options = LoadOptions { adapter: adapter.map(Path::to_path_buf), ..load() };
+        LanguageModel::load(file, &options).unwrap().logits(&tokens).unwrap().concat()
+    };
+    let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    let (plain, beside, inside) = (logits(&base, None), logits(&base, Some(&adapter)), logits(&merged, None));
+    let largest = beside.iter().fold(0f32, |a, b| a.max(b.abs()));
+    assert!(far(&plain, &beside) > 0.2 * largest, "the adapter does nothing");
+    assert!(far(&beside, &inside) < 0.02 * largest, "{} of {largest}", far(&beside, &inside));
+    // Of another shape, and of another family.
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf_families/qwen2.gguf");
+    let none = folder.path().join("none.gguf");
+    assert!(matches!(merge(&other, &adapter, &none), Err(Error::ConfigValue { .. })));
+    let foreign = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training/llama_llama3");
+    assert!(merge(&base, &foreign, &none).is_err());
+    assert!(!none.exists());
 }
 
 #[test]

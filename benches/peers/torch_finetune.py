@@ -2,7 +2,7 @@
 schedule; only the order of the items is another. Prints events as the example does.
 
 Loss by token of each batch; sequences of a batch one after the other, so that nothing is padded. With `--save-base FOLDER` it only writes the
-weights of a GGUF file as a Hugging Face folder.
+weights of a GGUF file as a Hugging Face folder (SmolLM2's); with `--adapter FOLDER` it only prints the validation loss of an adapter.
 """
 import argparse
 import json
@@ -11,7 +11,8 @@ import random
 import time
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 parser = argparse.ArgumentParser()
@@ -19,12 +20,16 @@ parser.add_argument("folder", help="of the model, or of the GGUF file")
 parser.add_argument("--gguf", help="name of the GGUF file in the folder")
 parser.add_argument("--job", help="the job: a JSON file")
 parser.add_argument("--save-base", metavar="FOLDER")
+parser.add_argument("--adapter", metavar="FOLDER", help="of an adapter that the example wrote")
 arguments = parser.parse_args()
 torch.set_num_threads(2)
 source = {"gguf_file": arguments.gguf} if arguments.gguf else {}
 tokenizer = AutoTokenizer.from_pretrained(arguments.folder, **source)
 model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype=torch.float32, **source)
 if arguments.save_base:
+    # Read from a GGUF file, the tokenizer does not split numbers into digits, as SmolLM2's does ("smollm" in llama.cpp).
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     # The weights were expanded: they are plain ones now, though the library still knows where they came from.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -36,7 +41,9 @@ if arguments.save_base:
 job = json.load(open(arguments.job))
 settings = {"learningRateWarmupSteps": 0, "weightDecay": 0.0, "gradientAccumulation": 1, **job["hyperParameters"]}
 torch.manual_seed(settings["seed"])
-if job["method"] != "full":
+if arguments.adapter:
+    model = PeftModel.from_pretrained(model, arguments.adapter)
+elif job["method"] != "full":
     lora = job["method"]["lora"]
     model = get_peft_model(model, LoraConfig(
         r=lora["r"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"], target_modules=lora["targets"], task_type="CAUSAL_LM"))
@@ -96,6 +103,8 @@ items = conversations if job["customizationType"] == "FINE_TUNING" else text
 training, validation = list(items(job["trainingData"])), list(items(job["validationData"]))
 show(type="started", items=len(training), tokens=sum(len(ids) for ids, _ in training), validation_items=len(validation))
 validate(0)
+if arguments.adapter:
+    raise SystemExit
 parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 rate, warmup = settings["learningRate"], settings["learningRateWarmupSteps"]
 optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=settings["weightDecay"])

@@ -22,6 +22,8 @@ use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, Linear, Loader, RmsNorm, RopeFields, Rotary,
     Run, Sequence, attention::rotate, norm::add, project,
 };
+#[cfg(feature = "tune")]
+use crate::weights::{Checkpoint, Metadata};
 
 /// The base of the rotation where a file names none.
 const THETA: f64 = 10_000.0;
@@ -143,6 +145,53 @@ impl LlamaConfig {
         }
         Ok(rotary)
     }
+}
+
+/// A fully connected layer of a GGUF file.
+#[cfg(feature = "tune")]
+pub(crate) struct GgufModule {
+    /// Of its weights, in the file.
+    pub(crate) tensor: String,
+    /// In a Hugging Face checkpoint.
+    pub(crate) name: String,
+    /// Features of a head whose halves lie interleaved.
+    pairs: Option<usize>,
+}
+
+#[cfg(feature = "tune")]
+impl GgufModule {
+    /// The row of the Hugging Face checkpoint that is this one of the file: see [`Loader::unpair`].
+    pub(crate) fn row(&self, row: usize) -> usize {
+        self.pairs.map_or(row, |dim| row / dim * dim + row % 2 * (dim / 2) + row % dim / 2)
+    }
+}
+
+/// The layers of a GGUF file of this family, present or not.
+///
+/// # Errors
+/// [`Error::ConfigValue`] for a file of another family; what its metadata lack.
+#[cfg(feature = "tune")]
+pub(crate) fn gguf_modules(metadata: &Metadata, checkpoint: &Checkpoint) -> Result<Vec<GgufModule>, Error> {
+    let file = Gguf::new(metadata, checkpoint)?;
+    if file.architecture() != "llama" || !LlamaConfig::is_in(&file)? {
+        let found = file.description()?;
+        return wrong(metadata.path(), format!("the architecture is {found}; adapters are merged into llama alone"));
+    }
+    let config = LlamaConfig::from_gguf(&file)?;
+    config.validate(metadata.path())?;
+    let module = |name: String, pairs| {
+        let tensor = LlamaConfig::gguf_name(&format!("{name}.weight"));
+        GgufModule { tensor, name, pairs }
+    };
+    let parts = ["self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+    let mut modules = vec![module("lm_head".into(), None)];
+    for layer in 0..config.num_hidden_layers {
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        let paired = ["self_attn.q_proj", "self_attn.k_proj"];
+        modules.extend(paired.map(|part| module(name(part), Some(config.head_dim()))));
+        modules.extend(parts.map(|part| module(name(part), None)));
+    }
+    Ok(modules)
 }
 
 impl Configuration for LlamaConfig {

@@ -71,7 +71,8 @@ pub struct Job {
     /// Steps from one checkpoint to the next; 0: there are none. Default: a tenth of all steps, at most 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_steps: Option<u64>,
-    /// Whether an adapter is also written merged into its base, as a model of its own in the folder `merged`.
+    /// Whether an adapter is also written merged into its base, as a model of its own: the folder `merged`, or beside a GGUF file
+    /// `merged.gguf`.
     #[serde(default)]
     pub merge: bool,
     /// Of a distillation: the teacher.

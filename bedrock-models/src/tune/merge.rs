@@ -1,26 +1,65 @@
 //! Adapters merged into their base.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::model;
+use crate::arch::llama::gguf_modules;
 use crate::error::Error;
 use crate::layers::Adapter;
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, Dtype, GgufFile, StoredTensor, Value, block, gguf_write};
 
-/// Writes a model in Hugging Face layout that answers as `base` does with `adapter`: its weights in single precision, the adapter's products
-/// added, its other files those of the base.
+/// Writes a model that answers as `base` does with `adapter`.
+///
+/// Of a base in Hugging Face layout `output` becomes such a folder: all weights in single precision, the adapter's products added, the other
+/// files those of the base. Of a `.gguf` file of the `llama` architecture it becomes a GGUF file: matrices with an adapter in 8 bits (`Q8_0`) if
+/// they were in blocks, because what is added is often less than a step of fewer; all else as it is there.
 ///
 /// # Errors
-/// [`Error::ConfigValue`] if the base is no folder in Hugging Face layout or the adapter no plain LoRA, [`Error::TensorShape`] and
+/// [`Error::ConfigValue`] if the base is neither or the adapter no plain LoRA, [`Error::TensorShape`] and
 /// [`Error::UnusedTensors`] if the adapter is of another model; unreadable files; [`Error::Write`].
 pub fn merge(base: impl AsRef<Path>, adapter: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<(), Error> {
-    let base = base.as_ref();
+    let (base, output) = (base.as_ref(), output.as_ref());
     let adapter = Adapter::open(adapter.as_ref())?;
+    if is_gguf(base) { into_file(base, &adapter, output) } else { into_folder(base, &adapter, output) }
+}
+
+/// Whether a base is a GGUF file.
+pub(super) fn is_gguf(base: &Path) -> bool {
+    base.is_file()
+}
+
+/// What an adapter adds to a matrix.
+struct Delta {
+    /// `[r][columns]`
+    a: Vec<f32>,
+    /// `[rows][r]`
+    b: Vec<f32>,
+    r: usize,
+    scale: f32,
+}
+
+impl Delta {
+    fn of(adapter: &Adapter, module: &str, rows: usize, columns: usize) -> Result<Option<Self>, Error> {
+        let factors = adapter.factors(module, rows, columns)?;
+        Ok(factors.map(|(a, b, r)| Self { a, b, r, scale: adapter.scale(module, r) }))
+    }
+
+    /// Adds a row to values that lie `stride` apart.
+    fn add(&self, row: usize, values: &mut [f32], stride: usize) {
+        for (a, b) in self.a.chunks_exact(self.a.len() / self.r).zip(&self.b[row * self.r..]) {
+            let b = self.scale * b;
+            a.iter().zip(values.iter_mut().step_by(stride)).for_each(|(a, value)| *value += b * a);
+        }
+    }
+}
+
+fn into_folder(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Error> {
     let layout = model::Layout::of(base)?;
     model::check(base)?;
     let checkpoint = Checkpoint::open(base)?;
     model::write(
-        output.as_ref(),
+        output,
         base,
         &checkpoint,
         |stored| {
@@ -29,18 +68,16 @@ pub fn merge(base: impl AsRef<Path>, adapter: impl AsRef<Path>, output: impl AsR
             };
             let transposed = layout.is_transposed(stored);
             let (rows, columns) = if transposed { (second, first) } else { (first, second) };
-            let Some((a, b, r)) = adapter.factors(module, rows, columns)? else { return Ok(None) };
-            let scale = adapter.scale(module, r);
+            let Some(delta) = Delta::of(adapter, module, rows, columns)? else { return Ok(None) };
             // Checked here, so that it cannot fail while the file is written.
             stored.to_f32()?;
             let stored = stored.clone();
             Ok(Some(Box::new(move || {
                 let mut values = stored.to_f32().unwrap_or_default();
                 for row in 0..rows {
-                    for (inner, a) in a.chunks_exact(columns).enumerate() {
-                        let b = scale * b[row * r + inner];
-                        let at = |column| if transposed { column * rows + row } else { row * columns + column };
-                        a.iter().enumerate().for_each(|(column, a)| values[at(column)] += b * a);
+                    match transposed {
+                        true => delta.add(row, &mut values[row..], rows),
+                        false => delta.add(row, &mut values[row * columns..][..columns], 1),
                     }
                 }
                 values
@@ -49,4 +86,45 @@ pub fn merge(base: impl AsRef<Path>, adapter: impl AsRef<Path>, output: impl AsR
         || adapter.finish(),
         |_| (),
     )
+}
+
+fn into_file(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Error> {
+    let GgufFile { mut metadata, checkpoint } = GgufFile::open(base)?;
+    let modules: BTreeMap<_, _> =
+        gguf_modules(&metadata, &checkpoint)?.into_iter().map(|module| (module.tensor.clone(), module)).collect();
+    let tensors: Vec<&StoredTensor> = checkpoint.iter().collect();
+    let mut deltas = Vec::with_capacity(tensors.len());
+    for tensor in &tensors {
+        let delta = match (modules.get(&tensor.name), &tensor.shape[..]) {
+            (Some(module), &[rows, columns]) => Delta::of(adapter, &module.name, rows, columns)?.map(|it| (module, it)),
+            _ => None,
+        };
+        deltas.push(delta);
+    }
+    adapter.finish()?;
+    let plans: Vec<_> = tensors
+        .iter()
+        .zip(&deltas)
+        .map(|(tensor, delta)| {
+            let dtype = if delta.is_some() && tensor.dtype.is_block() { Dtype::Q8_0 } else { tensor.dtype };
+            gguf_write::TensorPlan { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() }
+        })
+        .collect();
+    if plans.iter().zip(&tensors).any(|(plan, tensor)| plan.dtype != tensor.dtype) {
+        // ggml's `LLAMA_FTYPE`: what most of the file is.
+        metadata.insert("general.file_type", Value::U32(7));
+    }
+    gguf_write::write_gguf(output, &metadata, &plans, |index| {
+        let (tensor, dtype) = (tensors[index], plans[index].dtype);
+        let Some((module, delta)) = &deltas[index] else { return Ok(tensor.data.to_vec()) };
+        let columns = tensor.shape[1];
+        let mut values = tensor.to_f32()?;
+        let mut bytes = Vec::with_capacity(dtype.bytes_for(values.len()).unwrap_or_default());
+        for (row, values) in values.chunks_exact_mut(columns).enumerate() {
+            delta.add(module.row(row), values, 1);
+            bytes.extend(block::quantize(dtype, values)?);
+        }
+        Ok(bytes)
+    })?;
+    Ok(())
 }

@@ -15,7 +15,7 @@ use super::distillation::{Answers, Questions, Teacher};
 use super::event::{JobEvent, JobStatus, Stop, Trained};
 use super::job::{DistillationConfig, Job, JobMethod};
 use super::labels;
-use super::merge::merge;
+use super::merge::{is_gguf, merge};
 use super::metrics::Measure;
 use super::model;
 use super::preferences::Preferences;
@@ -406,7 +406,9 @@ impl Running<'_> {
         let folder = &self.job.output_dir;
         self.task.save(folder)?;
         if self.job.merge {
-            merge(&self.job.base_model, folder, folder.join("merged"))?;
+            let base = Path::new(&self.job.base_model);
+            let name = if is_gguf(base) { "merged.gguf" } else { "merged" };
+            merge(base, folder, folder.join(name))?;
         }
         let trained = self.trained(JobStatus::Completed);
         let card = Card {
