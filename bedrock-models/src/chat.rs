@@ -3,6 +3,7 @@
 mod answer;
 mod tools;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,6 +57,8 @@ const MOST_LOG_PROBS: usize = 20;
 pub struct LocalChatModel {
     engine: Engine,
     defaults: Arc<SamplingParams>,
+    /// What it answers with.
+    adapter: Option<Arc<str>>,
 }
 
 /// `generation_config.json`, as far as it is not [`SamplingParams`].
@@ -109,11 +112,27 @@ impl LocalChatModel {
         let engine = match &options.draft {
             None => Engine::start(model, &options.engine)?,
             Some(path) => {
-                let draft = LoadOptions { draft: None, adapter: None, model_id: None, ..options.clone() };
+                let draft = LoadOptions {
+                    draft: None,
+                    adapter: None,
+                    adapters: BTreeMap::new(),
+                    model_id: None,
+                    ..options.clone()
+                };
                 Engine::start_with_draft(model, Arc::new(LanguageModel::load(path, &draft)?), &options.engine)?
             }
         };
-        Ok(Self { engine, defaults: Arc::new(defaults) })
+        Ok(Self { engine, defaults: Arc::new(defaults), adapter: None })
+    }
+
+    /// The same model, answering with one of [`LoadOptions::adapters`]. It is loaded once: requests with and without adapters share its
+    /// weights, its threads and its queue.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a name that none has.
+    pub fn with_adapter(&self, name: &str) -> Result<Self, Error> {
+        self.model().adapter_number(name)?;
+        Ok(Self { adapter: Some(name.into()), ..self.clone() })
     }
 
     /// The engine, for prompts that are tokens already.
@@ -209,6 +228,7 @@ impl LocalChatModel {
             shown_special: tools.as_ref().map(|tools| tools.marks(tokenizer)).unwrap_or_default(),
             constraint,
             log_probs: (fields.logprobs.unwrap_or(false) || fields.top_logprobs.is_some()).then_some(top),
+            adapter: self.adapter.as_deref().map(String::from),
             priority: priority(request)?,
             deadline: None,
         };

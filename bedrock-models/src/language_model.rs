@@ -27,6 +27,8 @@ pub struct LanguageModel {
     pub(crate) id: String,
     pub(crate) network: Box<dyn CausalLm>,
     pub(crate) compute: Compute,
+    /// Names of [`Compute::adapters`].
+    adapters: Vec<String>,
     tokenizer: Option<Tokenizer>,
     template: Option<ChatTemplate>,
     architecture: String,
@@ -96,7 +98,14 @@ impl LanguageModel {
         if let Some(folder) = &options.adapter {
             compute.adapter = Some(Arc::new(Adapter::open(folder)?));
         }
-        Self::load_for(path, options, compute)
+        compute.adapters = options.adapters.values().map(|folder| Adapter::open(folder)).collect::<Result<_, _>>()?;
+        let mut model = Self::load_for(path, options, compute)?;
+        if model.has_encoder() && !options.adapters.is_empty() {
+            let what = "adapters that requests choose from need a model without an encoder".into();
+            return Err(Error::ConfigValue { path: path.to_path_buf(), what });
+        }
+        model.adapters = options.adapters.keys().cloned().collect();
+        Ok(model)
     }
 
     /// [`LanguageModel::load`] on a device of the caller's choice.
@@ -105,9 +114,8 @@ impl LanguageModel {
             true => Self::load_folder(path, options, compute),
             false => Self::load_gguf(path, options, compute),
         }?;
-        if let Some(adapter) = &model.compute.adapter {
-            adapter.finish()?;
-        }
+        let compute = &model.compute;
+        compute.adapter.as_deref().into_iter().chain(&*compute.adapters).try_for_each(Adapter::finish)?;
         if let Some(id) = &options.model_id {
             model.id.clone_from(id);
         }
@@ -143,7 +151,7 @@ impl LanguageModel {
         let architecture = metadata.required::<&str>("general.architecture")?.to_string();
         // Of others nobody has looked whether their modules are those that an adapter knows, and there is no layout to save all weights in.
         let adapts = architecture == "llama" && metadata.optional::<u32>("llama.expert_count")?.unwrap_or(0) == 0;
-        if (compute.adapter.is_some() && !adapts) || compute.trained().is_some() {
+        if (compute.adapts() && !adapts) || compute.trained().is_some() {
             let what = "this adapter or training needs a folder in Hugging Face layout".into();
             return Err(Error::ConfigValue { path: path.to_path_buf(), what });
         }
@@ -165,7 +173,35 @@ impl LanguageModel {
         template: Option<ChatTemplate>,
     ) -> Self {
         let (path, id, max_tokens) = (path.to_path_buf(), name_of(path), context);
-        Self { path, id, network, compute, tokenizer, template, architecture, vocab_size, max_tokens }
+        Self {
+            path,
+            id,
+            network,
+            compute,
+            adapters: Vec::new(),
+            tokenizer,
+            template,
+            architecture,
+            vocab_size,
+            max_tokens,
+        }
+    }
+
+    /// Names of the adapters that requests choose from.
+    pub fn adapters(&self) -> &[String] {
+        &self.adapters
+    }
+
+    /// The number of an adapter in [`Compute::adapters`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a name that none has.
+    pub(crate) fn adapter_number(&self, name: &str) -> Result<usize, Error> {
+        self.adapters.iter().position(|adapter| adapter == name).ok_or_else(|| Error::InvalidParameter {
+            name: "adapter",
+            got: name.to_string(),
+            expected: if self.adapters.is_empty() { "none".into() } else { self.adapters.join(", ") },
+        })
     }
 
     /// The id by which the model is known.

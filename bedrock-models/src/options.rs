@@ -1,5 +1,6 @@
 //! How a model is loaded and where it runs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -68,6 +69,10 @@ pub struct LoadOptions {
     pub quantize: Option<Dtype>,
     /// A LoRA adapter as PEFT writes it, a folder: language models answer with it beside their own weights.
     pub adapter: Option<PathBuf>,
+    /// LoRA adapters by name, folders as above, of which each request may choose one:
+    /// [`LocalChatModel::with_adapter`](crate::LocalChatModel::with_adapter), [`GenerationRequest::adapter`](crate::GenerationRequest::adapter).
+    /// They share the weights of the model, and requests of all of them are computed together.
+    pub adapters: BTreeMap<String, PathBuf>,
     /// A smaller language model with the same vocabulary, which guesses for [`Speculation::Draft`]: a folder or a `.gguf` file.
     pub draft: Option<PathBuf>,
     /// Gives up loading, with [`Error::Cancelled`], before the next tensor once another thread has set it.
@@ -139,41 +144,26 @@ impl Default for EngineOptions {
 
 impl LoadOptions {
     pub(crate) fn compute(&self) -> Compute {
-        match self.device {
-            DeviceKind::Cpu => Compute {
-                device: Device::flex(),
-                pool: Some(Arc::new(Pool::new(self.threads))),
-                activations: self.activations,
-                adapter: None,
-                parameters: None,
-                cancel: self.cancel.clone(),
-                #[cfg(feature = "tune")]
-                tape: None,
-            },
+        let (device, pool) = match self.device {
+            DeviceKind::Cpu => (Device::flex(), Some(Arc::new(Pool::new(self.threads)))),
             // burn names flex as its successor; it stays selectable to compare with.
             #[cfg(feature = "ndarray")]
             #[allow(deprecated)]
-            DeviceKind::NdArray => Compute {
-                device: Device::ndarray(),
-                pool: None,
-                activations: self.activations,
-                adapter: None,
-                parameters: None,
-                cancel: self.cancel.clone(),
-                #[cfg(feature = "tune")]
-                tape: None,
-            },
+            DeviceKind::NdArray => (Device::ndarray(), None),
             #[cfg(feature = "wgpu")]
-            DeviceKind::Wgpu => Compute {
-                device: Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
-                pool: None,
-                activations: self.activations,
-                adapter: None,
-                parameters: None,
-                cancel: self.cancel.clone(),
-                #[cfg(feature = "tune")]
-                tape: None,
-            },
+            DeviceKind::Wgpu => (Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), None),
+        };
+        Compute {
+            device,
+            pool,
+            activations: self.activations,
+            adapter: None,
+            adapters: Arc::default(),
+            chosen: None,
+            parameters: None,
+            cancel: self.cancel.clone(),
+            #[cfg(feature = "tune")]
+            tape: None,
         }
     }
 }

@@ -156,7 +156,15 @@ impl<'a> Step<'a> {
             let mut step = Step::new(Phase::Prompt, Outputs::Nothing, self.cancelled);
             step.push(tokens, &mut renewed);
             step.at_least = len;
-            network.hidden(compute, &mut step);
+            match &compute.chosen {
+                Some(chosen) => {
+                    let its = vec![chosen[sequence.first_row]; position];
+                    network.hidden(&compute.with_chosen(its), &mut step);
+                }
+                None => {
+                    network.hidden(compute, &mut step);
+                }
+            }
             cache.layers = renewed.layers;
         }
     }

@@ -82,7 +82,7 @@ impl Turns<'_> {
         let mut caches = self.caches();
         let Running { request, generated, stride, .. } = &self.paused[index];
         let places = self.first_places(request, request.prompt.len() + generated.len(), *stride);
-        let hits = self.memory.attach(&request.prompt, &mut caches);
+        let hits = self.memory.attach(request.adapter, &request.prompt, &mut caches);
         if !self.memory.reserve(places - hits) {
             return false;
         }

@@ -66,22 +66,28 @@ impl Memory {
     }
 
     /// Continues a prompt with whole blocks: see [`Prefixes::attach`].
-    pub(super) fn attach(&mut self, prompt: &[u32], caches: &mut [Cache]) -> usize {
-        self.prefixes.as_mut().map_or(0, |prefixes| prefixes.attach(prompt, caches))
+    pub(super) fn attach(&mut self, adapter: Option<usize>, prompt: &[u32], caches: &mut [Cache]) -> usize {
+        self.prefixes.as_mut().map_or(0, |prefixes| prefixes.attach(adapter, prompt, caches))
     }
 
     /// Continues a prompt with a part of a block: see [`Prefixes::attach_part`].
-    pub(super) fn attach_part(&mut self, prompt: &[u32], caches: &mut [Cache]) {
+    pub(super) fn attach_part(&mut self, adapter: Option<usize>, prompt: &[u32], caches: &mut [Cache]) {
         if let Some(prefixes) = &mut self.prefixes {
-            prefixes.attach_part(prompt, caches);
+            prefixes.attach_part(adapter, prompt, caches);
         }
     }
 
     /// Remembers `tokens`, which `caches` hold and for whose pages `own` are set aside: these become fewer by those
     /// that are remembered now. Returns the tokens that are new.
-    pub(super) fn keep(&mut self, tokens: &[u32], caches: &mut [Cache], own: &mut usize) -> usize {
+    pub(super) fn keep(
+        &mut self,
+        adapter: Option<usize>,
+        tokens: &[u32],
+        caches: &mut [Cache],
+        own: &mut usize,
+    ) -> usize {
         let Some(prefixes) = &mut self.prefixes else { return 0 };
-        let Kept { pages, tokens } = prefixes.keep(tokens, caches);
+        let Kept { pages, tokens } = prefixes.keep(adapter, tokens, caches);
         *own -= pages;
         self.reserved -= pages;
         tokens

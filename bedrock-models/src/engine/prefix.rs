@@ -3,7 +3,8 @@
 //! A radix tree whose edges are blocks of 64 tokens; a node holds one page of every layer. Sequences share the pages by reference count.
 //! The end of a prompt rarely fills its last block: such a block is a leaf, and a sequence that continues it, or only
 //! begins like some block, copies the page with its first write. Only prompts are kept: what a sequence decoded was
-//! computed by other products, and an answer must be the same with the tree and without it.
+//! computed by other products, and an answer must be the same with the tree and without it. Nothing is shared between requests of different
+//! adapters: their keys and values differ.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -26,6 +27,8 @@ pub(super) struct Prefixes {
 #[derive(Default)]
 struct Node {
     parent: usize,
+    /// Of the requests whose keys and values these are: that of the parent, but for the root.
+    adapter: Option<usize>,
     /// As many as a page has positions; fewer in a leaf.
     tokens: Vec<u32>,
     /// Of every layer.
@@ -69,7 +72,7 @@ impl Prefixes {
     /// Returns how many. Does nothing inside of a block.
     ///
     /// The last token of a prompt is never taken from the tree: its logits are wanted.
-    pub(super) fn attach(&mut self, prompt: &[u32], caches: &mut [Cache]) -> usize {
+    pub(super) fn attach(&mut self, adapter: Option<usize>, prompt: &[u32], caches: &mut [Cache]) -> usize {
         let held = caches[0].len;
         if !held.is_multiple_of(PAGE) {
             return 0;
@@ -78,7 +81,7 @@ impl Prefixes {
         let known = &prompt[..prompt.len() - 1];
         let (mut node, mut end) = (ROOT, 0);
         while let Some(block) = known.get(end..end + PAGE)
-            && let Some(child) = self.child(node, block)
+            && let Some(child) = self.child(node, adapter, block)
         {
             if end >= held {
                 self.append(child, PAGE, caches);
@@ -91,15 +94,15 @@ impl Prefixes {
 
     /// Continues `caches` with the beginning of the next block, as far as some block begins like it. The page is the sequence's own as
     /// soon as it is written to.
-    pub(super) fn attach_part(&mut self, prompt: &[u32], caches: &mut [Cache]) {
+    pub(super) fn attach_part(&mut self, adapter: Option<usize>, prompt: &[u32], caches: &mut [Cache]) {
         let (held, known) = (caches[0].len, &prompt[..prompt.len() - 1]);
         let Some(rest) = known.get(held..).filter(|_| held.is_multiple_of(PAGE)) else { return };
         let mut node = ROOT;
         for block in known[..held].chunks(PAGE) {
-            let Some(child) = self.child(node, block) else { return };
+            let Some(child) = self.child(node, adapter, block) else { return };
             node = child;
         }
-        if let Some((child, common)) = self.nearest(node, rest) {
+        if let Some((child, common)) = self.nearest(node, adapter, rest) {
             self.clock += 1;
             self.nodes[child].used = self.clock;
             self.append(child, common, caches);
@@ -108,21 +111,23 @@ impl Prefixes {
 
     /// Remembers that `caches` hold `tokens`, a prompt or a beginning of it. Where the tree has a block already, the sequence takes the
     /// tree's page for its own, whose numbers are the same.
-    pub(super) fn keep(&mut self, tokens: &[u32], caches: &mut [Cache]) -> Kept {
+    pub(super) fn keep(&mut self, adapter: Option<usize>, tokens: &[u32], caches: &mut [Cache]) -> Kept {
         self.clock += 1;
         let (mut node, mut kept) = (ROOT, Kept::default());
         for (index, block) in tokens.chunks(PAGE).enumerate() {
-            if let Some(child) = self.child(node, block) {
+            if let Some(child) = self.child(node, adapter, block) {
                 node = child;
                 kept.pages += usize::from(self.replace(child, index, caches));
-            } else if block.len() < PAGE && self.nearest(node, block).is_some_and(|(_, common)| common == block.len()) {
+            } else if block.len() < PAGE
+                && self.nearest(node, adapter, block).is_some_and(|(_, common)| common == block.len())
+            {
                 break;
             } else {
                 let pages: Option<Vec<Page>> = layers(caches).map(|layer| pages(layer)?.get(index).cloned()).collect();
                 // A device without pages.
                 let Some(pages) = pages else { break };
-                self.drop_beginnings(node, block);
-                node = self.add(Node { parent: node, tokens: block.to_vec(), pages, ..Node::default() });
+                self.drop_beginnings(node, adapter, block);
+                node = self.add(Node { parent: node, adapter, tokens: block.to_vec(), pages, ..Node::default() });
                 kept.pages += 1;
                 kept.tokens += block.len();
             }
@@ -150,16 +155,20 @@ impl Prefixes {
         evicted
     }
 
-    fn child(&self, node: usize, block: &[u32]) -> Option<usize> {
-        self.nodes[node].children.iter().copied().find(|child| self.nodes[*child].tokens == block)
+    /// The children of a node that are of an adapter.
+    fn children(&self, node: usize, adapter: Option<usize>) -> impl Iterator<Item = usize> + '_ {
+        self.nodes[node].children.iter().copied().filter(move |child| self.nodes[*child].adapter == adapter)
+    }
+
+    fn child(&self, node: usize, adapter: Option<usize>, block: &[u32]) -> Option<usize> {
+        self.children(node, adapter).find(|child| self.nodes[*child].tokens == block)
     }
 
     /// The child that has the longest beginning in common with `tokens`, and how long that is.
-    fn nearest(&self, node: usize, tokens: &[u32]) -> Option<(usize, usize)> {
-        let common = |child: &usize| self.nodes[*child].tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        let children = self.nodes[node].children.iter();
-        children
-            .map(|child| (*child, common(child)))
+    fn nearest(&self, node: usize, adapter: Option<usize>, tokens: &[u32]) -> Option<(usize, usize)> {
+        let common = |child: usize| self.nodes[child].tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        self.children(node, adapter)
+            .map(|child| (child, common(child)))
             .max_by_key(|(_, common)| *common)
             .filter(|(_, common)| *common > 0)
     }
@@ -191,12 +200,12 @@ impl Prefixes {
     }
 
     /// Drops leaves that hold no more than a beginning of `block`, which takes their place.
-    fn drop_beginnings(&mut self, node: usize, block: &[u32]) {
-        let is_beginning = |child: &&usize| {
-            let child = &self.nodes[**child];
+    fn drop_beginnings(&mut self, node: usize, adapter: Option<usize>, block: &[u32]) {
+        let is_beginning = |child: &usize| {
+            let child = &self.nodes[*child];
             block.starts_with(&child.tokens) && !child.is_shared()
         };
-        let shorter: Vec<usize> = self.nodes[node].children.iter().filter(is_beginning).copied().collect();
+        let shorter: Vec<usize> = self.children(node, adapter).filter(is_beginning).collect();
         shorter.into_iter().for_each(|child| self.remove(child));
     }
 
@@ -241,8 +250,8 @@ mod tests {
 
     const HEADS: Heads = Heads { queries: 1, keys: 1, dim: 1, scale: 1.0 };
 
-    /// Appends positions as a model would, whose keys are the tokens.
-    fn compute(tokens: &[u32], caches: &mut [Cache]) {
+    /// Appends positions as a model would, whose keys are the tokens, and others with an adapter.
+    fn compute(adapter: Option<usize>, tokens: &[u32], caches: &mut [Cache]) {
         for cache in caches {
             for (position, token) in tokens.iter().enumerate().skip(cache.len) {
                 for layer in &mut cache.layers {
@@ -253,17 +262,21 @@ mod tests {
                     if position / PAGE == pages.len() {
                         pages.push(Page::new(HEADS));
                     }
-                    pages[position / PAGE].write(HEADS, position % PAGE, &[*token as f32], &[0.0]);
+                    pages[position / PAGE].write(HEADS, position % PAGE, &[key(adapter, *token)], &[0.0]);
                 }
             }
             cache.len = tokens.len();
         }
     }
 
-    fn holds(tokens: &[u32], caches: &[Cache]) -> bool {
+    fn key(adapter: Option<usize>, token: u32) -> f32 {
+        token as f32 + adapter.map_or(0.0, |adapter| 1000.0 * (adapter + 1) as f32)
+    }
+
+    fn holds(adapter: Option<usize>, tokens: &[u32], caches: &[Cache]) -> bool {
         caches.iter().flat_map(|cache| &cache.layers).all(|layer| {
             let pages = pages(layer).unwrap();
-            tokens.iter().enumerate().all(|(i, token)| pages[i / PAGE].key(i % PAGE) == *token as f32)
+            tokens.iter().enumerate().all(|(i, token)| pages[i / PAGE].key(i % PAGE) == key(adapter, *token))
         })
     }
 
@@ -282,36 +295,36 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_attached_is_what_was_computed_and_pages_are_counted(
-            steps in prop::collection::vec((prompt(), any::<bool>(), 0usize..4), 1..40)
+            steps in prop::collection::vec((prompt(), prop::option::of(0usize..2), any::<bool>(), 0usize..4), 1..40)
         ) {
             let mut tree = Prefixes::new();
-            let mut running: Vec<(Vec<u32>, Vec<Cache>)> = Vec::new();
-            for (prompt, ends, evict) in steps {
+            let mut running: Vec<(Option<usize>, Vec<u32>, Vec<Cache>)> = Vec::new();
+            for (prompt, adapter, ends, evict) in steps {
                 let mut caches = caches();
-                let whole = tree.attach(&prompt, &mut caches);
+                let whole = tree.attach(adapter, &prompt, &mut caches);
                 prop_assert_eq!(caches[0].len, whole * PAGE);
-                tree.attach_part(&prompt, &mut caches);
+                tree.attach_part(adapter, &prompt, &mut caches);
                 let cached = caches[0].len;
                 prop_assert!(cached < prompt.len() && cached / PAGE == whole);
                 if cached > 0 {
-                    prop_assert!(holds(&prompt[..cached], &caches));
+                    prop_assert!(holds(adapter, &prompt[..cached], &caches));
                 }
-                compute(&prompt, &mut caches);
+                compute(adapter, &prompt, &mut caches);
                 let end = if ends { prompt.len() } else { prompt.len() / PAGE * PAGE };
                 let before = tree.pages();
-                let kept = tree.keep(&prompt[..end], &mut caches);
+                let kept = tree.keep(adapter, &prompt[..end], &mut caches);
                 prop_assert!(kept.pages <= prompt.len().div_ceil(PAGE) - whole);
                 prop_assert!(tree.pages() <= before + kept.pages);
                 // A second look finds all but the last token.
                 if ends {
                     let mut again = self::caches();
-                    tree.attach(&prompt, &mut again);
-                    tree.attach_part(&prompt, &mut again);
+                    tree.attach(adapter, &prompt, &mut again);
+                    tree.attach_part(adapter, &prompt, &mut again);
                     prop_assert_eq!(again[0].len, prompt.len() - 1);
                 } else {
                     // What is decoded after the prompt is the sequence's own.
-                    compute(&[&prompt[..], &[77; 70]].concat(), &mut caches);
-                    running.push((prompt, caches));
+                    compute(adapter, &[&prompt[..], &[77; 70]].concat(), &mut caches);
+                    running.push((adapter, prompt, caches));
                 }
                 let (evictable, before) = (tree.evictable(), tree.pages());
                 let evicted = tree.evict(evict);
@@ -320,8 +333,8 @@ mod tests {
                 if running.len() > 3 {
                     running.remove(0);
                 }
-                for (prompt, caches) in &running {
-                    prop_assert!(holds(prompt, caches));
+                for (adapter, prompt, caches) in &running {
+                    prop_assert!(holds(*adapter, prompt, caches));
                 }
             }
             drop(running);
@@ -337,16 +350,16 @@ mod tests {
         let prompts: Vec<Vec<u32>> = (0..3).map(|i| vec![i; 2 * PAGE + 1]).collect();
         for prompt in &prompts {
             let mut caches = caches();
-            compute(prompt, &mut caches);
-            assert_eq!(tree.keep(&prompt[..2 * PAGE], &mut caches), Kept { pages: 2, tokens: 2 * PAGE });
+            compute(None, prompt, &mut caches);
+            assert_eq!(tree.keep(None, &prompt[..2 * PAGE], &mut caches), Kept { pages: 2, tokens: 2 * PAGE });
         }
         let mut user = caches();
-        assert_eq!(tree.attach(&prompts[0], &mut user), 2);
+        assert_eq!(tree.attach(None, &prompts[0], &mut user), 2);
         drop(std::mem::replace(&mut user, caches()));
-        assert_eq!(tree.attach(&prompts[1], &mut user), 2);
+        assert_eq!(tree.attach(None, &prompts[1], &mut user), 2);
         // The third is the least recently used, its end before its beginning.
         assert_eq!((tree.evictable(), tree.evict(1)), (4, 1));
-        let found = |tree: &mut Prefixes, i: usize| tree.attach(&prompts[i], &mut caches());
+        let found = |tree: &mut Prefixes, i: usize| tree.attach(None, &prompts[i], &mut caches());
         assert_eq!(found(&mut tree, 2), 1);
         assert_eq!(tree.evict(usize::MAX), 3);
         assert_eq!([0, 1, 2].map(|i| found(&mut tree, i)), [0, 2, 0]);

@@ -37,6 +37,8 @@ pub struct GenerationRequest {
     pub constraint: Option<Constraint>,
     /// Report log-probabilities of the chosen and of this many most likely tokens.
     pub log_probs: Option<usize>,
+    /// The adapter to answer with: a name of [`LoadOptions::adapters`](crate::LoadOptions::adapters). None: without.
+    pub adapter: Option<String>,
     /// Who goes first where not all can.
     pub priority: Priority,
     /// When the answer is of no use any more: the generation ends with [`Error::DeadlineExceeded`], waiting or running.
@@ -162,6 +164,8 @@ pub(super) struct Waiting {
     pub(super) masking: Option<Masking>,
     pub(super) text: TextStream,
     pub(super) log_probs: Option<usize>,
+    /// Number of the adapter to answer with.
+    pub(super) adapter: Option<usize>,
     /// Prompt and answer together.
     pub(super) max_positions: usize,
     /// Whether the request set no limit itself.
@@ -183,6 +187,7 @@ impl Waiting {
         positions: usize,
     ) -> Result<(Self, Generation), Error> {
         model.check_tokens(&request.prompt)?;
+        let adapter = request.adapter.as_deref().map(|name| model.adapter_number(name)).transpose()?;
         let text = TextStreamOptions {
             stop_sequences: request.stop_sequences,
             max_tokens: request.max_tokens,
@@ -208,6 +213,7 @@ impl Waiting {
             masking: None,
             text,
             log_probs: request.log_probs,
+            adapter,
             priority: request.priority,
             gone: Gone {
                 events: events.clone(),

@@ -144,7 +144,7 @@ impl<'e> Turns<'e> {
         }
         let places = self.first_places(&request, request.prompt.len(), super::growth::STRIDE);
         let mut caches = self.caches();
-        let hits = self.memory.attach(&request.prompt, &mut caches);
+        let hits = self.memory.attach(request.adapter, &request.prompt, &mut caches);
         let cached = caches[0].len;
         if !self.memory.reserve(places - hits) {
             self.shared.queue.restore(request);
@@ -196,7 +196,7 @@ impl<'e> Turns<'e> {
     fn take_over(&mut self, index: usize) -> usize {
         let running = &mut self.running[index];
         let before = running.computed();
-        let hits = self.memory.attach(&running.request.prompt, &mut running.caches);
+        let hits = self.memory.attach(running.request.adapter, &running.request.prompt, &mut running.caches);
         self.memory.release(hits);
         running.pages -= hits;
         self.metrics.page_hits += hits as u64;
@@ -206,7 +206,7 @@ impl<'e> Turns<'e> {
     /// Takes the beginning of the next block, which the sequence then continues in a copy.
     fn take_over_part(&mut self, index: usize, before: usize) -> usize {
         let running = &mut self.running[index];
-        self.memory.attach_part(&running.request.prompt, &mut running.caches);
+        self.memory.attach_part(running.request.adapter, &running.request.prompt, &mut running.caches);
         self.count_cached(index, before)
     }
 
@@ -225,10 +225,11 @@ impl<'e> Turns<'e> {
     /// Whether the block from `start` on is computed by another sequence in this very step: then it is there for the taking in
     /// the next.
     fn is_computed_by(&self, parts: &[Part], index: usize, start: usize) -> bool {
-        let (end, prompt) = (start + PAGE, &self.running[index].request.prompt);
+        let Waiting { prompt, adapter, .. } = &self.running[index].request;
+        let end = start + PAGE;
         let is_same = |part: &Part| {
-            let other = &self.running[part.index].request.prompt;
-            part.start <= start && end <= part.start + part.tokens && prompt[..end] == other[..end]
+            let Waiting { prompt: other, adapter: its, .. } = &self.running[part.index].request;
+            part.start <= start && end <= part.start + part.tokens && its == adapter && prompt[..end] == other[..end]
         };
         self.memory.shares() && start.is_multiple_of(PAGE) && end < prompt.len() && parts.iter().any(is_same)
     }
@@ -350,6 +351,7 @@ impl<'e> Turns<'e> {
             gone.iter().all(|gone| gone.at(now))
         };
         let mut step = Step::new(phase, outputs, &cancelled);
+        let mut chosen = Vec::new();
         let mut parts = parts.iter().peekable();
         for (index, running) in self.running.iter_mut().enumerate() {
             if let Some(part) = parts.next_if(|part| part.index == index) {
@@ -357,9 +359,13 @@ impl<'e> Turns<'e> {
                 let tokens = request.prompt.iter().chain(&*generated).chain(&guess.tokens);
                 let tokens: Vec<u32> = tokens.skip(part.start).take(part.tokens).copied().collect();
                 step.push(&tokens, &mut caches[network]);
+                chosen.extend(std::iter::repeat_n(request.adapter, tokens.len()));
             }
         }
         let model = self.draft.filter(|_| network == 1).unwrap_or(self.model);
+        if network == 0 && chosen.iter().any(Option::is_some) {
+            return model.network.forward(&model.compute.with_chosen(chosen), &mut step);
+        }
         model.network.forward(&model.compute, &mut step)
     }
 
@@ -376,7 +382,8 @@ impl<'e> Turns<'e> {
         let running = &mut self.running[index];
         let computed = running.caches.iter().map(|cache| cache.len).min().unwrap_or(0);
         let end = computed.min(running.request.prompt.len()) / unit * unit;
-        running.stored += self.memory.keep(&running.request.prompt[..end], &mut running.caches, &mut running.pages);
+        let Running { request, caches, pages, .. } = running;
+        running.stored += self.memory.keep(request.adapter, &request.prompt[..end], caches, pages);
     }
 
     /// Takes out the generations that are over, then tells their callers, so that whoever learns of an end finds the memory free and

@@ -245,6 +245,12 @@ impl Adapter {
         Ok(Some(Lora::Dense(dense(a, shapes[0]), dense(b, shapes[1]))))
     }
 
+    /// What is wrong with an adapter of a layer that not every row of a request goes through.
+    pub(crate) fn not_by_request(&self, module: &str) -> Error {
+        let what = format!("adapters that requests choose from cannot change {module}");
+        Error::ConfigValue { path: self.path.clone(), what }
+    }
+
     /// Ends loading.
     ///
     /// # Errors
@@ -293,6 +299,45 @@ impl Lora {
                 y + x.matmul(a.matrix().transpose()).matmul(b.transpose()) * *scale
             }
         }
+    }
+}
+
+impl Lora {
+    /// As [`Lora::add`], to those rows alone whose place in `chosen` has this number.
+    pub(crate) fn add_chosen(
+        &self,
+        run: Run<'_>,
+        x: &Tensor<2>,
+        y: Tensor<2>,
+        chosen: &[Option<usize>],
+        number: usize,
+    ) -> Tensor<2> {
+        let ([rows, columns], [_, width]) = (x.dims(), y.dims());
+        assert_eq!(chosen.len(), rows, "an adapter for each row");
+        let is_its = |row: &usize| chosen[*row] == Some(number);
+        let its: Vec<usize> = (0..rows).filter(is_its).collect();
+        if its.is_empty() {
+            return y;
+        }
+        if its.len() == rows {
+            return self.add(run, x.clone(), y);
+        }
+        if run.pool().is_none() {
+            let mask: Vec<f32> = (0..rows).map(|row| f32::from(is_its(&row))).collect();
+            let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, 1]), &y.device());
+            return y + self.add(run, x.clone(), Tensor::zeros([rows, width], &x.device())) * mask;
+        }
+        let x = run::flex(x.clone());
+        let x: Vec<f32> = its.iter().flat_map(|row| &run::values(&x)[row * columns..][..columns]).copied().collect();
+        let mut y = run::flex(y);
+        let values = run::values_mut(&mut y);
+        let own: Vec<f32> = its.iter().flat_map(|row| &values[row * width..][..width]).copied().collect();
+        let own = self.add(run, run::from_vec(x, [its.len(), columns]), run::from_vec(own, [its.len(), width]));
+        let own = run::flex(own);
+        for (row, own) in its.iter().zip(run::values(&own).chunks_exact(width)) {
+            values[row * width..][..width].copy_from_slice(own);
+        }
+        run::from_flex(y)
     }
 }
 

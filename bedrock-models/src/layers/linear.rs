@@ -21,6 +21,8 @@ pub(crate) struct Linear {
     bias: Option<Vec<f32>>,
     rows: usize,
     lora: Option<Lora>,
+    /// Adapters of which a request chooses one, with their numbers.
+    choices: Vec<(usize, Lora)>,
 }
 
 #[derive(Debug)]
@@ -49,18 +51,37 @@ impl Linear {
             let bias = bias.as_ref().map(|bias| Tensor::from_data(TensorData::new(bias.clone(), [rows]), device));
             Weight::Dense(Tensor::<2>::from_data(data, device).transpose(), bias)
         };
-        Self { weight, bias, rows, lora: None }
+        Self { weight, bias, rows, lora: None, choices: Vec::new() }
     }
 
     /// A layer whose weights are trained.
     pub(crate) fn trained(weight: Parameter, bias: Option<Parameter>) -> Self {
         let rows = weight.shape()[0];
-        Self { weight: Weight::Trained(weight, bias), bias: None, rows, lora: None }
+        Self { weight: Weight::Trained(weight, bias), bias: None, rows, lora: None, choices: Vec::new() }
     }
 
     /// The same layer with an adapter beside it.
     pub(crate) fn with_lora(self, lora: Option<Lora>) -> Self {
         Self { lora, ..self }
+    }
+
+    /// The same layer with adapters beside it of which each row has one or none.
+    pub(crate) fn with_choices(self, choices: Vec<(usize, Lora)>) -> Self {
+        Self { choices, ..self }
+    }
+
+    /// A result without adapters, with theirs added.
+    fn adapted(&self, run: Run<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        let y = match &self.lora {
+            Some(lora) => lora.add(run, x.clone(), y),
+            None => y,
+        };
+        match &run.compute.chosen {
+            Some(chosen) => {
+                self.choices.iter().fold(y, |y, (number, lora)| lora.add_chosen(run, x, y, chosen, *number))
+            }
+            None => y,
+        }
     }
 
     /// # Shapes
@@ -78,7 +99,7 @@ impl Linear {
     /// - returns `[rows, out]`
     pub(crate) fn forward_activated(&self, run: Run<'_>, x: Tensor<2>, activation: Activation) -> Tensor<2> {
         match activation.kernel() {
-            Some(kernel) if run.pool().is_some() && self.lora.is_none() => {
+            Some(kernel) if run.pool().is_some() && self.lora.is_none() && self.choices.is_empty() => {
                 let [y] = project_then(run, [self], x, Some(kernel));
                 y
             }
@@ -126,10 +147,7 @@ fn project_then<const N: usize>(
     }
     let results = project_bare(run, layers, x.clone(), then);
     let mut layers = layers.iter();
-    results.map(|y| match &layers.next().expect("one layer a result").lora {
-        Some(lora) => lora.add(run, x.clone(), y),
-        None => y,
-    })
+    results.map(|y| layers.next().expect("one layer a result").adapted(run, &x, y))
 }
 
 /// [`project_then`] without adapters.

@@ -294,7 +294,19 @@ impl Loader {
             }
             None => None,
         };
-        Ok(Linear::new(&self.compute, matrix, bias).with_lora(lora))
+        let mut choices = Vec::new();
+        for (number, adapter) in self.compute.adapters.iter().enumerate() {
+            let whole = Part { module: module.to_string(), rows: 0..rows, total: rows };
+            let part = self.parts.get(module).unwrap_or(&whole);
+            if let Some(lora) = adapter.layer(&self.compute, part, columns)? {
+                // Their rows are not those of the step: some rows are left out, or come in another order.
+                if module == "lm_head" || module.contains(".experts.") {
+                    return Err(adapter.not_by_request(module));
+                }
+                choices.push((number, lora));
+            }
+        }
+        Ok(Linear::new(&self.compute, matrix, bias).with_lora(lora).with_choices(choices))
     }
 
     /// Several layers whose matrices (and biases) lie one after another in one tensor, of `rows` each: see [`Loader::split`].

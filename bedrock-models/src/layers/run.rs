@@ -22,6 +22,10 @@ pub(crate) struct Compute {
     pub(crate) activations: Activations,
     /// What is added to layers while they are loaded.
     pub(crate) adapter: Option<Arc<Adapter>>,
+    /// Those of which each request chooses one or none, by their numbers.
+    pub(crate) adapters: Arc<[Adapter]>,
+    /// Which each row of a forward pass has; none: no row has any.
+    pub(crate) chosen: Option<Arc<[Option<usize>]>>,
     /// Where layers put the parameters that are trained: those of the adapter, or all.
     pub(crate) parameters: Option<Arc<Parameters>>,
     /// Ends loading between two tensors once it is set.
@@ -48,7 +52,12 @@ impl Compute {
 
     /// Whether modules have to be those of the Hugging Face checkpoint, because an adapter knows them so.
     pub(crate) fn adapts(&self) -> bool {
-        self.adapter.is_some()
+        self.adapter.is_some() || !self.adapters.is_empty()
+    }
+
+    /// The same for a forward pass whose rows have these adapters.
+    pub(crate) fn with_chosen(&self, chosen: Vec<Option<usize>>) -> Self {
+        Self { chosen: Some(chosen.into()), ..self.clone() }
     }
 
     /// Whether the weights themselves are trained.

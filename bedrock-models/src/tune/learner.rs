@@ -49,6 +49,8 @@ pub(super) fn training(
         pool: None,
         activations: plain.activations,
         adapter: adapter.map(Arc::new),
+        adapters: plain.adapters,
+        chosen: None,
         parameters: Some(parameters.clone()),
         cancel: plain.cancel,
         tape,

@@ -154,7 +154,7 @@ impl Job {
         let settings = &self.hyper_parameters;
         let mut trainer = Trainer::load(&self.base_model, &options.load, self.trained()?)?;
         trainer.set_checkpointing(settings.activation_checkpointing);
-        if self.merge || self.method == JobMethod::Full {
+        if self.method == JobMethod::Full {
             model::check(Path::new(&self.base_model))?;
         }
         if trainer.model().has_encoder() {
