@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! cargo run --release --example pretrain -- --text tinyshakespeare.txt --output tiny
+//! cargo run --release --example import -- import tiny/model --name tiny --quantize q8_0
+//! cargo run --release --example generate -- --model tiny --chat "Where is my sword?"
 //! ```
 //!
 //! Speeches of the text are parted by blank lines and begin with their speaker. The model answers a speech with the next one; its chat
@@ -134,7 +136,10 @@ fn write_tokenizer(folder: &Path, speeches: &[&str], vocabulary: usize) -> Resul
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "chat_template": CHAT_TEMPLATE,
         "clean_up_tokenization_spaces": false, "model_max_length": 512,
     });
-    Ok(fs::write(folder.join("tokenizer_config.json"), format!("{config:#}\n"))?)
+    fs::write(folder.join("tokenizer_config.json"), format!("{config:#}\n"))?;
+    // What a small model likes best, it says for ever.
+    let answers = json!({ "do_sample": true, "temperature": 0.7, "top_k": 40, "repetition_penalty": 1.15 });
+    Ok(fs::write(folder.join("generation_config.json"), format!("{answers}\n"))?)
 }
 
 /// A Llama with random weights.

@@ -11,6 +11,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A tiny model of our own comes with the crate, so that code can be tried and tested without any download
+//! ([`data/tiny`](https://github.com/bedrock-embedded/bedrock/tree/main/bedrock-models/data/tiny): a speech of Shakespeare's kind answers a speech):
+//!
+//! ```
+//! use bedrock_core::{ChatModel, ConverseRequest};
+//! use bedrock_models::{LoadOptions, LocalChatModel};
+//!
+//! let model = LocalChatModel::load(concat!(env!("CARGO_MANIFEST_DIR"), "/data/tiny"), &LoadOptions::default())?;
+//! let request = ConverseRequest::new("tiny").user("Where is my sword?").temperature(0.0).max_tokens(40);
+//! let answer = model.converse_blocking(&request)?;
+//! assert!(!answer.text().is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`LocalChatModel`]: a language model from a Hugging Face folder or a GGUF file. Streams, samples, stops; many callers share one
 //!   loaded model, and an async caller is not blocked while it computes or compiles a schema. Tools, and answers under a JSON schema. Architectures: [`LANGUAGE_MODELS`].
 //! - [`Embedder`], [`CrossEncoder`], [`SequenceClassifier`], [`TokenClassifier`]: encoders

@@ -5,17 +5,22 @@
 //! [`LANGUAGE_MODELS`](crate::LANGUAGE_MODELS) is trained this way, from a folder in Hugging Face layout; adapters also
 //! beside a GGUF file of the `llama` architecture, whose weights stay in their blocks (QLoRA, Dettmers et al. 2023).
 //!
-//! ```no_run
+//! ```
 //! use bedrock_models::LoadOptions;
 //! use bedrock_models::tune::{AdamW, Lora, Method, Sequence, Trainer};
 //!
+//! # let folder = std::env::temp_dir().join(format!("bedrock-adapter-{}", std::process::id()));
+//! let model = concat!(env!("CARGO_MANIFEST_DIR"), "/data/tiny");
 //! let lora = Lora { rank: 8, alpha: 16.0, ..Lora::default() };
-//! let mut trainer = Trainer::load("model", &LoadOptions::default(), Method::Lora(lora))?;
-//! let text = Sequence::text(vec![1, 2, 3, 4]);
-//! let step = trainer.step(&[text], &AdamW::default())?;
-//! println!("{} {}", step.loss, step.gradient_norm);
-//! trainer.save_adapter("adapter")?;
-//! # Ok::<(), bedrock_models::Error>(())
+//! let mut trainer = Trainer::load(model, &LoadOptions::default(), Method::Lora(lora))?;
+//! let text = Sequence::text(trainer.model().tokenizer()?.encode("Second Citizen:\nGood morrow.", false)?);
+//! let settings = AdamW { learning_rate: 1e-3, ..AdamW::default() };
+//! let first = trainer.step(std::slice::from_ref(&text), &settings)?;
+//! let second = trainer.step(&[text], &settings)?;
+//! assert!(second.loss < first.loss);
+//! trainer.save_adapter(&folder)?;
+//! # std::fs::remove_dir_all(folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Instead of text, a trainer can learn which of two answers to prefer ([`Trainer::preference_step`]); and what it learns a [`Teacher`] may say.
