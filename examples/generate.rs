@@ -16,7 +16,7 @@ use bedrock_examples::{
     Failure, ModelArguments, failure, find_model, peak_rss_mib, print_json, print_line, print_part, run, timed,
 };
 use bedrock_models::generate::{Constraint, FinishReason, SamplingParams};
-use bedrock_models::{GenerationEvent, GenerationRequest, GenerationUsage, LocalChatModel};
+use bedrock_models::{GenerationEvent, GenerationRequest, GenerationUsage, LoadOptions, LocalChatModel};
 use clap::Parser;
 use serde_json::json;
 
@@ -55,6 +55,9 @@ struct Arguments {
     /// Report so many of the largest logits after the prompt
     #[arg(long, value_name = "N")]
     logits: Option<usize>,
+    /// A LoRA adapter to answer with, a folder
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Nothing but the JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -84,7 +87,8 @@ fn main() -> ExitCode {
 fn generate(arguments: Arguments) -> Result<(), Failure> {
     let constraint = arguments.json_schema.as_deref().map(json_schema).transpose()?;
     let path = find_model(&arguments.model)?;
-    let (model, load_s) = timed(|| LocalChatModel::load(&path, &arguments.models.options()))?;
+    let options = LoadOptions { adapter: arguments.adapter.clone(), ..arguments.models.options() };
+    let (model, load_s) = timed(|| LocalChatModel::load(&path, &options))?;
     let prompt = prompt(&model, &arguments)?;
 
     let sampling = SamplingParams {
