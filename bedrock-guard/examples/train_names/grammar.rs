@@ -278,17 +278,19 @@ impl Lists {
     /// A text of each pattern.
     pub(crate) fn texts(&self, patterns: &str, random: &mut Random) -> Vec<Text> {
         let patterns: Vec<&str> = patterns.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-        patterns.iter().map(|pattern| self.fill(pattern, &patterns, random)).collect()
+        // Neighbours are of one kind and one language.
+        let near = |index: usize| &patterns[index.saturating_sub(8)..(index + 9).min(patterns.len())];
+        patterns.iter().enumerate().map(|(index, pattern)| self.fill(pattern, near(index), random)).collect()
     }
 
     fn fill(&self, pattern: &str, patterns: &[&str], random: &mut Random) -> Text {
         let (mut text, mut spans) = (String::new(), Vec::new());
         // Half of the sentences stand among others.
         let mut all = vec![pattern];
-        if random.chance(0.25) {
+        while random.chance(0.3) {
             all.insert(0, random.choose(patterns));
         }
-        if random.chance(0.25) {
+        while random.chance(0.3) {
             all.push(random.choose(patterns));
         }
         for pattern in all {

