@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+#[cfg(feature = "tune")]
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use burn::Tensor;
@@ -22,6 +24,9 @@ struct Inner {
     shape: Vec<usize>,
     /// Row-major: a leaf of the graph that gradients are computed on, where there is one.
     value: RwLock<Tensor<1>>,
+    /// See [`Parameters::track`].
+    #[cfg(feature = "tune")]
+    untracked: Arc<AtomicBool>,
     /// Sums of its gradients; empty while there are none.
     #[cfg(feature = "tune")]
     gradient: Mutex<Vec<f32>>,
@@ -39,9 +44,14 @@ impl Parameter {
         &self.0.shape
     }
 
-    /// The present value.
+    /// The present value, a leaf of the graph while it is tracked.
     pub(crate) fn vector(&self) -> Tensor<1> {
-        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let value = self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone();
+        #[cfg(feature = "tune")]
+        if self.0.untracked.load(Relaxed) {
+            return value.detach();
+        }
+        value
     }
 
     /// [`Parameter::vector`] in the parameter's shape.
@@ -57,6 +67,11 @@ impl Parameter {
 /// What a trainer asks and changes.
 #[cfg(feature = "tune")]
 impl Parameter {
+    /// The leaf of the graph that the value is, tracked or not.
+    pub(crate) fn leaf(&self) -> Tensor<1> {
+        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The name in the checkpoint, or in the adapter.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
@@ -69,12 +84,12 @@ impl Parameter {
 
     /// The values on the host.
     pub(crate) fn values(&self) -> Vec<f32> {
-        self.vector().inner().into_data().try_into_vec::<f32>().expect("all devices compute in f32")
+        self.leaf().inner().into_data().try_into_vec::<f32>().expect("all devices compute in f32")
     }
 
     /// Its values, on the CPU.
     pub(crate) fn memory(&self) -> FlexTensor {
-        run::flex(self.vector().inner())
+        run::flex(self.leaf().inner())
     }
 
     /// Adds to the sums of its gradients.
@@ -131,6 +146,8 @@ pub(crate) struct Parameters {
     /// Names of tensors of the checkpoint that several parameters are parts of, and the names of these, in order.
     wholes: Mutex<BTreeMap<String, Vec<String>>>,
     batch: Arc<AtomicU64>,
+    #[cfg(feature = "tune")]
+    untracked: Arc<AtomicBool>,
 }
 
 impl Parameters {
@@ -146,6 +163,8 @@ impl Parameters {
             name,
             shape,
             value: RwLock::new(value),
+            #[cfg(feature = "tune")]
+            untracked: self.untracked.clone(),
             #[cfg(feature = "tune")]
             gradient: Mutex::default(),
         }));
@@ -167,6 +186,13 @@ impl Parameters {
     /// Number of the batch that is learnt from, counted from 1 on, by which dropout differs; 0: nothing is dropped.
     pub(crate) fn batch(&self) -> &Arc<AtomicU64> {
         &self.batch
+    }
+
+    /// Whether what is computed with them from now on is for gradients. Burn forgets a graph when another goes back, so one that never does
+    /// must not be made.
+    #[cfg(feature = "tune")]
+    pub(crate) fn track(&self, tracked: bool) {
+        self.untracked.store(!tracked, Relaxed);
     }
 
     /// Those added so far.

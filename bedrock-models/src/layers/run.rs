@@ -36,6 +36,23 @@ pub(crate) struct Compute {
 }
 
 impl Compute {
+    /// Whether what follows is for gradients.
+    #[cfg(feature = "tune")]
+    pub(crate) fn record(&self, recording: bool) {
+        if let Some(tape) = &self.tape {
+            tape.record(recording);
+        }
+        self.track(recording);
+    }
+
+    /// [`Compute::record`] of parameters alone: what goes into the first layer is not recorded.
+    #[cfg(feature = "tune")]
+    pub(crate) fn track(&self, tracked: bool) {
+        if let Some(parameters) = &self.parameters {
+            parameters.track(tracked);
+        }
+    }
+
     /// Whether loading is to end.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed))

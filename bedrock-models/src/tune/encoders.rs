@@ -75,7 +75,7 @@ impl TrainedEncoder {
     ) -> (f64, T) {
         let parts = parts(inputs);
         let at_once = learn && parts.len() == 1;
-        self.record(at_once);
+        self.encoder.compute.record(at_once);
         let (mut values, mut kept) = (Vec::new(), None);
         for part in &parts {
             let out = self.run(part, rows);
@@ -94,7 +94,7 @@ impl TrainedEncoder {
             let mut gradients = value.backward();
             let wanted = host(leaf.grad_remove(&mut gradients).expect("the loss depends on the rows"));
             let mut wanted = wanted.as_slice();
-            self.record(true);
+            self.encoder.compute.record(true);
             for part in &parts {
                 let out = kept.take().unwrap_or_else(|| self.run(part, rows));
                 let (for_part, rest) = wanted.split_at(part.len() * shape[1]);
@@ -104,14 +104,8 @@ impl TrainedEncoder {
                 wanted = rest;
             }
         }
-        self.record(false);
+        self.encoder.compute.record(false);
         (sum, more)
-    }
-
-    fn record(&self, recording: bool) {
-        if let Some(tape) = &self.encoder.compute.tape {
-            tape.record(recording);
-        }
     }
 
     fn run(&self, inputs: &[&Encoding], rows: Rows<'_>) -> Tensor<2> {

@@ -19,6 +19,15 @@ const MAX_VALIDATORS: usize = 10;
 
 /// A job: what is learnt from what, by which model, how, and where the result is written.
 ///
+/// | `customizationType` | a line of data |
+/// | --- | --- |
+/// | `FINE_TUNING` | `{prompt, completion}`, or `{system?, messages}` in Converse's form |
+/// | `CONTINUED_PRE_TRAINING` | `{input}`; a file of another ending is text |
+/// | `DISTILLATION` | as `FINE_TUNING`, where the last answer may be missing: the teacher gives it |
+/// | `PREFERENCE_TUNING` | `{prompt, chosen, rejected}`, or `{system?, messages, chosen, rejected}` |
+/// | `EMBEDDING_TUNING` | `{query, positive, negative?}`, or `anchor` for `query`; with method `"full"` |
+/// | `CLASSIFIER_TUNING` | `{text, pair?, label}`; with method `"full"` |
+///
 /// Data and output are paths; the service's objects around them (`trainingDataConfig: {s3Uri}` and so on) are read too, with a path or a
 /// `file://` address. `roleArn`, `vpcConfig` and `clientRequestToken` are accepted and mean nothing here.
 ///

@@ -61,7 +61,7 @@ pub(super) fn training(
 /// Moves gradients of parameters to their sums.
 pub(super) fn take(parameters: &[Parameter], gradients: &mut Gradients) {
     for parameter in parameters {
-        let Some(gradient) = parameter.vector().grad_remove(gradients) else { continue };
+        let Some(gradient) = parameter.leaf().grad_remove(gradients) else { continue };
         parameter.accumulate(|sums| {
             sums.iter_mut().zip(host(gradient)).for_each(|(sum, value)| *sum += value);
         });

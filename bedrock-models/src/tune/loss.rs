@@ -142,7 +142,7 @@ impl Pass<'_> {
         }
         let targets = Targets { rows: targets, sequences: sequences.len() };
         let again = self.again && !has_encoder;
-        self.record(self.learn.is_some() && !again);
+        self.compute.record(self.learn.is_some() && !again);
         if self.learn.is_none() || !again {
             let hidden = match has_encoder {
                 true => self.answers(sequences),
@@ -157,6 +157,7 @@ impl Pass<'_> {
         let Segment::Keep(mut inputs) = self.hidden(sequences, Segment::Keep(Vec::new())).1 else {
             unreachable!("a segment stays what it is")
         };
+        self.compute.track(true);
         let last = inputs.pop().expect("what the last layer said").require_grad();
         let hidden = self.hidden(sequences, Segment::After(last.clone())).0.expect("wants rows and is not cancelled");
         let (losses, wanted) = self.output(hidden.clone(), &targets);
@@ -169,7 +170,7 @@ impl Pass<'_> {
             };
             wanted = self.backward(out, wanted, Some(&input));
         }
-        self.record(true);
+        self.compute.record(true);
         let Segment::Before(Some(out)) = self.hidden(sequences, Segment::Before(None)).1 else {
             unreachable!("there is something before the layers")
         };
@@ -177,12 +178,6 @@ impl Pass<'_> {
             self.backward(out, wanted, None);
         }
         losses
-    }
-
-    fn record(&self, recording: bool) {
-        if let Some(tape) = &self.compute.tape {
-            tape.record(recording);
-        }
     }
 
     /// Runs a segment of the network.

@@ -310,9 +310,7 @@ impl Trainer {
             losses.extend(pass.cross_entropies(together));
         }
         self.learner.learn_from(None);
-        if let Some(tape) = &self.model.compute.tape {
-            tape.record(false);
-        }
+        self.model.compute.record(false);
         Ok(losses)
     }
 }
