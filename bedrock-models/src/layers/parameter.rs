@@ -49,7 +49,8 @@ impl Parameter {
         let value = self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone();
         #[cfg(feature = "tune")]
         if self.0.untracked.load(Relaxed) {
-            return value.detach();
+            // Not `detach`, which leaves a leaf a leaf.
+            return value.inner().autodiff();
         }
         value
     }
@@ -199,5 +200,24 @@ impl Parameters {
     #[cfg(feature = "tune")]
     pub(crate) fn list(&self) -> Vec<Parameter> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(all(test, feature = "tune"))]
+mod tests {
+    use super::*;
+    use crate::options::LoadOptions;
+
+    #[test]
+    fn what_is_not_tracked_is_no_leaf() {
+        let device = LoadOptions::default().compute().device.autodiff();
+        let parameters = Parameters::default();
+        let parameter = parameters.add("a".into(), vec![2], vec![1.0, 2.0], &device);
+        for tracked in [true, false, true] {
+            parameters.track(tracked);
+            assert_eq!(parameter.vector().is_require_grad(), tracked);
+            assert!(parameter.leaf().is_require_grad());
+            assert_eq!(parameter.vector().inner().into_data().try_into_vec::<f32>().unwrap(), [1.0, 2.0]);
+        }
     }
 }
