@@ -90,6 +90,19 @@ impl Http {
         self.once(method, path, kind, &body)
     }
 
+    /// What is at a path; if there is nothing, it is made, and that is nothing.
+    #[cfg(any(feature = "opensearch", feature = "qdrant"))]
+    pub(crate) fn find_or(
+        &self,
+        path: &str,
+        make: impl FnOnce(&Self) -> Result<(), Error>,
+    ) -> Result<Option<Value>, Error> {
+        match self.call("GET", path, None) {
+            Err(Error::ResourceNotFound { .. }) => make(self).map(|()| None),
+            result => result.map(Some),
+        }
+    }
+
     fn once(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Value, Error> {
         let mut request =
             Request::builder().method(method).uri(format!("{}{path}", self.base)).header("accept", "application/json");

@@ -59,6 +59,16 @@ fn unit(vector: &[f32]) -> Vec<f32> {
     vector.iter().map(|x| (f64::from(*x) / norm) as f32).collect()
 }
 
+/// That what a server has, called `what`, holds vectors of as many `dimensions` as are wanted.
+#[cfg(any(feature = "http", feature = "postgres", feature = "redis"))]
+fn check_dimensions(what: &str, found: Option<u64>, dimensions: usize) -> Result<(), bedrock_core::Error> {
+    if found == Some(dimensions as u64) {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "unknown".to_owned(), |found| found.to_string());
+    Err(bedrock_core::Error::validation(format!("{what} has {found} dimensions, not {dimensions}")))
+}
+
 /// Threads that ask a server over HTTP.
 #[cfg(feature = "http")]
 fn http_workers(name: &str, http: http::Http) -> Result<worker::Workers<http::Http>, bedrock_core::Error> {

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::http::{Http, is_plain};
 use super::over_fetch::passing;
-use super::query::{Patterns, Query, compile, numbers, tokens};
+use super::query::{Patterns, Query, compile, numbers, range, tokens};
 use super::secret::Secret;
 use super::worker::Workers;
-use super::{read_record, unit};
+use super::{check_dimensions, read_record, unit};
 use crate::blocking::wait;
 
 /// Most records of one answer (`index.max_result_window`).
@@ -140,21 +140,11 @@ impl OpenSearchBuilder {
         let index = self.index.clone();
         let workers = super::http_workers("opensearch", http)?;
         let name = index.clone();
-        let mappings = wait(workers.run(move |http| {
-            match http.call("GET", &format!("/{name}/_mapping"), None) {
-                Err(Error::ResourceNotFound { .. }) => {}
-                result => return result.map(Some),
-            }
-            http.call("PUT", &format!("/{name}"), Some(&mapping(dimensions)))?;
-            Ok(None)
-        }))?;
-        if let Some(mappings) = mappings {
-            let found =
-                mappings.pointer(&format!("/{index}/mappings/properties/vector/dimension")).and_then(Value::as_u64);
-            if found != Some(dimensions as u64) {
-                let found = found.map_or_else(|| "unknown".to_owned(), |found| found.to_string());
-                return Err(Error::validation(format!("the index {index} has {found} dimensions, not {dimensions}")));
-            }
+        let make = move |http: &Http| http.call("PUT", &format!("/{name}"), Some(&mapping(dimensions))).map(drop);
+        let path = format!("/{index}/_mapping");
+        if let Some(mappings) = wait(workers.run(move |http| http.find_or(&path, make)))? {
+            let found = mappings.pointer(&format!("/{index}/mappings/properties/vector/dimension"));
+            check_dimensions(&format!("the index {index}"), found.and_then(Value::as_u64), dimensions)?;
         }
         Ok(OpenSearch { workers, index, dimensions })
     }
@@ -190,15 +180,7 @@ fn shown(query: &Query) -> Value {
         Query::Prefix(start) => json!({"prefix": {"attributes": {"value": start}}}),
         // Tokens hold no `*` or `?`.
         Query::Infix(start, part) => json!({"wildcard": {"attributes": {"value": format!("{start}*{part}*")}}}),
-        Query::Number { field, low, high } => {
-            let mut range = serde_json::Map::new();
-            for (bound, strict, included) in [(low, "gt", "gte"), (high, "lt", "lte")] {
-                if let Some((bound, is_included)) = bound {
-                    range.insert(if *is_included { included } else { strict }.to_owned(), json!(bound));
-                }
-            }
-            json!({"range": {format!("numbers.{field}"): range}})
-        }
+        Query::Number { field, low, high } => json!({"range": {format!("numbers.{field}"): range(*low, *high, "")}}),
         Query::And(all) => json!({"bool": {"filter": each(all)}}),
         Query::Or(any) => json!({"bool": {"should": each(any), "minimum_should_match": 1}}),
     }

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use super::http::Http;
 use super::over_fetch::passing;
-use super::query::{Patterns, Query, compile, numbers, tokens};
+use super::query::{Patterns, Query, compile, numbers, range, tokens};
 use super::secret::Secret;
 use super::worker::Workers;
-use super::{read_record, unit};
+use super::{check_dimensions, read_record, unit};
 use crate::blocking::wait;
 
 /// Most records of one answer, which the service bounds at 4 MB.
@@ -97,11 +97,7 @@ impl PineconeBuilder {
         let http = Http::new("Pinecone", &host, headers, timeout)?;
         let workers = super::http_workers("pinecone", http)?;
         let stats = wait(workers.run(|http| http.call("POST", "/describe_index_stats", Some(&json!({})))))?;
-        let found = stats["dimension"].as_u64();
-        if found != Some(dimensions as u64) {
-            let found = found.map_or_else(|| "unknown".to_owned(), |found| found.to_string());
-            return Err(Error::validation(format!("the index has {found} dimensions, not {dimensions}")));
-        }
+        check_dimensions("the index", stats["dimension"].as_u64(), dimensions)?;
         Ok(Pinecone { workers, namespace, dimensions })
     }
 }
@@ -113,15 +109,7 @@ fn shown(query: &Query) -> Option<Value> {
         Query::All | Query::NoTokens(_) | Query::Prefix(_) | Query::Infix(..) => return None,
         Query::Nothing => json!({"attributes": {"$in": ["none"]}}),
         Query::Tokens(any) => json!({"attributes": {"$in": any}}),
-        Query::Number { field, low, high } => {
-            let mut range = serde_json::Map::new();
-            for (bound, strict, included) in [(low, "$gt", "$gte"), (high, "$lt", "$lte")] {
-                if let Some((bound, is_included)) = bound {
-                    range.insert(if *is_included { included } else { strict }.to_owned(), json!(bound));
-                }
-            }
-            json!({field: range})
-        }
+        Query::Number { field, low, high } => json!({field: range(*low, *high, "$")}),
         Query::And(all) => {
             let all: Vec<Value> = all.iter().filter_map(shown).collect();
             if all.is_empty() {

@@ -22,8 +22,8 @@ use tokio_postgres::{Client, Config, Row, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::secret::Secret;
-use super::unit;
 use super::worker::Workers;
+use super::{check_dimensions, unit};
 use crate::blocking::wait;
 use condition::Condition;
 
@@ -243,12 +243,8 @@ impl Names {
             Some(row) => (row.try_get(0)?, row.try_get(1)?),
             None => (0, String::new()),
         };
-        if usize::try_from(found) != Ok(dimensions) {
-            return Err(Failed::Refused(Error::validation(format!(
-                "the table {} has vectors of {found} dimensions, not {dimensions}",
-                self.shown
-            ))));
-        }
+        check_dimensions(&format!("the table {}", self.shown), u64::try_from(found).ok(), dimensions)
+            .map_err(Failed::Refused)?;
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         Ok((parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (0, 8))
     }

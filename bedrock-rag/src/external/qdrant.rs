@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::http::{Http, is_plain};
 use super::over_fetch::passing;
-use super::query::{Patterns, Query, compile, numbers, tokens};
+use super::query::{Patterns, Query, compile, numbers, range, tokens};
 use super::secret::Secret;
 use super::worker::Workers;
-use super::{read_record, unit};
+use super::{check_dimensions, read_record, unit};
 use crate::blocking::wait;
 
 /// Most records of one answer.
@@ -102,24 +102,16 @@ impl QdrantBuilder {
         let workers = super::http_workers("qdrant", http)?;
         let path = format!("/collections/{collection}");
         let found = wait(workers.run(move |http| {
-            match http.call("GET", &path, None) {
-                Err(Error::ResourceNotFound { .. }) => {}
-                result => return result.map(Some),
-            }
-            let body = json!({"vectors": {"size": dimensions, "distance": "Cosine"}});
-            http.call("PUT", &path, Some(&body))?;
-            let index = json!({"field_name": "attributes", "field_schema": "keyword"});
-            http.call("PUT", &format!("{path}/index?wait=true"), Some(&index))?;
-            Ok(None)
+            http.find_or(&path, |http| {
+                let body = json!({"vectors": {"size": dimensions, "distance": "Cosine"}});
+                http.call("PUT", &path, Some(&body))?;
+                let index = json!({"field_name": "attributes", "field_schema": "keyword"});
+                http.call("PUT", &format!("{path}/index?wait=true"), Some(&index)).map(drop)
+            })
         }))?;
         if let Some(found) = found {
             let size = found.pointer("/result/config/params/vectors/size").and_then(Value::as_u64);
-            if size != Some(dimensions as u64) {
-                let size = size.map_or_else(|| "unknown".to_owned(), |size| size.to_string());
-                return Err(Error::validation(format!(
-                    "the collection {collection} has {size} dimensions, not {dimensions}"
-                )));
-            }
+            check_dimensions(&format!("the collection {collection}"), size, dimensions)?;
         }
         Ok(Qdrant { workers, collection, dimensions })
     }
@@ -146,15 +138,7 @@ fn shown(query: &Query) -> Option<Value> {
         Query::NoTokens(none) => json!({"must_not": [{"key": "attributes", "match": {"any": none}}]}),
         // On a field without an index of words this is a search for the text itself, and tokens begin where others end.
         Query::Prefix(start) => json!({"must": [{"key": "attributes", "match": {"text": start}}]}),
-        Query::Number { field, low, high } => {
-            let mut range = serde_json::Map::new();
-            for (bound, strict, included) in [(low, "gt", "gte"), (high, "lt", "lte")] {
-                if let Some((bound, is_included)) = bound {
-                    range.insert(if *is_included { included } else { strict }.to_owned(), json!(bound));
-                }
-            }
-            json!({"must": [{"key": field, "range": range}]})
-        }
+        Query::Number { field, low, high } => json!({"must": [{"key": field, "range": range(*low, *high, "")}]}),
         Query::And(all) => json!({"must": each(all)}),
         Query::Or(any) => json!({"should": each(any)}),
     })

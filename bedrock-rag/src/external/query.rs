@@ -45,6 +45,15 @@ pub(crate) enum Query {
     Or(Vec<Query>),
 }
 
+/// The bounds of a number, as JSON has them: `gt`, `gte`, `lt`, `lte`, each behind a `mark`.
+#[cfg(feature = "http")]
+pub(crate) fn range(low: Option<(f64, bool)>, high: Option<(f64, bool)>, mark: &str) -> Value {
+    let bound = |name: &str, bound: Option<(f64, bool)>| {
+        bound.map(|(bound, included)| (format!("{mark}{name}{}", if included { "e" } else { "" }), Value::from(bound)))
+    };
+    Value::Object(bound("gt", low).into_iter().chain(bound("lt", high)).collect())
+}
+
 /// What a server can ask of a token's inside. Elsewhere it is asked whether there is such an attribute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Patterns {
@@ -305,5 +314,10 @@ mod tests {
         let number = BTreeMap::from([("n".to_owned(), json!(2.5))]);
         assert_eq!(numbers(&number), BTreeMap::from([("nn".to_owned(), 2.5)]));
         assert_eq!(compile(None, Patterns::default()), Query::All);
+        #[cfg(feature = "http")]
+        {
+            assert_eq!(range(Some((1.0, true)), Some((2.0, false)), "$"), json!({"$gte": 1.0, "$lt": 2.0}));
+            assert_eq!(range(None, Some((2.0, true)), ""), json!({"lte": 2.0}));
+        }
     }
 }

@@ -21,8 +21,8 @@ use redis::{Client, Cmd, Connection, ErrorKind, Pipeline, RedisError, Value};
 use super::over_fetch::passing;
 use super::query::{Patterns, Query, compile, number_field, numbers, tokens};
 use super::secret::Secret;
-use super::unit;
 use super::worker::Workers;
+use super::{check_dimensions, unit};
 use crate::blocking::wait;
 
 /// Most records of one answer.
@@ -266,11 +266,8 @@ impl Session {
         let mut words = Vec::new();
         flatten(&info, &mut words);
         let after = |word: &str| words.iter().position(|other| other == word).and_then(|at| words.get(at + 1));
-        let found = after("dim").and_then(|dim| dim.parse::<usize>().ok());
-        if found != Some(dimensions) {
-            let found = found.map_or_else(|| "unknown".to_owned(), |found| found.to_string());
-            return Err(Error::validation(format!("the index {index} has {found} dimensions, not {dimensions}")));
-        }
+        let found = after("dim").and_then(|dim| dim.parse().ok());
+        check_dimensions(&format!("the index {index}"), found, dimensions)?;
         let fields = words.windows(2).filter(|pair| pair[0] == "attribute").map(|pair| pair[1].clone());
         Ok(fields.filter(|field| !["vector", "text", "attributes"].contains(&field.as_str())).collect())
     }
