@@ -6,6 +6,7 @@ mod envelope;
 #[cfg(feature = "seal")]
 pub use envelope::{AesGcmSealer, KeyProvider, KeyRing, SecretKey, WrappedKey};
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -88,6 +89,13 @@ pub trait Sealer: Send + Sync {
     /// As [`Sealer::open`] and [`Sealer::seal`].
     fn reseal(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, Error> {
         self.seal(&self.open(sealed, context)?, context)
+    }
+}
+
+/// Shows nothing of it, so that options with a sealer can be shown.
+impl fmt::Debug for dyn Sealer + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(…)")
     }
 }
 

@@ -283,7 +283,7 @@ impl Embedder {
                 Some("GELU") => Some(Activation::Gelu),
                 Some(other) => return Err(wrong(format!("activation_function {other:?} is not supported"))),
             };
-            let checkpoint = Checkpoint::open(&folder)?;
+            let checkpoint = Checkpoint::open_with(&folder, options.sealer.as_deref())?;
             for tensor in checkpoint.iter() {
                 encoder.identity.update(&tensor.data);
             }

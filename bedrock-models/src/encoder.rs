@@ -62,7 +62,13 @@ impl Encoder {
     pub(crate) fn load(path: &Path, options: &LoadOptions, purpose: Purpose) -> Result<Self, Error> {
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
-        Self::load_for(path, options, purpose, options.compute(), Checkpoint::open(path)?)
+        Self::load_for(
+            path,
+            options,
+            purpose,
+            options.compute(),
+            Checkpoint::open_with(path, options.sealer.as_deref())?,
+        )
     }
 
     /// [`Encoder::load`] on a device of the caller's choice, from a checkpoint that is open already.

@@ -140,6 +140,24 @@ pub enum Error {
         what: String,
     },
 
+    /// Weights or other files of a job are sealed and no sealer was given, or a job with a sealer would go on from files that are not.
+    #[error("{} is {}", path.display(), if *sealed { "sealed: it is opened with its sealer" } else { "not sealed, as it should be with a sealer" })]
+    SealMismatch {
+        /// The file.
+        path: PathBuf,
+        /// Whether it is sealed.
+        sealed: bool,
+    },
+
+    /// A file cannot be sealed or opened: the key is another one or not at hand, or the file was changed.
+    #[error("{} cannot be sealed or opened", path.display())]
+    Seal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: bedrock_core::Error,
+    },
+
     /// No token can be chosen: all of them are banned, or there are none.
     #[error("none of {vocabulary} tokens can be chosen")]
     NoCandidates {

@@ -15,7 +15,7 @@ use crate::import;
 use crate::layers::{Adapter, Compute, Phase};
 use crate::options::LoadOptions;
 use crate::tokenizer::Tokenizer;
-use crate::weights::GgufFile;
+use crate::weights::{Checkpoint, GgufFile};
 
 pub use crate::arch::family::LANGUAGE_MODELS;
 
@@ -96,9 +96,10 @@ impl LanguageModel {
         let options = &LoadOptions { quantize, ..options.clone() };
         let mut compute = options.compute();
         if let Some(folder) = &options.adapter {
-            compute.adapter = Some(Arc::new(Adapter::open(folder)?));
+            compute.adapter = Some(Arc::new(Adapter::open(folder, options.sealer.as_deref())?));
         }
-        compute.adapters = options.adapters.values().map(|folder| Adapter::open(folder)).collect::<Result<_, _>>()?;
+        let open = |folder| Adapter::open(folder, options.sealer.as_deref());
+        compute.adapters = options.adapters.values().map(|folder| open(folder)).collect::<Result<_, _>>()?;
         let mut model = Self::load_for(path, options, compute)?;
         if model.has_encoder() && !options.adapters.is_empty() {
             let what = "adapters that requests choose from need a model without an encoder".into();
@@ -139,7 +140,8 @@ impl LanguageModel {
 
     fn load_folder(path: &Path, options: &LoadOptions, compute: Compute) -> Result<Self, Error> {
         let architecture = model_type(&path.join("config.json"))?;
-        let loaded = family::load_folder(path, &architecture, compute.clone(), options.quantize)?;
+        let checkpoint = Checkpoint::open_with(path, options.sealer.as_deref())?;
+        let loaded = family::load_folder(path, checkpoint, &architecture, compute.clone(), options.quantize)?;
         // Some tests and tools use weights without text: a missing tokenizer is an error only when text is asked for.
         let tokenizer = if path.join("tokenizer.json").exists() { Some(Tokenizer::from_file(path)?) } else { None };
         let template = optional(ChatTemplate::from_folder(path))?;

@@ -59,6 +59,7 @@ mod embed;
 mod encoder;
 mod engine;
 mod error;
+mod export;
 pub mod fetch;
 pub mod generate;
 pub mod import;
@@ -71,6 +72,7 @@ mod perplexity;
 pub mod quantize;
 #[cfg(feature = "remote")]
 pub mod remote;
+mod sealed;
 pub mod tokenizer;
 mod tool_use;
 #[cfg(feature = "tune")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use bedrock_core::Sealer;
 use burn::tensor::Device;
 
 use crate::error::Error;
@@ -75,6 +76,9 @@ pub struct LoadOptions {
     pub adapters: BTreeMap<String, PathBuf>,
     /// A smaller language model with the same vocabulary, which guesses for [`Speculation::Draft`]: a folder or a `.gguf` file.
     pub draft: Option<PathBuf>,
+    /// Opens weights and adapters that were written sealed (`model.safetensors.sealed`), into memory; others are read as ever. What is
+    /// trained with these options is written sealed.
+    pub sealer: Option<Arc<dyn Sealer>>,
     /// Gives up loading, with [`Error::Cancelled`], before the next tensor once another thread has set it.
     pub cancel: Option<Arc<AtomicBool>>,
     /// Limits of the engine that serves a language model.

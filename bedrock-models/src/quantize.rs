@@ -9,6 +9,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::error::Error;
+use crate::export::{self, Exported, ExportedTensor};
 use crate::weights::{Checkpoint, Dtype, GgufFile, Metadata, StoredTensor, Value, block, gguf_write};
 
 /// The types that weights can be turned into.
@@ -36,14 +37,17 @@ pub struct QuantizeReport {
     pub bytes_after: u64,
 }
 
-/// Writes the model of a GGUF file with weights of another type, into a GGUF file that llama.cpp reads as well.
+/// Writes the model of a GGUF file with weights of another type, into a GGUF file that llama.cpp reads as well; or that of a folder in Hugging
+/// Face layout, of Llama's family or Mistral's without a window, with its tokenizer and chat template.
 ///
 /// Matrices whose rows are whole blocks get the type `to`: `Q8_0`, `Q4_0`, `Q4_1`, or plain numbers (`F16`, `BF16`, `F32`). With a
 /// block type the embedding table and the output layer get 8 bits, because errors there reach every answer; vectors stay as they are. A source that is quantised itself is decoded
-/// first: what it has lost stays lost. `progress` is called after each tensor; returning `false` cancels.
+/// first: what it has lost stays lost. Of a folder, vectors become `F32`. `progress` is called after each tensor; returning `false` cancels.
 ///
 /// # Errors
-/// [`Error::InvalidParameter`] for another type, [`Error::Cancelled`], and what reading and writing fail with. The target appears
+/// [`Error::InvalidParameter`] for another type, [`Error::Cancelled`], and what reading and writing fail with. For a folder
+/// [`Error::UnsupportedArchitecture`], [`Error::ConfigValue`] and [`Error::UnknownTokenizer`] for what is not written into such files or cannot be said there,
+/// [`Error::Tensors`] for weights that are not as the configuration says, [`Error::NoTokenizer`]. The target appears
 /// when it is whole.
 pub fn quantize(
     source: impl AsRef<Path>,
@@ -52,7 +56,14 @@ pub fn quantize(
     mut progress: impl FnMut(QuantizeProgress) -> bool,
 ) -> Result<QuantizeReport, Error> {
     check_target(to)?;
-    let GgufFile { mut metadata, checkpoint } = GgufFile::open(source)?;
+    let source = source.as_ref();
+    let Exported { mut metadata, tensors } = match source.is_dir() {
+        true => export::folder(source)?,
+        false => {
+            let GgufFile { metadata, checkpoint } = GgufFile::open(source)?;
+            Exported { metadata, tensors: checkpoint.iter().cloned().map(ExportedTensor::from).collect() }
+        }
+    };
     // ggml's `LLAMA_FTYPE`: what most of the file is.
     let file_type = match to {
         Dtype::F32 => 0,
@@ -64,23 +75,20 @@ pub fn quantize(
     };
     metadata.insert("general.file_type", Value::U32(file_type));
     metadata.insert("general.quantization_version", Value::U32(2));
-    let tensors: Vec<&StoredTensor> = checkpoint.iter().collect();
-    let plans: Vec<_> = tensors
-        .iter()
-        .map(|tensor| gguf_write::TensorPlan {
-            name: tensor.name.clone(),
-            dtype: type_for(tensor, to),
-            shape: tensor.shape.clone(),
-        })
-        .collect();
+    let plan = |ExportedTensor { tensor, .. }: &ExportedTensor| {
+        let vector = source.is_dir() && tensor.shape.len() == 1;
+        let dtype = if vector { Dtype::F32 } else { type_for(tensor, to) };
+        gguf_write::TensorPlan { name: tensor.name.clone(), dtype, shape: tensor.shape.clone() }
+    };
+    let plans: Vec<_> = tensors.iter().map(plan).collect();
     let mut report = QuantizeReport {
         tensors: tensors.len(),
-        quantized: tensors.iter().zip(&plans).filter(|(tensor, plan)| tensor.dtype != plan.dtype).count(),
-        bytes_before: tensors.iter().map(|tensor| tensor.data.len() as u64).sum(),
+        quantized: tensors.iter().zip(&plans).filter(|(stored, plan)| stored.tensor.dtype != plan.dtype).count(),
+        bytes_before: tensors.iter().map(|stored| stored.tensor.data.len() as u64).sum(),
         bytes_after: 0,
     };
     report.bytes_after = gguf_write::write_gguf(target.as_ref(), &metadata, &plans, |index| {
-        let bytes = encode(tensors[index], plans[index].dtype)?;
+        let bytes = encode(&tensors[index].ordered(), plans[index].dtype)?;
         match progress(QuantizeProgress { tensors: index + 1, tensors_total: tensors.len() }) {
             true => Ok(bytes),
             false => Err(Error::Cancelled),

@@ -6,10 +6,12 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bedrock_models::quantize::quantize;
 use bedrock_models::tune::{
     AdamW, CustomizationType, HyperParameters, Job, JobEvent, JobLora, JobMethod, JobOptions, JobStatus, Lora, Method,
-    Schedule, Sequence, Stop, TooLong, Trained, Trainer, merge,
+    Schedule, Sequence, Stop, TooLong, Trained, Trainer, adapter_to_gguf, merge,
 };
+use bedrock_models::weights::{Dtype, GgufFile};
 use bedrock_models::{Error, LanguageModel, LoadOptions};
 use serde_json::Value;
 
@@ -465,6 +467,57 @@ fn an_adapter_is_merged_into_a_file() {
     let foreign = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training/llama_llama3");
     assert!(merge(&base, &foreign, &none).is_err());
     assert!(!none.exists());
+}
+
+/// Row by row, what llama.cpp adds to a file of the base is what merging adds to the base.
+#[test]
+fn an_adapter_is_a_file_too() {
+    let (base, folder) = (base("llama_default"), tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name);
+    let adapter = path("adapter");
+    let lora = Lora { rank: 4, rank_stabilised: true, ..Lora::default() };
+    let mut trainer = Trainer::load(&base, &load(), Method::Lora(lora)).unwrap();
+    for _ in 0..5 {
+        let text = Sequence::text(vec![1, 5, 9, 2, 40, 7, 5, 9, 2]);
+        trainer.step(&[text], &AdamW { learning_rate: 1e-2, ..AdamW::default() }).unwrap();
+    }
+    trainer.save_adapter(&adapter).unwrap();
+    merge(&base, &adapter, path("merged")).unwrap();
+    quantize(&base, path("base.gguf"), Dtype::F32, |_| true).unwrap();
+    quantize(path("merged"), path("merged.gguf"), Dtype::F32, |_| true).unwrap();
+    adapter_to_gguf(&base, &adapter, path("adapter.gguf")).unwrap();
+    adapter_to_gguf(path("base.gguf"), &adapter, path("same.gguf")).unwrap();
+    assert_eq!(fs::read(path("adapter.gguf")).unwrap(), fs::read(path("same.gguf")).unwrap());
+
+    let open = |name: &str| GgufFile::open(path(name)).unwrap();
+    let (factors, before, after) = (open("adapter.gguf"), open("base.gguf"), open("merged.gguf"));
+    for (key, value) in [("general.type", "adapter"), ("adapter.type", "lora"), ("general.architecture", "llama")] {
+        assert_eq!(factors.metadata.required::<&str>(key).unwrap(), value);
+    }
+    let alpha: f32 = factors.metadata.required("adapter.lora.alpha").unwrap();
+    assert!((alpha - 32.0).abs() < 1e-4, "16 / √4 · 4: {alpha}");
+    let mut changed = 0;
+    for tensor in after.checkpoint.iter() {
+        let mut expected = before.checkpoint.get(&tensor.name).unwrap().to_f32().unwrap();
+        let factor = |name: &str| factors.checkpoint.get(&format!("{}.{name}", tensor.name));
+        if let (Some(a), Some(b)) = (factor("lora_a"), factor("lora_b")) {
+            changed += 1;
+            assert_eq!((&a.shape[..], &b.shape[..]), (&[4, tensor.shape[1]][..], &[tensor.shape[0], 4][..]));
+            let (columns, a, b) = (tensor.shape[1], a.to_f32().unwrap(), b.to_f32().unwrap());
+            assert!(b.iter().any(|value| *value != 0.0));
+            for (at, value) in expected.iter_mut().enumerate() {
+                let (row, column) = (at / columns, at % columns);
+                *value += (0..4).map(|r| alpha / 4.0 * b[row * 4 + r] * a[r * columns + column]).sum::<f32>();
+            }
+        }
+        let far = tensor.to_f32().unwrap().iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(far < 1e-5, "{}: {far}", tensor.name);
+    }
+    assert_eq!((changed * 2, changed % 7), (factors.checkpoint.len(), 0));
+    // Of another model.
+    assert!(adapter_to_gguf(self::base("llama_linear"), &adapter, path("none.gguf")).is_err());
+    assert!(adapter_to_gguf(self::base("qwen2"), &adapter, path("none.gguf")).is_err());
+    assert!(!path("none.gguf").exists());
 }
 
 #[test]

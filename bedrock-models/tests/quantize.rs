@@ -1,11 +1,13 @@
 //! Fewer bits a weight, on load and into a file: the same weights either way, close to the original, whole or not at all.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel};
+use bedrock_core::{ConverseRequest, EmbedPurpose, EmbedRequest, EmbeddingModel};
 use bedrock_models::quantize::{QuantizeProgress, quantize};
 use bedrock_models::weights::{Dtype, GgufFile};
 use bedrock_models::{Embedder, Error, LanguageModel, LoadOptions};
+use serde_json::json;
 
 /// A tiny Llama in a folder, in plain numbers.
 fn plain(folder: &Path) -> PathBuf {
@@ -99,4 +101,132 @@ fn names_of_types_are_read_in_either_case() {
         assert_eq!(dtype.to_string().to_lowercase().parse::<Dtype>().unwrap(), dtype);
     }
     assert!("q4".parse::<Dtype>().is_err());
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformance").join(name)
+}
+
+fn load(path: &Path) -> LanguageModel {
+    LanguageModel::load(path, &LoadOptions { threads: 2, ..LoadOptions::default() }).unwrap()
+}
+
+/// The largest difference of logits as a share of the largest of them.
+fn difference(one: &LanguageModel, other: &LanguageModel, tokens: &[u32]) -> f32 {
+    let (one, other) = (one.logits(tokens).unwrap().concat(), other.logits(tokens).unwrap().concat());
+    assert_eq!(one.len(), other.len());
+    let largest = one.iter().fold(0f32, |a, b| a.max(b.abs()));
+    one.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest
+}
+
+#[test]
+fn a_folder_becomes_a_file_that_is_the_same_model() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tiny");
+    let folder = tempfile::tempdir().unwrap();
+    let from_folder = load(&source);
+    let conversation = ConverseRequest::new("tiny").user("Where is my sword?");
+    let prompt = from_folder.template().unwrap().render_request(&conversation).unwrap();
+    let tokens = from_folder.tokenizer().unwrap().encode(&prompt, true).unwrap();
+    // Its weights are in eight bits, which stay as they are.
+    for (to, bound) in
+        [(Dtype::Q8_0, 1e-5), (Dtype::F32, 1e-5), (Dtype::F16, 1e-3), (Dtype::BF16, 2e-2), (Dtype::Q4_0, 0.5)]
+    {
+        let file = folder.path().join(format!("{to}.gguf"));
+        let report = quantize(&source, &file, to, |_| true).unwrap();
+        assert_eq!(report.tensors, 38);
+        let from_file = load(&file);
+        assert_eq!(from_file.template().unwrap().render_request(&conversation).unwrap(), prompt);
+        assert_eq!(from_file.tokenizer().unwrap().encode(&prompt, true).unwrap(), tokens);
+        let (ours, its) =
+            (from_folder.tokenizer().unwrap().special_tokens(), from_file.tokenizer().unwrap().special_tokens());
+        assert_eq!((&ours.ends, ours.eos, ours.add_bos), (&its.ends, its.eos, its.add_bos));
+        assert_eq!(
+            (from_folder.max_tokens(), from_folder.vocab_size()),
+            (from_file.max_tokens(), from_file.vocab_size())
+        );
+        let far = difference(&from_folder, &from_file, &tokens);
+        assert!(far < bound, "{to}: {far}");
+    }
+}
+
+/// Positions that are scaled, tied tables, groups of heads, tokenizers of both kinds.
+#[test]
+fn folders_of_every_kind_become_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    let tokens: Vec<u32> = (0..90).map(|n| 3 + n * 7 % 100).collect();
+    for name in ["llama_default", "llama_llama3"] {
+        quantize(fixture(name), &file, Dtype::F32, |_| true).unwrap();
+        let (one, other) = (load(&fixture(name)), load(&file));
+        let far = difference(&one, &other, &tokens);
+        assert!(far < 1e-5, "{name}: {far}");
+        for text in ["a text, and 1234 more", "  Grüße an alle\n\n😀"] {
+            let encode = |model: &LanguageModel| model.tokenizer().unwrap().encode(text, true).unwrap();
+            assert_eq!(encode(&one), encode(&other), "{name}");
+        }
+    }
+    // These have tokenizers that such files cannot have, so they get another.
+    let vocab: serde_json::Map<String, serde_json::Value> = (0..110u32)
+        .map(|id| (if id == 2 { "</s>".into() } else { format!("{:?}", char::from_u32(97 + id).unwrap()) }, id.into()))
+        .collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null, "decoder": null,
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+        "added_tokens": [{ "id": 2, "content": "</s>", "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false }],
+        "model": { "type": "BPE", "vocab": vocab, "merges": [] },
+    });
+    for (name, is_written) in [
+        ("llama_linear", true),
+        ("llama_yarn", true),
+        ("llama_new_style", true),
+        ("llama_biases_sharded", true),
+        ("mistral_full", true),
+        ("mistral_sliding", false),
+        ("llama_dynamic", false),
+        ("llama_longrope", false),
+        ("llama_yarn_mscale", false),
+    ] {
+        let copy = folder.path().join(name);
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(fixture(name)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        }
+        let refused = quantize(&copy, &file, Dtype::F32, |_| true);
+        assert!(
+            matches!(refused, Err(Error::UnknownTokenizer { .. } | Error::ConfigValue { .. })),
+            "{name}: {refused:?}"
+        );
+        fs::write(copy.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        fs::write(copy.join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#).unwrap();
+        match quantize(&copy, &file, Dtype::F32, |_| true) {
+            Ok(_) => {
+                assert!(is_written, "{name}");
+                let far = difference(&load(&copy), &load(&file), &tokens);
+                assert!(far < 2e-5, "{name}: {far}");
+            }
+            Err(error) => assert!(!is_written && matches!(error, Error::ConfigValue { .. }), "{name}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_no_such_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target.gguf");
+    let refused = quantize(fixture("qwen2"), &target, Dtype::Q8_0, |_| true);
+    assert!(matches!(refused, Err(Error::UnsupportedArchitecture { .. })), "{refused:?}");
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(fixture("llama_default").join(name), copy.join(name)).unwrap();
+    }
+    assert!(matches!(quantize(&copy, &target, Dtype::Q8_0, |_| true), Err(Error::NoTokenizer { .. })));
+    let config = fs::read_to_string(copy.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["intermediate_size"] = 4096.into();
+    fs::write(copy.join("config.json"), config.to_string()).unwrap();
+    assert!(matches!(quantize(&copy, &target, Dtype::Q8_0, |_| true), Err(Error::Tensors { .. })));
+    assert!(!target.exists());
 }

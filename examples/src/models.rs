@@ -1,10 +1,15 @@
 //! Arguments about models, which nearly every example has.
 
+use std::fs;
+use std::sync::Arc;
 use std::time::Instant;
 
+use bedrock_core::{AesGcmSealer, KeyRing, Sealer, SecretKey};
 use bedrock_models::weights::Dtype;
 use bedrock_models::{DeviceKind, LoadOptions};
 use clap::Args;
+
+use crate::Failure;
 
 /// How models are loaded and run.
 #[derive(Debug, Clone, Args)]
@@ -21,12 +26,23 @@ pub struct ModelArguments {
     /// Seed of all random choices
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// A file with a key, 32 bytes in base64: opens weights and adapters that are sealed; what is trained is written sealed
+    #[arg(long, value_name = "FILE", value_parser = sealer)]
+    pub key_file: Option<Arc<dyn Sealer>>,
+}
+
+/// What seals with the key in a file. The key is called as the file is.
+fn sealer(path: &str) -> Result<Arc<dyn Sealer>, Failure> {
+    let name = std::path::Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    let key = SecretKey::from_base64(&fs::read_to_string(path)?)?;
+    Ok(Arc::new(AesGcmSealer::new(KeyRing::new(name, key)?)))
 }
 
 impl ModelArguments {
     /// The options that these arguments stand for.
     pub fn options(&self) -> LoadOptions {
-        LoadOptions { threads: self.threads, device: self.device, quantize: self.quantize, ..LoadOptions::default() }
+        let Self { threads, device, quantize, .. } = *self;
+        LoadOptions { threads, device, quantize, sealer: self.key_file.clone(), ..LoadOptions::default() }
     }
 }
 

@@ -121,21 +121,11 @@ fn finish<C: Configuration>(config: C, loader: Loader, path: &Path) -> Result<Lo
     Ok(Loaded { network, vocab_size: config.vocab_size(), context: config.context() })
 }
 
-/// Loads a folder in Hugging Face layout whose `config.json` is of that `model_type`.
+/// Loads a folder in Hugging Face layout with the tensors of `checkpoint`, whose `config.json` is of that `model_type`.
 ///
 /// # Errors
 /// [`Error::UnsupportedArchitecture`], and whatever is wrong with configuration and weights.
 pub(crate) fn load_folder(
-    path: &Path,
-    model_type: &str,
-    compute: Compute,
-    quantize: Option<Dtype>,
-) -> Result<Loaded, Error> {
-    load_checkpoint(path, Checkpoint::open(path)?, model_type, compute, quantize)
-}
-
-/// As [`load_folder`], from a checkpoint that is open already.
-pub(crate) fn load_checkpoint(
     path: &Path,
     checkpoint: Checkpoint,
     model_type: &str,

@@ -17,13 +17,16 @@ use super::family::Configuration;
 use super::gguf::{DECODER_NAMES, Gguf};
 use super::{CausalLm, Step};
 use crate::error::Error;
+#[cfg(feature = "tune")]
+use crate::export::unpaired;
 use crate::kernels::attention::{Heads, Mask, Page};
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, Linear, Loader, RmsNorm, RopeFields, Rotary,
     Run, Sequence, attention::rotate, norm::add, project,
 };
 #[cfg(feature = "tune")]
-use crate::weights::{Checkpoint, Metadata};
+use crate::weights::Checkpoint;
+use crate::weights::{Metadata, Value};
 
 /// The base of the rotation where a file names none.
 const THETA: f64 = 10_000.0;
@@ -147,31 +150,128 @@ impl LlamaConfig {
     }
 }
 
-/// A fully connected layer of a GGUF file.
-#[cfg(feature = "tune")]
-pub(crate) struct GgufModule {
-    /// Of its weights, in the file.
-    pub(crate) tensor: String,
-    /// In a Hugging Face checkpoint.
+/// Where a tensor of a Hugging Face checkpoint is in a GGUF file.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// In the checkpoint.
     pub(crate) name: String,
-    /// Features of a head whose halves lie interleaved.
-    pairs: Option<usize>,
+    /// In the file.
+    pub(crate) tensor: String,
+    /// Features of a head whose halves lie interleaved in the file.
+    pub(crate) pairs: Option<usize>,
 }
 
 #[cfg(feature = "tune")]
-impl GgufModule {
-    /// The row of the Hugging Face checkpoint that is this one of the file: see [`Loader::unpair`].
+impl Place {
+    /// The row of the checkpoint that is this one of the file: see [`Loader::unpair`].
     pub(crate) fn row(&self, row: usize) -> usize {
-        self.pairs.map_or(row, |dim| row / dim * dim + row % 2 * (dim / 2) + row % dim / 2)
+        self.pairs.map_or(row, |dim| unpaired(row, dim))
     }
 }
 
-/// The layers of a GGUF file of this family, present or not.
+impl LlamaConfig {
+    /// All tensors that a model may have, present or not.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let place = |name: String, pairs| Place { tensor: Self::gguf_name(&name), name, pairs };
+        let mut places = vec![place("model.embed_tokens.weight".into(), None)];
+        for layer in 0..self.num_hidden_layers {
+            let name = |part: &str, kind: &str| format!("model.layers.{layer}.{part}.{kind}");
+            for norm in ["input_layernorm", "post_attention_layernorm"] {
+                places.push(place(name(norm, "weight"), None));
+            }
+            let plain = ["self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+            for kind in ["weight", "bias"] {
+                let paired = ["self_attn.q_proj", "self_attn.k_proj"];
+                places.extend(paired.map(|part| place(name(part, kind), Some(self.head_dim()))));
+                places.extend(plain.map(|part| place(name(part, kind), None)));
+            }
+        }
+        places.push(place("model.norm.weight".into(), None));
+        if !self.tie_word_embeddings {
+            places.push(place("lm_head.weight".into(), None));
+        }
+        places
+    }
+
+    /// Writes the sizes into the metadata of a GGUF file.
+    ///
+    /// # Errors
+    /// What such a file cannot say.
+    pub(crate) fn describe(&self, metadata: &mut Metadata) -> Result<(), String> {
+        let mut number = |key: &str, value: usize| {
+            let value = u32::try_from(value).map_err(|_| format!("{key} is {value}"))?;
+            metadata.insert(format!("llama.{key}"), Value::U32(value));
+            Ok::<(), String>(())
+        };
+        number("block_count", self.num_hidden_layers)?;
+        number("context_length", self.max_position_embeddings)?;
+        number("embedding_length", self.hidden_size)?;
+        number("feed_forward_length", self.intermediate_size)?;
+        number("attention.head_count", self.num_attention_heads)?;
+        number("attention.head_count_kv", self.key_heads())?;
+        number("attention.key_length", self.head_dim())?;
+        number("attention.value_length", self.head_dim())?;
+        number("rope.dimension_count", self.head_dim())?;
+        number("vocab_size", self.vocab_size)?;
+        // Readers of such files know no window.
+        if let Some(window) = self.sliding_window.filter(|window| *window < self.max_position_embeddings) {
+            return Err(format!("sliding_window is {window}, which a GGUF file of llama cannot say"));
+        }
+        let rope = self.rope.parameters(THETA);
+        let mut float = |key: &str, value: f64| {
+            metadata.insert(format!("llama.{key}"), Value::F32(value as f32));
+        };
+        float("attention.layer_norm_rms_epsilon", self.rms_norm_eps);
+        float("rope.freq_base", rope.rope_theta.unwrap_or(THETA));
+        if rope.partial_rotary_factor.is_some_and(|share| share != 1.0) {
+            return Err("partial_rotary_factor is not 1, which a GGUF file of llama cannot say".into());
+        }
+        match (rope.kind(), rope.factor) {
+            ("default" | "llama3", _) => {}
+            ("linear", Some(factor)) => {
+                float("rope.scaling.factor", factor);
+                metadata.insert("llama.rope.scaling.type", Value::String("linear".into()));
+            }
+            // Of this type files have the factor alone, on top of which the rest follows.
+            ("yarn", Some(factor))
+                if rope.attention_factor.is_none() && rope.mscale.is_none() && rope.truncate.unwrap_or(true) =>
+            {
+                float("rope.scaling.factor", factor);
+                for (key, value) in [("fast", rope.beta_fast), ("slow", rope.beta_slow)] {
+                    value.into_iter().for_each(|value| float(&format!("rope.scaling.yarn_beta_{key}"), value));
+                }
+                let original = rope.original_max_position_embeddings.map(|length| length as usize);
+                let original = original.unwrap_or(self.max_position_embeddings);
+                metadata.insert("llama.rope.scaling.original_context_length", Value::U32(original as u32));
+                metadata.insert("llama.rope.scaling.type", Value::String("yarn".into()));
+            }
+            (kind, _) => return Err(format!("rope type {kind} is not written into GGUF files")),
+        }
+        Ok(())
+    }
+
+    /// What the frequencies of positions are divided by, where that is a tensor of a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Rope`].
+    pub(crate) fn frequency_factors(&self, path: &Path) -> Result<Option<Vec<f32>>, Error> {
+        let rope = self.rope.parameters(THETA);
+        if rope.kind() != "llama3" {
+            return Ok(None);
+        }
+        let (dim, max) = (self.head_dim(), self.max_position_embeddings as f64);
+        let rotary = Rotary::new(&rope, dim, THETA, max);
+        let rotary = rotary.map_err(|source| Error::Rope { path: path.to_path_buf(), source })?;
+        Ok(rotary.divisors(rope.rope_theta.unwrap_or(THETA)))
+    }
+}
+
+/// The tensors of a GGUF file of this family, present or not.
 ///
 /// # Errors
 /// [`Error::ConfigValue`] for a file of another family; what its metadata lack.
 #[cfg(feature = "tune")]
-pub(crate) fn gguf_modules(metadata: &Metadata, checkpoint: &Checkpoint) -> Result<Vec<GgufModule>, Error> {
+pub(crate) fn gguf_places(metadata: &Metadata, checkpoint: &Checkpoint) -> Result<Vec<Place>, Error> {
     let file = Gguf::new(metadata, checkpoint)?;
     if file.architecture() != "llama" || !LlamaConfig::is_in(&file)? {
         let found = file.description()?;
@@ -179,19 +279,7 @@ pub(crate) fn gguf_modules(metadata: &Metadata, checkpoint: &Checkpoint) -> Resu
     }
     let config = LlamaConfig::from_gguf(&file)?;
     config.validate(metadata.path())?;
-    let module = |name: String, pairs| {
-        let tensor = LlamaConfig::gguf_name(&format!("{name}.weight"));
-        GgufModule { tensor, name, pairs }
-    };
-    let parts = ["self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
-    let mut modules = vec![module("lm_head".into(), None)];
-    for layer in 0..config.num_hidden_layers {
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let paired = ["self_attn.q_proj", "self_attn.k_proj"];
-        modules.extend(paired.map(|part| module(name(part), Some(config.head_dim()))));
-        modules.extend(parts.map(|part| module(name(part), None)));
-    }
-    Ok(modules)
+    Ok(config.places())
 }
 
 impl Configuration for LlamaConfig {

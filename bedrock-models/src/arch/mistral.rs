@@ -18,7 +18,7 @@ use crate::layers::Loader;
 /// `config.json` of `MistralForCausalLM`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "File")]
-pub(crate) struct MistralConfig(LlamaConfig);
+pub(crate) struct MistralConfig(pub(crate) LlamaConfig);
 
 /// The fields whose defaults differ from Llama's.
 #[derive(Deserialize)]

@@ -131,7 +131,7 @@ fn survey_folder(path: &Path, load: &LoadOptions) -> Result<Surveyed, Error> {
     let parameters = parameters(&checkpoint);
     if LANGUAGE_MODELS.contains(&architecture.as_str()) {
         let survey = Survey::default();
-        let loaded = family::load_checkpoint(path, checkpoint.surveyed(&survey), &architecture, load.compute(), None);
+        let loaded = family::load_folder(path, checkpoint.surveyed(&survey), &architecture, load.compute(), None);
         let matrices = survey.matrices();
         let model = Model::Language { has_encoder: survey.end(path, loaded)?.network.has_encoder() };
         return Ok(Surveyed { architecture, model, parameters, matrices });

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Placement;
 use crate::error::Error;
 use crate::fetch::cache::{StoredFile, hexadecimal};
+use crate::sealed::exists;
 use crate::tokenizer::read_bounded;
 use crate::weights::QUANTIZED;
 
@@ -138,6 +139,8 @@ impl Source {
             self.take_shards()?;
         } else if has(QUANTIZED) {
             self.take(QUANTIZED, u64::MAX)?;
+        } else if exists(&self.root.join(SINGLE)) {
+            return Err(Error::SealMismatch { path: self.root.join(SINGLE), sealed: true });
         } else if let [first, ..] = ggufs.as_slice() {
             // Files of one split model differ in their number only.
             if ggufs.iter().any(|name| split_stem(name).is_none() || split_stem(name) != split_stem(first))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bedrock_core::Sealer;
 use burn::Tensor;
 use burn::tensor::TensorData;
 use rand_chacha::ChaCha8Rng;
@@ -130,11 +131,11 @@ impl LoraConfig {
 }
 
 impl Adapter {
-    /// Reads a folder as PEFT writes it: `adapter_config.json` and `adapter_model.safetensors`.
+    /// Reads a folder as PEFT writes it: `adapter_config.json` and `adapter_model.safetensors`, which may be sealed.
     ///
     /// # Errors
     /// [`Error::ConfigValue`] for what is not a plain LoRA; unreadable files.
-    pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path, sealer: Option<&dyn Sealer>) -> Result<Self, Error> {
         let path = folder.join("adapter_config.json");
         let config: LoraConfig = read_json(&path)?;
         let wrong = |what: String| Error::ConfigValue { path: path.clone(), what };
@@ -151,7 +152,7 @@ impl Adapter {
         if config.r == 0 || !numbers().all(|alpha| alpha.is_finite()) {
             return Err(wrong(format!("r is {} and lora_alpha {}", config.r, config.lora_alpha)));
         }
-        let tensors = Checkpoint::open(folder.join("adapter_model.safetensors"))?;
+        let tensors = Checkpoint::open_with(folder.join("adapter_model.safetensors"), sealer)?;
         Ok(Self::with(folder, config, Some(tensors), Vec::new(), 0))
     }
 

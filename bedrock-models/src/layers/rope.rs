@@ -248,6 +248,12 @@ impl Rotary {
         }
     }
 
+    /// The factors of [`Rotary::divided`] that turn frequencies of that base into these; none if these are not fixed.
+    pub(crate) fn divisors(&self, base: f64) -> Option<Vec<f32>> {
+        let Frequencies::Fixed(list) = &self.frequencies else { return None };
+        Some(inverse(base, 2 * list.len()).zip(list).map(|(plain, own)| (plain / f64::from(*own)) as f32).collect())
+    }
+
     /// The length that is the last with the frequencies of short sequences; none if they do not jump.
     pub(crate) fn change(&self) -> Option<usize> {
         match &self.frequencies {

@@ -12,7 +12,7 @@ use super::{SpecialTokens, Tokenizer, guarded};
 use crate::error::Error;
 
 /// No `tokenizer.json` of a published model is near this: the largest vocabularies make about 35 MB.
-const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+pub(super) const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// The small configuration files beside it; chat templates make some of them tens of kilobytes.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;

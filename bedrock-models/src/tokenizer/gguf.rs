@@ -39,16 +39,16 @@ use super::{SpecialTokens, Tokenizer, guarded};
 use crate::error::Error;
 use crate::weights::{Array, Metadata, Value};
 
-const MODEL: &str = "tokenizer.ggml.model";
-const PRE: &str = "tokenizer.ggml.pre";
-const TOKENS: &str = "tokenizer.ggml.tokens";
-const TYPES: &str = "tokenizer.ggml.token_type";
-const SCORES: &str = "tokenizer.ggml.scores";
-const MERGES: &str = "tokenizer.ggml.merges";
+pub(super) const MODEL: &str = "tokenizer.ggml.model";
+pub(super) const PRE: &str = "tokenizer.ggml.pre";
+pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
+pub(super) const TYPES: &str = "tokenizer.ggml.token_type";
+pub(super) const SCORES: &str = "tokenizer.ggml.scores";
+pub(super) const MERGES: &str = "tokenizer.ggml.merges";
 const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 
 /// SentencePiece's visible space.
-const SPACE: char = '\u{2581}';
+pub(super) const SPACE: char = '\u{2581}';
 
 /// Tokens that end a turn or a message whatever the file says, because many files say nothing.
 const END_TEXTS: &[&str] = &[
@@ -70,13 +70,37 @@ const END_TEXTS: &[&str] = &[
 
 /// What kind of entry a token is: GGUF's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Normal,
     Unknown,
     Control,
     UserDefined,
     Unused,
     Byte,
+}
+
+impl Kind {
+    fn of(number: i32) -> Self {
+        match number {
+            2 => Self::Unknown,
+            3 => Self::Control,
+            4 => Self::UserDefined,
+            5 => Self::Unused,
+            6 => Self::Byte,
+            _ => Self::Normal,
+        }
+    }
+
+    pub(super) fn number(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Unknown => 2,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+            Self::Byte => 6,
+        }
+    }
 }
 
 impl Tokenizer {
@@ -144,18 +168,7 @@ impl<'a> Vocabulary<'a> {
                 let reason = format!("{} entries for {} tokens", types.len(), tokens.len());
                 return Err(wrong(metadata, TYPES, reason));
             }
-            Some(types) => types
-                .into_iter()
-                .take(tokens.len())
-                .map(|kind| match kind {
-                    2 => Kind::Unknown,
-                    3 => Kind::Control,
-                    4 => Kind::UserDefined,
-                    5 => Kind::Unused,
-                    6 => Kind::Byte,
-                    _ => Kind::Normal,
-                })
-                .collect(),
+            Some(types) => types.into_iter().take(tokens.len()).map(Kind::of).collect(),
         };
         let texts = tokens.iter().zip(&kinds).enumerate().map(|(id, (token, &kind))| match token.as_str() {
             "" => format!("[EMPTY_{id}]"),
@@ -471,7 +484,7 @@ fn plain_wordpiece(token: &str, kind: Kind) -> String {
 ///
 /// Of equally good pieces, that with the longer left part goes first, then that with the longer right part, as in
 /// transformers' conversion of SentencePiece files.
-fn merges_by_score(texts: &[String], scores: &[f32], kinds: &[Kind]) -> Vec<(String, String)> {
+pub(super) fn merges_by_score(texts: &[String], scores: &[f32], kinds: &[Kind]) -> Vec<(String, String)> {
     let mut ids: HashMap<&str, u32> = HashMap::with_capacity(texts.len());
     for (id, text) in texts.iter().enumerate() {
         if matches!(kinds[id], Kind::Normal | Kind::UserDefined | Kind::Unused)

@@ -11,12 +11,14 @@ mod bytes;
 mod encoding;
 mod folder;
 mod gguf;
+mod into_gguf;
 mod pre;
 mod special;
 mod stream;
 
 pub use encoding::{EncodeOptions, Encoding, TruncationStrategy};
 pub(crate) use folder::{read_bounded, read_json};
+pub(crate) use into_gguf::describe;
 pub use special::SpecialTokens;
 pub use stream::StreamDecoder;
 

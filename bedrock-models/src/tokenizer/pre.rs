@@ -26,8 +26,8 @@ pub(super) struct PreTokenizer {
     nfc: bool,
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-const DIGIT: &str = r"\p{N}";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const DIGIT: &str = r"\p{N}";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -90,6 +90,31 @@ impl PreTokenizer {
         })
     }
 
+    /// A name, known to llama.cpp too, of the pre-tokenizer with these expressions.
+    pub(super) fn like(splits: &[&str], ignore_merges: bool, nfc: bool) -> Option<&'static str> {
+        const NAMES: [&str; 14] = [
+            "gpt-2",
+            "smollm",
+            "llama-bpe",
+            "smaug-bpe",
+            "qwen2",
+            "stablelm2",
+            "gpt-4o",
+            "tekken",
+            "command-r",
+            "deepseek-llm",
+            "deepseek-coder",
+            "deepseek-v3",
+            "falcon",
+            "viking",
+        ];
+        let is_like = |name: &&str| {
+            let is_it = |pre: Self| pre.splits == splits && pre.ignore_merges == ignore_merges && pre.nfc == nfc;
+            Self::named(name).is_some_and(is_it)
+        };
+        NAMES.into_iter().find(|name| is_like(name))
+    }
+
     pub(super) fn normalizer(&self) -> Option<NormalizerWrapper> {
         self.nfc.then(|| NFC.into())
     }
@@ -148,6 +173,16 @@ mod tests {
             assert_eq!(pieces(name, " Ab1 \n天é").concat(), " Ab1 \n天é", "{name}");
         }
         assert!(PreTokenizer::named("llama-5").is_none());
+    }
+
+    #[test]
+    fn a_name_is_found_by_what_it_does() {
+        assert_eq!(PreTokenizer::like(&[GPT2], false, false), Some("gpt-2"));
+        assert_eq!(PreTokenizer::like(&[DIGIT, GPT2], false, false), Some("smollm"));
+        assert_eq!(PreTokenizer::like(&[DIGIT, GPT2], false, true), Some("command-r"));
+        assert_eq!(PreTokenizer::like(&[LLAMA3], true, false), Some("llama-bpe"));
+        assert_eq!(PreTokenizer::like(&[LLAMA3], false, false), Some("smaug-bpe"));
+        assert_eq!(PreTokenizer::like(&[GPT2, DIGIT], false, false), None);
     }
 
     #[test]

@@ -4,21 +4,21 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::learner::Learner;
 use super::stored::{self, Lazy, replace};
 use super::trainer::Lora;
 use crate::error::Error;
 use crate::language_model::{LanguageModel, name_of};
-use crate::layers::Parameter;
 
 /// Writes `adapter_model.safetensors`, then `adapter_config.json`, by whose presence an adapter is known.
-pub(super) fn save(folder: &Path, lora: &Lora, base: &LanguageModel, parameters: &[Parameter]) -> Result<(), Error> {
+pub(super) fn save(folder: &Path, lora: &Lora, base: &LanguageModel, learner: &Learner) -> Result<(), Error> {
     let task = if base.has_encoder() { "SEQ_2_SEQ_LM" } else { "CAUSAL_LM" };
     std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_path_buf(), source })?;
-    let tensors = parameters.iter().map(|parameter| {
+    let tensors = learner.parameters().iter().map(|parameter| {
         let name = format!("base_model.model.{}.weight", parameter.name());
         (name, Lazy::f32(parameter.shape(), || parameter.values()))
     });
-    stored::write(&folder.join("adapter_model.safetensors"), tensors.collect())?;
+    stored::write(&folder.join("adapter_model.safetensors"), tensors.collect(), learner.sealer())?;
     let config = json!({
         "peft_type": "LORA", "task_type": task, "base_model_name_or_path": name_of(&base.path), "bias": "none",
         "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "use_rslora": lora.rank_stabilised,

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bedrock_core::Sealer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -15,6 +16,7 @@ use super::record::Losses;
 use super::reference;
 use super::stored::{self, Lazy};
 use crate::error::Error;
+use crate::sealed;
 use crate::weights::Checkpoint;
 
 /// The folder in a job's.
@@ -84,7 +86,7 @@ pub(super) fn files(base: &Path) -> Result<Vec<(String, u64)>, Error> {
     for entry in fs::read_dir(base).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let facts = fs::metadata(&path).map_err(failed)?;
-        let wanted = path.extension().is_some_and(|end| end == "safetensors" || end == "json");
+        let wanted = path.extension().is_some_and(|end| end == "safetensors" || end == "json" || end == "sealed");
         if let Some(name) = path.file_name().filter(|_| wanted && facts.is_file()) {
             files.push((name.to_string_lossy().into_owned(), facts.len()));
         }
@@ -93,10 +95,10 @@ pub(super) fn files(base: &Path) -> Result<Vec<(String, u64)>, Error> {
     Ok(files)
 }
 
-/// Writes a checkpoint into a job's folder, then removes older ones.
+/// Writes a checkpoint into a job's folder, then removes older ones. It is sealed if the learner has a sealer.
 ///
 /// # Errors
-/// [`Error::Write`].
+/// [`Error::Write`], [`Error::Seal`].
 pub(super) fn write(
     folder: &Path,
     learner: &Learner,
@@ -125,7 +127,7 @@ pub(super) fn write(
         tensors.push((format!("mean.{name}"), Lazy::f32(&[parameter.len()], || moments.mean())));
         tensors.push((format!("square.{name}"), Lazy::f32(&[parameter.len()], || moments.square())));
     }
-    stored::write(&path, tensors)?;
+    let path = stored::write(&path, tensors, learner.sealer())?;
     for old in found(&folder).into_iter().filter(|old| *old != path) {
         // If it stays, the next checkpoint tries again; the newest is read.
         let _ = fs::remove_file(old);
@@ -139,7 +141,7 @@ fn found(folder: &Path) -> Vec<PathBuf> {
     let ours = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.strip_prefix("step-")
-            .and_then(|name| name.strip_suffix(".safetensors"))
+            .and_then(|name| name.strip_suffix(".safetensors").or_else(|| name.strip_suffix(".safetensors.sealed")))
             .is_some_and(|number| number.len() == 9 && number.bytes().all(|byte| byte.is_ascii_digit()))
     };
     let mut paths: Vec<PathBuf> = entries.filter(ours).collect();
@@ -150,18 +152,31 @@ fn found(folder: &Path) -> Vec<PathBuf> {
 /// Removes all checkpoints of a job.
 pub(super) fn remove(folder: &Path) {
     let folder = folder.join(FOLDER);
-    for path in found(&folder).into_iter().chain([folder.join(reference::FILE)]) {
+    let reference = folder.join(reference::FILE);
+    for path in found(&folder).into_iter().chain([sealed::sealed_form(&reference), reference]) {
         let _ = fs::remove_file(path);
     }
     // Stays if anything else is in it.
     let _ = fs::remove_dir(folder);
 }
 
+/// Opens a file that a job goes on from, given the path of its readable form or its own.
+///
+/// # Errors
+/// [`Error::SealMismatch`] if it is sealed and there is no sealer, or the other way round: what nobody has proved is not gone on from, where
+/// everything could have been. Those of [`Checkpoint::open_with`].
+pub(super) fn open(path: &Path, sealer: Option<&dyn Sealer>) -> Result<Checkpoint, Error> {
+    if sealer.is_some() && !sealed::is_sealed(path) && !sealed::sealed_form(path).exists() {
+        return Err(Error::SealMismatch { path: path.to_path_buf(), sealed: false });
+    }
+    Checkpoint::open_with(path, sealer)
+}
+
 /// Brings a learner to where the newest checkpoint was; none if there is no checkpoint.
 ///
 /// # Errors
 /// [`Error::OtherJob`] for a checkpoint of another job; [`Error::Malformed`], [`Error::MissingTensor`] and [`Error::TensorShape`] for
-/// a damaged one.
+/// a damaged one; those of its sealer.
 pub(super) fn read(
     folder: &Path,
     learner: &mut Learner,
@@ -169,7 +184,7 @@ pub(super) fn read(
     kind: CustomizationType,
 ) -> Result<Option<Progress>, Error> {
     let Some(path) = found(&folder.join(FOLDER)).pop() else { return Ok(None) };
-    let mut checkpoint = Checkpoint::open(&path)?;
+    let mut checkpoint = open(&path, learner.sealer())?;
     let malformed = |reason: String| Error::Malformed { path: path.clone(), reason };
     let state = checkpoint.take(STATE)?;
     let state: Written = serde_json::from_slice(&state.data).map_err(|error| malformed(error.to_string()))?;

@@ -62,7 +62,12 @@ impl EmbeddingTrainer {
             let what = "dense layers after the pooling are not trained".into();
             return Err(Error::ConfigValue { path: path.join("modules.json"), what });
         }
-        let mut inner = TrainedEncoder::load(path, options, Purpose::Vectors, Checkpoint::open(path)?)?;
+        let mut inner = TrainedEncoder::load(
+            path,
+            options,
+            Purpose::Vectors,
+            Checkpoint::open_with(path, options.sealer.as_deref())?,
+        )?;
         inner.encoder.limit_tokens(settings.max_seq_length);
         Ok(Self { inner, settings, path: path.to_path_buf() })
     }
@@ -147,10 +152,11 @@ impl EmbeddingTrainer {
     }
 
     /// Writes the model as `sentence-transformers` reads it, and [`Embedder::load`](crate::Embedder::load): its weights in single
-    /// precision and the other files of the base. Each file is whole or not there.
+    /// precision and the other files of the base. Each file is whole or not there. With [`LoadOptions::sealer`] the weights are
+    /// `model.safetensors.sealed`.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Write`].
+    /// [`Error::Read`], [`Error::Write`], [`Error::Seal`].
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         let folder = folder.as_ref();
         let write = |name: &Path, bytes: &[u8]| {
@@ -178,7 +184,7 @@ impl EmbeddingTrainer {
             write(Path::new("1_Pooling/config.json"), format!("{pooling:#}\n").as_bytes())?;
             write(Path::new("modules.json"), format!("{modules:#}\n").as_bytes())?;
         }
-        self.inner.save(folder, Checkpoint::open(&self.path)?, |_| ())
+        self.inner.save(folder, Checkpoint::open_with(&self.path, self.inner.learner.sealer())?, |_| ())
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bedrock_core::{ChatModel, Retried};
+use bedrock_core::{ChatModel, Retried, Sealer};
 use futures::executor::block_on;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,9 @@ use sha2::{Digest, Sha256};
 use super::conversation::Example;
 use super::data::{Lines, MAX_LINE};
 use super::event::{JobEvent, Stop};
+use super::stored;
 use crate::error::Error;
+use crate::sealed::{Log, sealed_form};
 
 /// The file of answers in a job's folder.
 pub(super) const FILE: &str = "responses.jsonl";
@@ -82,65 +84,81 @@ struct Answer {
 /// The answers to prompts, kept in a file as they come.
 pub(super) struct Answers {
     path: PathBuf,
-    file: File,
+    file: Kept,
     known: BTreeMap<usize, String>,
 }
 
+/// The file of answers: lines, or sealed, each line an entry.
+#[derive(Debug)]
+enum Kept {
+    Lines(File),
+    Sealed(Log),
+}
+
 impl Answers {
-    /// Opens the file of a job's folder, made anew unless `resume`.
+    /// Opens the file of a job's folder, sealed if there is a sealer, made anew unless `resume`.
     ///
     /// # Errors
-    /// [`Error::OtherJob`] for answers to other questions, [`Error::Malformed`] for what is no such file; [`Error::Read`], [`Error::Write`].
-    pub(super) fn open(folder: &Path, questions: &Questions, prompts: usize, resume: bool) -> Result<Self, Error> {
-        let path = folder.join(FILE);
+    /// [`Error::OtherJob`] for answers to other questions, [`Error::Malformed`] for what is no such file; [`Error::SealMismatch`] for one that is sealed, without
+    /// a sealer, or the other way round; [`Error::Seal`], [`Error::Read`], [`Error::Write`].
+    pub(super) fn open(
+        (folder, sealer): (&Path, Option<&Arc<dyn Sealer>>),
+        questions: &Questions,
+        prompts: usize,
+        resume: bool,
+    ) -> Result<Self, Error> {
+        let plain = folder.join(FILE);
+        let sealed = sealed_form(&plain);
+        let (path, other) = if sealer.is_some() { (sealed, plain) } else { (plain, sealed) };
         let failed = |source| Error::Write { path: path.clone(), source };
         fs::create_dir_all(folder).map_err(failed)?;
-        let is_new = !(resume && path.exists());
-        let open = OpenOptions::new().read(true).append(true).create(true).open(&path);
-        let mut file = open.map_err(failed)?;
-        let length = if is_new { 0 } else { whole_lines(&mut file).map_err(failed)? };
-        file.set_len(length).map_err(failed)?;
-        let mut answers = Self { path, file, known: BTreeMap::new() };
-        if answers.read(questions, prompts)? {
-            return Ok(answers);
+        if resume && other.exists() {
+            return Err(Error::SealMismatch { path: other, sealed: sealer.is_none() });
         }
-        answers.line(questions)?;
-        Ok(answers)
-    }
-
-    /// Reads what is there; `false` if that is nothing.
-    fn read(&mut self, questions: &Questions, prompts: usize) -> Result<bool, Error> {
-        let mut lines = Lines::open(&self.path)?;
-        let malformed = |number, reason: String| Error::Malformed {
-            path: self.path.clone(),
-            reason: format!("line {number}: {reason}"),
-        };
-        let Some(first) = lines.next_line()? else { return Ok(false) };
-        let written: Questions =
-            serde_json::from_str(first.text).map_err(|error| malformed(first.number, error.to_string()))?;
-        if written != *questions {
-            return Err(Error::OtherJob { path: self.path.clone(), what: "prompts or teacher".into() });
-        }
-        while let Some(line) = lines.next_line()? {
-            let Answer { prompt, response } =
-                serde_json::from_str(line.text).map_err(|error| malformed(line.number, error.to_string()))?;
-            if prompt >= prompts || self.known.insert(prompt, response).is_some() {
-                return Err(malformed(line.number, format!("there is no prompt {prompt} without an answer")));
+        stored::remove(&other)?;
+        let mut read = Reading { path: &path, questions, prompts, is_begun: false, known: BTreeMap::new() };
+        let file = match sealer {
+            Some(sealer) => {
+                let mut number = 0;
+                Kept::Sealed(Log::open(&path, sealer.clone(), !resume, |line| {
+                    number += 1;
+                    read.line(number, line)
+                })?)
             }
+            None => {
+                let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+                let length = if resume { whole_lines(&mut file).map_err(failed)? } else { 0 };
+                file.set_len(length).map_err(failed)?;
+                let mut lines = Lines::open(&path)?;
+                while let Some(line) = lines.next_line()? {
+                    read.line(line.number, line.text.as_bytes())?;
+                }
+                Kept::Lines(file)
+            }
+        };
+        let Reading { is_begun, known, .. } = read;
+        let mut answers = Self { path, file, known };
+        if !is_begun {
+            answers.line(questions)?;
         }
-        Ok(true)
+        Ok(answers)
     }
 
     /// Adds a line, as one piece.
     fn line(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let failed = |source| Error::Write { path: self.path.clone(), source };
         let mut text = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
-        text.push(b'\n');
-        if text.len() as u64 > MAX_LINE {
+        if text.len() as u64 >= MAX_LINE {
             let reason = format!("an answer is longer than {MAX_LINE} bytes");
             return Err(Error::Malformed { path: self.path.clone(), reason });
         }
-        self.file.write_all(&text).and_then(|()| self.file.sync_data()).map_err(failed)
+        match &mut self.file {
+            Kept::Lines(file) => {
+                text.push(b'\n');
+                file.write_all(&text).and_then(|()| file.sync_data()).map_err(failed)
+            }
+            Kept::Sealed(log) => log.add(&text),
+        }
     }
 
     /// Asks the teacher all prompts that have no answer yet; `false` if it was stopped before the last. `of` is their file.
@@ -207,6 +225,40 @@ impl Answers {
     }
 }
 
+/// What is read of a file of answers, line by line.
+struct Reading<'a> {
+    path: &'a Path,
+    questions: &'a Questions,
+    /// How many there are.
+    prompts: usize,
+    /// Whether the first line was read, which says what was asked.
+    is_begun: bool,
+    known: BTreeMap<usize, String>,
+}
+
+impl Reading<'_> {
+    fn line(&mut self, number: usize, line: &[u8]) -> Result<(), Error> {
+        let malformed = |reason: String| Error::Malformed {
+            path: self.path.to_path_buf(),
+            reason: format!("line {number}: {reason}"),
+        };
+        if !self.is_begun {
+            let written: Questions = serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
+            if written != *self.questions {
+                return Err(Error::OtherJob { path: self.path.to_path_buf(), what: "prompts or teacher".into() });
+            }
+            self.is_begun = true;
+            return Ok(());
+        }
+        let Answer { prompt, response } = serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
+        if prompt >= self.prompts || self.known.contains_key(&prompt) {
+            return Err(malformed(format!("there is no prompt {prompt} without an answer")));
+        }
+        self.known.insert(prompt, response);
+        Ok(())
+    }
+}
+
 /// The length of a file up to the end of its last whole line: a process that was killed may have left a part of one.
 fn whole_lines(file: &mut File) -> std::io::Result<u64> {
     let length = file.metadata()?.len();
@@ -226,16 +278,17 @@ mod tests {
     fn a_part_of_a_line_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let questions = Questions { prompts: "p".into(), teacher: "t".into(), max_response_length: 9 };
-        let open = |resume| Answers::open(folder.path(), &questions, 3, resume);
+        let open = |resume| Answers::open((folder.path(), None), &questions, 3, resume);
         let mut answers = open(true).unwrap();
         answers.line(&Answer { prompt: 2, response: "two".into() }).unwrap();
-        answers.file.write_all("{\"prompt\": 1, \"response\": \"h\u{e4}".as_bytes().split_last().unwrap().1).unwrap();
+        let Kept::Lines(file) = &mut answers.file else { panic!("there is no sealer") };
+        file.write_all("{\"prompt\": 1, \"response\": \"h\u{e4}".as_bytes().split_last().unwrap().1).unwrap();
         let mut again = open(true).unwrap();
         assert_eq!((again.known.len(), again.get(2)), (1, Some("two")));
         again.line(&Answer { prompt: 0, response: "zero".into() }).unwrap();
         assert_eq!(open(true).unwrap().known.len(), 2);
         let other = Questions { teacher: "u".into(), ..questions.clone() };
-        assert!(matches!(Answers::open(folder.path(), &other, 3, true), Err(Error::OtherJob { .. })));
+        assert!(matches!(Answers::open((folder.path(), None), &other, 3, true), Err(Error::OtherJob { .. })));
         for wrong in [3, 0] {
             open(true).unwrap().line(&Answer { prompt: wrong, response: String::new() }).unwrap();
             assert!(matches!(open(true), Err(Error::Malformed { .. })), "{wrong}");

@@ -53,7 +53,7 @@ impl TrainedEncoder {
         let parameters = Arc::new(Parameters::default());
         let (compute, pool) = training(options, None, &parameters);
         let encoder = Encoder::load_for(path, options, purpose, compute, checkpoint)?;
-        let mut learner = Learner::new(pool, &parameters);
+        let mut learner = Learner::new(pool, &parameters, options);
         if purpose == Purpose::Vectors {
             // It may be there, but gives nothing to a vector.
             learner = learner.without(is_pooler);

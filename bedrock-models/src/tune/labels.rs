@@ -78,7 +78,7 @@ impl ClassifierTrainer {
             return Err(Error::InvalidParameter { name: "labels", got: labels.join(", "), expected });
         }
         let config: Value = read_json(&path.join("config.json"))?;
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = Checkpoint::open_with(path, options.sealer.as_deref())?;
         let is_head = |stored: &StoredTensor| stored.name.starts_with("classifier.");
         let own = if checkpoint.iter().any(is_head) { classify::labels(&config, path)? } else { Vec::new() };
         let head = match own.len() > 1 && labels.iter().all(|label| own.contains(label)) {
@@ -150,13 +150,15 @@ impl ClassifierTrainer {
     }
 
     /// Writes the model as transformers reads it, and [`SequenceClassifier::load`](crate::SequenceClassifier::load): its weights in
-    /// single precision, labels and the base's tokenizer. Each file is whole or not there.
+    /// single precision, labels and the base's tokenizer. Each file is whole or not there. With [`LoadOptions::sealer`] the weights are
+    /// `model.safetensors.sealed`; the names of the labels stay readable.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Write`].
+    /// [`Error::Read`], [`Error::Write`], [`Error::Seal`].
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         let config: Value = read_json(&self.path.join("config.json"))?;
-        let checkpoint = self.head.put_on(Checkpoint::open(&self.path)?, &config, &self.path)?;
+        let base = Checkpoint::open_with(&self.path, self.inner.learner.sealer())?;
+        let checkpoint = self.head.put_on(base, &config, &self.path)?;
         self.inner.save(folder.as_ref(), checkpoint, |config| self.head.describe(config))
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bedrock_core::Sealer;
 use burn::tensor::Gradients;
 
 use super::optimizer::{AdamW, Moments};
@@ -27,6 +28,8 @@ pub(super) struct Learner {
     steps: u64,
     /// See [`Parameters::wholes`].
     wholes: BTreeMap<String, Vec<String>>,
+    /// What is written goes through it.
+    sealer: Option<Arc<dyn Sealer>>,
 }
 
 impl fmt::Debug for Learner {
@@ -70,11 +73,16 @@ pub(super) fn take(parameters: &[Parameter], gradients: &mut Gradients) {
 
 impl Learner {
     /// Of all parameters of a model that is loaded.
-    pub(super) fn new(pool: Arc<Pool>, parameters: &Parameters) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, parameters: &Parameters, options: &LoadOptions) -> Self {
         let (wholes, batch) = (parameters.wholes(), parameters.batch().clone());
         let parameters = parameters.list();
         let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
-        Self { pool, parameters, batch, moments, steps: 0, wholes }
+        Self { pool, parameters, batch, moments, steps: 0, wholes, sealer: options.sealer.clone() }
+    }
+
+    /// What everything that tells of data and weights is written through, and the base was read through, if anything.
+    pub(super) fn sealer(&self) -> Option<&dyn Sealer> {
+        self.sealer.as_deref()
     }
 
     /// Leaves out the parameters of these names, which stay as they are.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bedrock_core::Sealer;
+
 use super::model;
-use crate::arch::llama::gguf_modules;
+use crate::arch::llama::gguf_places;
 use crate::error::Error;
 use crate::layers::Adapter;
 use crate::weights::{Checkpoint, Dtype, GgufFile, StoredTensor, Value, block, gguf_write};
@@ -19,9 +21,28 @@ use crate::weights::{Checkpoint, Dtype, GgufFile, StoredTensor, Value, block, gg
 /// [`Error::ConfigValue`] if the base is neither or the adapter no plain LoRA, [`Error::TensorShape`] and
 /// [`Error::UnusedTensors`] if the adapter is of another model; unreadable files; [`Error::Write`].
 pub fn merge(base: impl AsRef<Path>, adapter: impl AsRef<Path>, output: impl AsRef<Path>) -> Result<(), Error> {
+    merge_with(base, adapter, output, None)
+}
+
+/// [`merge`] of a base and an adapter that may be sealed, into a folder whose weights are. A GGUF file cannot be.
+///
+/// # Errors
+/// As there; [`Error::ConfigValue`] for a GGUF file with a sealer; [`Error::Seal`] for files of another key or that were changed.
+pub fn merge_with(
+    base: impl AsRef<Path>,
+    adapter: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    sealer: Option<&dyn Sealer>,
+) -> Result<(), Error> {
     let (base, output) = (base.as_ref(), output.as_ref());
-    let adapter = Adapter::open(adapter.as_ref())?;
-    if is_gguf(base) { into_file(base, &adapter, output) } else { into_folder(base, &adapter, output) }
+    let adapter = Adapter::open(adapter.as_ref(), sealer)?;
+    match (is_gguf(base), sealer) {
+        (true, Some(_)) => {
+            Err(Error::ConfigValue { path: base.to_path_buf(), what: "what is merged with it cannot be sealed".into() })
+        }
+        (true, None) => into_file(base, &adapter, output),
+        (false, sealer) => into_folder(base, &adapter, output, sealer),
+    }
 }
 
 /// Whether a base is a GGUF file.
@@ -54,12 +75,12 @@ impl Delta {
     }
 }
 
-fn into_folder(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Error> {
+fn into_folder(base: &Path, adapter: &Adapter, output: &Path, sealer: Option<&dyn Sealer>) -> Result<(), Error> {
     let layout = model::Layout::of(base)?;
     model::check(base)?;
-    let checkpoint = Checkpoint::open(base)?;
+    let checkpoint = Checkpoint::open_with(base, sealer)?;
     model::write(
-        output,
+        (output, sealer),
         base,
         &checkpoint,
         |stored| {
@@ -90,13 +111,16 @@ fn into_folder(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Erro
 
 fn into_file(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Error> {
     let GgufFile { mut metadata, checkpoint } = GgufFile::open(base)?;
-    let modules: BTreeMap<_, _> =
-        gguf_modules(&metadata, &checkpoint)?.into_iter().map(|module| (module.tensor.clone(), module)).collect();
+    let places: BTreeMap<_, _> =
+        gguf_places(&metadata, &checkpoint)?.into_iter().map(|place| (place.tensor.clone(), place)).collect();
     let tensors: Vec<&StoredTensor> = checkpoint.iter().collect();
     let mut deltas = Vec::with_capacity(tensors.len());
     for tensor in &tensors {
-        let delta = match (modules.get(&tensor.name), &tensor.shape[..]) {
-            (Some(module), &[rows, columns]) => Delta::of(adapter, &module.name, rows, columns)?.map(|it| (module, it)),
+        let place = places.get(&tensor.name).and_then(|place| Some((place, place.name.strip_suffix(".weight")?)));
+        let delta = match (place, &tensor.shape[..]) {
+            (Some((place, module)), &[rows, columns]) => {
+                Delta::of(adapter, module, rows, columns)?.map(|delta| (place, delta))
+            }
             _ => None,
         };
         deltas.push(delta);
@@ -116,12 +140,12 @@ fn into_file(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Error>
     }
     gguf_write::write_gguf(output, &metadata, &plans, |index| {
         let (tensor, dtype) = (tensors[index], plans[index].dtype);
-        let Some((module, delta)) = &deltas[index] else { return Ok(tensor.data.to_vec()) };
+        let Some((place, delta)) = &deltas[index] else { return Ok(tensor.data.to_vec()) };
         let columns = tensor.shape[1];
         let mut values = tensor.to_f32()?;
         let mut bytes = Vec::with_capacity(dtype.bytes_for(values.len()).unwrap_or_default());
         for (row, values) in values.chunks_exact_mut(columns).enumerate() {
-            delta.add(module.row(row), values, 1);
+            delta.add(place.row(row), values, 1);
             bytes.extend(block::quantize(dtype, values)?);
         }
         Ok(bytes)

@@ -40,8 +40,11 @@
 //! println!("{:?}", trained.train_loss);
 //! # Ok::<(), bedrock_models::Error>(())
 //! ```
+//!
+//! With [`LoadOptions::sealer`](crate::LoadOptions::sealer) all that holds texts or what was learnt of them is written sealed: see [`Job::run`].
 
 mod adapter;
+mod adapter_file;
 mod card;
 mod checkpoint;
 mod compact;
@@ -70,6 +73,7 @@ mod task;
 mod texts;
 mod trainer;
 
+pub use adapter_file::adapter_to_gguf;
 pub use contrast::{Contrast, EmbeddingTrainer};
 pub use data::{CustomizationType, TooLong};
 pub use distillation::Teacher;
@@ -78,7 +82,7 @@ pub use hyper_parameters::{HyperParameters, Schedule};
 pub use job::{CustomizationConfig, DistillationConfig, Job, JobLora, JobMethod, Tag, TeacherModelConfig};
 pub use labels::{ClassifierTrainer, Labelled};
 pub use loss::Sequence;
-pub use merge::merge;
+pub use merge::{merge, merge_with};
 pub use metrics::Metrics;
 pub use optimizer::AdamW;
 pub use preference::Preference;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use bedrock_core::Sealer;
 use serde_json::{Map, Value, json};
 
 use super::learner::Learner;
@@ -43,7 +44,7 @@ const COPIES: [&str; 2] = ["encoder.embed_tokens.weight", "decoder.embed_tokens.
 /// [`Error::ConfigValue`] unless the base is a folder in Hugging Face layout; [`Error::Read`], [`Error::Write`].
 pub(super) fn save(folder: &Path, base: &Path, learner: &Learner) -> Result<(), Error> {
     check(base)?;
-    let mut checkpoint = Checkpoint::open(base)?;
+    let mut checkpoint = Checkpoint::open_with(base, learner.sealer())?;
     for name in COPIES.iter().filter(|name| learner.parts_of(name).is_empty()) {
         checkpoint.take_optional(name);
     }
@@ -64,7 +65,7 @@ pub(super) fn save_as(
     let layout = Layout::of(base)?;
     let written = RefCell::new(BTreeSet::new());
     write(
-        folder,
+        (folder, learner.sealer()),
         base,
         &checkpoint,
         |stored| {
@@ -136,10 +137,10 @@ pub(super) fn check(base: &Path) -> Result<(), Error> {
     Err(Error::ConfigValue { path: base.to_path_buf(), what })
 }
 
-/// Writes a model with other values for some of its tensors, those of `checkpoint`. `complete` is asked when all were looked at, before anything is
+/// Writes a model, its weights through the sealer, with other values for some of its tensors, those of `checkpoint`. `complete` is asked when all were looked at, before anything is
 /// written; `edit` changes its configuration.
 pub(super) fn write<'a>(
-    folder: &Path,
+    (folder, sealer): (&Path, Option<&dyn Sealer>),
     base: &Path,
     checkpoint: &Checkpoint,
     other: impl Fn(&StoredTensor) -> Result<Option<Values<'a>>, Error>,
@@ -160,7 +161,7 @@ pub(super) fn write<'a>(
     }
     complete()?;
     fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_path_buf(), source })?;
-    stored::write(&folder.join("model.safetensors"), tensors)?;
+    stored::write(&folder.join("model.safetensors"), tensors, sealer)?;
     for name in FILES {
         let from = base.join(name);
         if from.is_file() {

@@ -55,7 +55,7 @@ impl Task for Preferences {
 
     fn prepare(&mut self, folder: &Path, job: &Fingerprint, stop: &Stop) -> Result<bool, Error> {
         let count = self.items.len() + self.validation.len();
-        self.reference = reference::read(folder, job)?;
+        self.reference = reference::read(folder, job, self.trainer.learner().sealer())?;
         if self.reference.len() > count || (self.reference.len() < count && self.trainer.steps() > 0) {
             let reason = format!("{} pairs instead of {count}, after the first step", self.reference.len());
             return Err(Error::Malformed {
@@ -68,7 +68,7 @@ impl Task for Preferences {
         let mut stored = self.reference.len();
         while self.reference.len() < count {
             if stop.is_stopped() {
-                reference::write(folder, job, &self.reference)?;
+                reference::write(folder, job, &self.reference, self.trainer.learner().sealer())?;
                 return Ok(false);
             }
             let first = self.reference.len();
@@ -76,7 +76,7 @@ impl Task for Preferences {
             let found = self.trainer.log_probabilities(&pairs.collect::<Vec<_>>())?;
             self.reference.extend(found.chunks_exact(2).map(|pair| [pair[0], pair[1]]));
             if self.reference.len() >= stored + every || self.reference.len() == count {
-                reference::write(folder, job, &self.reference)?;
+                reference::write(folder, job, &self.reference, self.trainer.learner().sealer())?;
                 stored = self.reference.len();
             }
         }

@@ -5,10 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-use super::checkpoint::{FOLDER, Fingerprint};
+use bedrock_core::Sealer;
+
+use super::checkpoint::{self, FOLDER, Fingerprint};
 use super::stored::{self, Lazy};
 use crate::error::Error;
-use crate::weights::Checkpoint;
+use crate::sealed;
 
 /// The file, beside the checkpoints.
 pub(super) const FILE: &str = "reference.safetensors";
@@ -19,26 +21,33 @@ const PAIRS: &str = "log_probabilities";
 /// Writes what is known so far.
 ///
 /// # Errors
-/// [`Error::Write`].
-pub(super) fn write(folder: &Path, job: &Fingerprint, pairs: &[[f64; 2]]) -> Result<(), Error> {
+/// [`Error::Write`], [`Error::Seal`].
+pub(super) fn write(
+    folder: &Path,
+    job: &Fingerprint,
+    pairs: &[[f64; 2]],
+    sealer: Option<&dyn Sealer>,
+) -> Result<(), Error> {
     let folder = folder.join(FOLDER);
     let failed = |source| Error::Write { path: folder.clone(), source };
     fs::create_dir_all(&folder).map_err(failed)?;
     let job = serde_json::to_vec(job).map_err(|error| failed(error.into()))?;
     let bytes = pairs.as_flattened().iter().flat_map(|value| value.to_le_bytes()).collect();
-    stored::write(&folder.join(FILE), vec![(JOB.into(), Lazy::bytes(job)), (PAIRS.into(), Lazy::bytes(bytes))])
+    let tensors = vec![(JOB.into(), Lazy::bytes(job)), (PAIRS.into(), Lazy::bytes(bytes))];
+    stored::write(&folder.join(FILE), tensors, sealer)?;
+    Ok(())
 }
 
 /// Reads what is known; nothing if there is no file.
 ///
 /// # Errors
-/// [`Error::OtherJob`] for that of another job; [`Error::Malformed`] and [`Error::MissingTensor`] for a damaged one.
-pub(super) fn read(folder: &Path, job: &Fingerprint) -> Result<Vec<[f64; 2]>, Error> {
+/// [`Error::OtherJob`] for that of another job; [`Error::Malformed`] and [`Error::MissingTensor`] for a damaged one; those of its sealer.
+pub(super) fn read(folder: &Path, job: &Fingerprint, sealer: Option<&dyn Sealer>) -> Result<Vec<[f64; 2]>, Error> {
     let path = folder.join(FOLDER).join(FILE);
-    if !path.exists() {
+    if !sealed::exists(&path) {
         return Ok(Vec::new());
     }
-    let mut file = Checkpoint::open(&path)?;
+    let mut file = checkpoint::open(&path, sealer)?;
     let malformed = |reason: String| Error::Malformed { path: path.clone(), reason };
     let written: Fingerprint =
         serde_json::from_slice(&file.take(JOB)?.data).map_err(|error| malformed(error.to_string()))?;

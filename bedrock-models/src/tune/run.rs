@@ -15,7 +15,7 @@ use super::distillation::{Answers, Questions, Teacher};
 use super::event::{JobEvent, JobStatus, Stop, Trained};
 use super::job::{DistillationConfig, Job, JobMethod};
 use super::labels;
-use super::merge::{is_gguf, merge};
+use super::merge::{is_gguf, merge_with};
 use super::metrics::Measure;
 use super::model;
 use super::preferences::Preferences;
@@ -29,7 +29,7 @@ use crate::options::LoadOptions;
 /// How a job is run.
 #[derive(Debug, Clone, Default)]
 pub struct JobOptions {
-    /// Device and threads.
+    /// Device and threads, and with [`LoadOptions::sealer`] what is written sealed, and the base if it is.
     pub load: LoadOptions,
     /// Go on from the newest checkpoint in the job's folder, if there is one.
     pub resume: bool,
@@ -66,10 +66,16 @@ impl Job {
     /// (`README.md` with `loss.svg`), and nothing more to go on from. If the data are wrong, nothing is written. A distillation begins with
     /// `responses.jsonl`, which stays: what the teacher said so far, of which nothing is asked again when the job is resumed.
     ///
+    /// With [`LoadOptions::sealer`] everything that holds texts or what was learnt of them is written sealed alone, under its name with `.sealed` behind it:
+    /// adapter or weights, the merged ones too, checkpoints, the teacher's answers. Readable stay losses and other measures, settings, names,
+    /// hashes and sizes of the files, counts of items and tokens, the base's configuration and tokenizer, the names of a classifier's labels, and what an
+    /// error says in `job.json`. Whoever can write into the folder can put an older or another sealed file of the same name there, or one that is not sealed, but
+    /// for a checkpoint, which has to be this job's.
+    ///
     /// # Errors
     /// [`Error::InvalidParameter`] and [`Error::Job`] for impossible settings; [`Error::TrainingData`] with the line that is wrong;
-    /// those of [`Trainer::load`]; [`Error::Teacher`]; [`Error::Diverged`]; [`Error::OtherJob`] for a checkpoint of another job; [`Error::Write`]. The
-    /// last event is [`JobEvent::Failed`] then.
+    /// those of [`Trainer::load`]; [`Error::Teacher`]; [`Error::Diverged`]; [`Error::OtherJob`] for a checkpoint of another job; [`Error::SealMismatch`] for one that
+    /// is sealed, without a sealer, or the other way round; [`Error::Seal`] for one of another key or that was changed; [`Error::Write`]. The last event is [`JobEvent::Failed`] then.
     pub fn run(&self, options: &JobOptions, mut event: impl FnMut(&JobEvent)) -> Result<Trained, Error> {
         let result = match self.prepared(options, &mut event) {
             Ok(Prepared::Running(running)) => running.run(),
@@ -88,6 +94,10 @@ impl Job {
         event: &'a mut dyn FnMut(&JobEvent),
     ) -> Result<Prepared<'a>, Error> {
         self.validate()?;
+        if self.merge && options.load.sealer.is_some() && is_gguf(Path::new(&self.base_model)) {
+            let reason = "what is merged with a GGUF file cannot be sealed".into();
+            return Err(Error::Job { what: "merge".into(), reason });
+        }
         let settings = &self.hyper_parameters;
         let ready = match self.customization_type {
             CustomizationType::EmbeddingTuning => contrast::ready(self, options)?,
@@ -204,7 +214,8 @@ impl Job {
             teacher: config.teacher_model_identifier.clone(),
             max_response_length: config.max_response_length_for_inference,
         };
-        let mut answers = Answers::open(&self.output_dir, &questions, prompts.len(), options.resume)?;
+        let kept = (&*self.output_dir, options.load.sealer.as_ref());
+        let mut answers = Answers::open(kept, &questions, prompts.len(), options.resume)?;
         let losses = Losses::default();
         let record = Record::begin(self, 1, &losses)?;
         let asked = (&*self.training_data, &*prompts);
@@ -408,7 +419,7 @@ impl Running<'_> {
         if self.job.merge {
             let base = Path::new(&self.job.base_model);
             let name = if is_gguf(base) { "merged.gguf" } else { "merged" };
-            merge(base, folder, folder.join(name))?;
+            merge_with(base, folder, folder.join(name), self.task.learner().sealer())?;
         }
         let trained = self.trained(JobStatus::Completed);
         let card = Card {

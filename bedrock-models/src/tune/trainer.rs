@@ -91,7 +91,7 @@ impl Trainer {
         let mut lora = None;
         let adapter = match method {
             Method::Full => None,
-            Method::Adapter(folder) => Some(Adapter::open(&folder)?),
+            Method::Adapter(folder) => Some(Adapter::open(&folder, options.sealer.as_deref())?),
             Method::Lora(new) => {
                 let wrong = |name, got: String, expected: &str| Error::InvalidParameter {
                     name,
@@ -116,7 +116,7 @@ impl Trainer {
         let parameters = Arc::new(Parameters::default());
         let (compute, pool) = training(options, adapter, &parameters);
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
-        let learner = Learner::new(pool, &parameters);
+        let learner = Learner::new(pool, &parameters, options);
         Ok(Self { model, learner, lora, checkpointing: false })
     }
 
@@ -199,24 +199,26 @@ impl Trainer {
         self.learner.step_of(measured, settings)
     }
 
-    /// Writes the adapter as PEFT reads it: `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all.
+    /// Writes the adapter as PEFT reads it: `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all. With
+    /// [`LoadOptions::sealer`] the latter is `adapter_model.safetensors.sealed`, which only this crate reads.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] unless a new adapter is trained; [`Error::Write`].
+    /// [`Error::InvalidParameter`] unless a new adapter is trained; [`Error::Write`], [`Error::Seal`].
     pub fn save_adapter(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         let Some(lora) = &self.lora else {
             let expected = "a new adapter".into();
             return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
         };
-        adapter::save(folder.as_ref(), lora, &self.model, self.learner.parameters())
+        adapter::save(folder.as_ref(), lora, &self.model, &self.learner)
     }
 
     /// Writes the model with its trained weights as transformers reads it: `model.safetensors` in single precision, `config.json`, and the
-    /// base's tokenizer and generation settings. Each file is whole or not there.
+    /// base's tokenizer and generation settings. Each file is whole or not there. With [`LoadOptions::sealer`] the weights are
+    /// `model.safetensors.sealed`.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] unless all weights are trained; [`Error::ConfigValue`] if the base is no folder in Hugging Face
-    /// layout; [`Error::Read`], [`Error::Write`].
+    /// layout; [`Error::Read`], [`Error::Write`], [`Error::Seal`].
     pub fn save_model(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         if self.model.compute.adapter.is_some() {
             let expected = "training of all weights".into();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bedrock_core::Sealer;
 use bytes::Bytes;
 
 use super::{Dtype, block};
@@ -173,7 +174,17 @@ impl Checkpoint {
     /// [`Error::Read`], [`Error::NotAFile`], [`Error::NoWeights`], [`Error::FileTooLarge`] for an index that is larger than
     /// any real one, [`Error::Safetensors`] and [`Error::Gguf`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        super::safetensors::open(path.as_ref())
+        Self::open_with(path, None)
+    }
+
+    /// [`Checkpoint::open`] of weights that may be sealed: where `{name}.safetensors.sealed` is instead of `{name}.safetensors`, or with a
+    /// sealer beside it, that is opened, into memory.
+    ///
+    /// # Errors
+    /// As there; [`Error::SealMismatch`] for sealed weights without a sealer; [`Error::Seal`] and [`Error::Malformed`] for those of another key, changed or
+    /// cut.
+    pub fn open_with(path: impl AsRef<Path>, sealer: Option<&dyn Sealer>) -> Result<Self, Error> {
+        super::safetensors::open(path.as_ref(), sealer)
     }
 
     /// Reads one safetensors file from memory; `path` is what errors call it.

@@ -10,12 +10,13 @@ use std::io::Read;
 use std::path::Path;
 
 use ::safetensors::tensor::{Dtype as FileDtype, Metadata};
+use bedrock_core::Sealer;
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{Checkpoint, Dtype, GgufFile, StoredTensor};
 use crate::error::Error;
-use crate::kernels::map::map_file;
+use crate::sealed;
 
 /// Bytes before the header: its length.
 const LENGTH_BYTES: usize = 8;
@@ -104,28 +105,27 @@ pub enum SafetensorsProblem {
 }
 
 /// Opens a folder, a file or an index.
-pub(super) fn open(path: &Path) -> Result<Checkpoint, Error> {
-    let metadata = std::fs::metadata(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
-    if metadata.is_dir() {
+pub(super) fn open(path: &Path, sealer: Option<&dyn Sealer>) -> Result<Checkpoint, Error> {
+    if path.is_dir() {
         // In this order, as transformers does: some repositories hold both.
         let single = path.join(SINGLE);
         let index = path.join(INDEX);
         let quantized = path.join(QUANTIZED);
-        return match (single.exists(), index.exists(), quantized.exists()) {
-            (true, ..) => open_single(&single),
-            (false, true, _) => open_sharded(&index),
+        return match (sealed::exists(&single), index.exists(), quantized.exists()) {
+            (true, ..) => open_single(&single, sealer),
+            (false, true, _) => open_sharded(&index, sealer),
             (false, false, true) => Ok(GgufFile::open(quantized)?.checkpoint),
             (false, false, false) => Err(Error::NoWeights { path: path.to_path_buf(), wanted: vec![SINGLE, INDEX] }),
         };
     }
     if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".index.json")) {
-        return open_sharded(path);
+        return open_sharded(path, sealer);
     }
-    open_single(path)
+    open_single(path, sealer)
 }
 
-fn open_single(path: &Path) -> Result<Checkpoint, Error> {
-    Checkpoint::from_safetensors(map_file(path)?, path)
+fn open_single(path: &Path, sealer: Option<&dyn Sealer>) -> Result<Checkpoint, Error> {
+    Checkpoint::from_safetensors(sealed::read(path, sealer)?, path)
 }
 
 /// `model.safetensors.index.json`, of which only the map matters (`metadata.total_size` is a hint, often wrong).
@@ -134,7 +134,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-fn open_sharded(path: &Path) -> Result<Checkpoint, Error> {
+fn open_sharded(path: &Path, sealer: Option<&dyn Sealer>) -> Result<Checkpoint, Error> {
     let refuse = |source| Error::Safetensors { path: path.to_path_buf(), source };
     let index = read_index(path)?;
     let files: BTreeSet<&String> = index.weight_map.values().collect();
@@ -148,7 +148,8 @@ fn open_sharded(path: &Path) -> Result<Checkpoint, Error> {
             return Err(refuse(SafetensorsProblem::ShardName { file: file.clone() }));
         }
         let shard = folder.join(file);
-        let stored = parse(&map_file(&shard)?).map_err(|source| Error::Safetensors { path: shard, source })?;
+        let stored =
+            parse(&sealed::read(&shard, sealer)?).map_err(|source| Error::Safetensors { path: shard, source })?;
         for tensor in stored {
             if let Some(first) = found_in.insert(tensor.name.clone(), file) {
                 return Err(refuse(SafetensorsProblem::Duplicate {
