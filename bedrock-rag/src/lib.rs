@@ -57,6 +57,7 @@
 //! | `keyword` | [`SearchMode::Keyword`] and [`SearchMode::Hybrid`], through tantivy |
 //! | `postgres`, `redis` | vectors and words in a database server, for [`KnowledgeBaseBuilder::vector_store`]: PostgreSQL with pgvector (some 60 crates), Redis with RediSearch (some 20) |
 //! | `qdrant`, `opensearch`, `pinecone` | the same on these, over HTTP (ureq) |
+//! | `mongodb`, `mongodb-srv` | the same on MongoDB Atlas, through its own driver (some 90 crates); addresses that begin with `mongodb+srv` (some 40 more) |
 //! | `watch` | [`Schedule::on_change`]: some ten small crates |
 //! | `s3` | a bucket as a data source, over HTTP: ureq, and those of `word` for XML |
 //! | `seal` | `AesGcmSealer` and key rings in `bedrock_core`, for [`KnowledgeBaseBuilder::sealer`] |
@@ -71,6 +72,7 @@ mod error;
 // `external` and `http` alone are what stores have in common, without one.
 #[cfg_attr(
     not(any(
+        feature = "mongodb",
         feature = "opensearch",
         feature = "pinecone",
         feature = "postgres",

@@ -10,10 +10,10 @@
 //! | [`Qdrant`] | `qdrant` | no | all; `stringContains` by more than is wanted | a server that the test plays |
 //! | [`OpenSearch`] | `opensearch` | yes | all | a server that the test plays |
 //! | [`Pinecone`] | `pinecone` | no | all; patterns and negations by more than is wanted | a server that the test plays |
+//! | [`MongoDb`] | `mongodb` | yes | all; `stringContains` by more than is wanted | a server that the test plays |
 //!
 //! Played servers do what the vendor's description of the interface says, and their requests are compared with those that the vendor's own
-//! client in Python makes; none of the three has been tried on the real one. MongoDB Atlas is not among them: it has no HTTP interface any
-//! more, and its driver brings 160 crates with a runtime and a resolver of its own.
+//! client in Python makes; none of the four has been tried on the real one.
 //!
 //! "By more than is wanted": the server is asked for records that have the attribute, and which of them pass is decided here; if fewer
 //! than `k` of the 10,000 nearest (of Pinecone the 1,000) do, that is a [`Validation`](bedrock_core::Error::Validation) error, never a short result.
@@ -23,9 +23,11 @@
 
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 #[cfg(feature = "opensearch")]
 mod opensearch;
-#[cfg(any(feature = "http", feature = "redis"))]
+#[cfg(any(feature = "http", feature = "mongodb", feature = "redis"))]
 mod over_fetch;
 #[cfg(feature = "pinecone")]
 mod pinecone;
@@ -33,14 +35,16 @@ mod pinecone;
 mod postgres;
 #[cfg(feature = "qdrant")]
 mod qdrant;
-#[cfg(any(feature = "http", feature = "redis"))]
+#[cfg(any(feature = "http", feature = "mongodb", feature = "redis"))]
 mod query;
 #[cfg(feature = "redis")]
 mod redis;
 pub(crate) mod secret;
-#[cfg(any(feature = "http", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "http", feature = "mongodb", feature = "postgres", feature = "redis"))]
 mod worker;
 
+#[cfg(feature = "mongodb")]
+pub use mongodb::{MongoDb, MongoDbBuilder};
 #[cfg(feature = "opensearch")]
 pub use opensearch::{OpenSearch, OpenSearchBuilder};
 #[cfg(feature = "pinecone")]
@@ -53,14 +57,14 @@ pub use qdrant::{Qdrant, QdrantBuilder};
 pub use redis::{RediSearch, RediSearchBuilder};
 
 /// The vector at length 1, which is how all of these keep it: neither tiny nor huge ones lose their direction on the way.
-#[cfg(any(feature = "http", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "http", feature = "mongodb", feature = "postgres", feature = "redis"))]
 fn unit(vector: &[f32]) -> Vec<f32> {
     let norm = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     vector.iter().map(|x| (f64::from(*x) / norm) as f32).collect()
 }
 
 /// That what a server has, called `what`, holds vectors of as many `dimensions` as are wanted.
-#[cfg(any(feature = "http", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "http", feature = "mongodb", feature = "postgres", feature = "redis"))]
 fn check_dimensions(what: &str, found: Option<u64>, dimensions: usize) -> Result<(), bedrock_core::Error> {
     if found == Some(dimensions as u64) {
         return Ok(());

@@ -32,7 +32,7 @@ pub(crate) enum Query {
     /// Those that have none of these tokens.
     NoTokens(Vec<String>),
     /// Those that have a token that begins so.
-    #[cfg_attr(not(any(feature = "opensearch", feature = "qdrant")), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "mongodb", feature = "opensearch", feature = "qdrant")), allow(dead_code))]
     Prefix(String),
     /// Those that have a token that begins with the one and has the other in what comes after it.
     #[cfg_attr(not(feature = "opensearch"), allow(dead_code))]
