@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::Tensor;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use crate::arch::text_encoder::{ConfigFile, EncoderInput, FAMILIES, Head, Loaded
 use crate::error::Error;
 use crate::import;
 use crate::language_model::{model_type, name_of, read_json};
-use crate::layers::{Compute, Loader, Phase, Run};
+use crate::layers::{Adapter, Compute, Loader, Phase, Run};
 use crate::options::LoadOptions;
 use crate::tokenizer::{EncodeOptions, Encoding, Tokenizer};
 use crate::weights::{Checkpoint, Survey};
@@ -62,13 +63,12 @@ impl Encoder {
     pub(crate) fn load(path: &Path, options: &LoadOptions, purpose: Purpose) -> Result<Self, Error> {
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
-        Self::load_for(
-            path,
-            options,
-            purpose,
-            options.compute(),
-            Checkpoint::open_with(path, options.sealer.as_deref())?,
-        )
+        let mut compute = options.compute();
+        let sealer = options.sealer.as_deref();
+        if let Some(folder) = &options.adapter {
+            compute.adapter = Some(Arc::new(Adapter::open(folder, sealer)?));
+        }
+        Self::load_for(path, options, purpose, compute, Checkpoint::open_with(path, sealer)?)
     }
 
     /// [`Encoder::load`] on a device of the caller's choice, from a checkpoint that is open already.
@@ -103,6 +103,10 @@ impl Encoder {
             .quantized(options.quantize)?;
         let Loaded { network, head, ignorable } = (family.load)(&mut loader, &config, purpose)?;
         loader.finish(ignorable)?;
+        if let Some(adapter) = &compute.adapter {
+            adapter.finish()?;
+            adapter.identify(&mut identity);
+        }
         if tokenizer.id_limit() > network.vocab_size() {
             return Err(config.wrong(format!(
                 "vocab_size is {}, but the tokenizer has ids up to {}",

@@ -68,7 +68,7 @@ pub struct LoadOptions {
     /// [`quantize`](crate::quantize::quantize) for which. Less memory and faster answers at some loss; quantised files stay as
     /// they are.
     pub quantize: Option<Dtype>,
-    /// A LoRA adapter as PEFT writes it, a folder: language models answer with it beside their own weights.
+    /// A LoRA adapter as PEFT writes it, a folder: models answer with it beside their own weights. Encoders take adapters of their layers alone, not new heads.
     pub adapter: Option<PathBuf>,
     /// LoRA adapters by name, folders as above, of which each request may choose one:
     /// [`LocalChatModel::with_adapter`](crate::LocalChatModel::with_adapter), [`GenerationRequest::adapter`](crate::GenerationRequest::adapter).

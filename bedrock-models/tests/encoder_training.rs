@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel};
 use bedrock_models::tune::{
-    AdamW, ClassifierTrainer, Contrast, CustomizationType, EmbeddingTrainer, HyperParameters, Job, JobEvent, JobMethod,
-    JobOptions, JobStatus, Labelled, Metrics, Stop, Trained,
+    AdamW, ClassifierTrainer, Contrast, CustomizationType, EmbeddingTrainer, HyperParameters, Job, JobEvent, JobLora,
+    JobMethod, JobOptions, JobStatus, Labelled, Lora, Method, Metrics, Stop, Trained,
 };
+use bedrock_models::weights::Checkpoint;
 use bedrock_models::{Embedder, Error, LoadOptions, SequenceClassifier};
 use serde::Deserialize;
 use serde_json::Value;
@@ -29,6 +30,7 @@ struct Expected {
     settings: Settings,
     scale: f64,
     embedders: Vec<Case<Texts>>,
+    adapters: Vec<Case<Texts>>,
     classifiers: Vec<Case<Line>>,
 }
 
@@ -103,11 +105,15 @@ fn follows<T>(case: &Case<T>, mut measure: impl FnMut(bool) -> (f64, Option<f64>
 }
 
 #[test]
-fn embeddings_are_learnt_as_in_pytorch() {
+fn embeddings_are_learnt_as_in_pytorch_and_peft() {
     let expected = expected();
-    assert_eq!(expected.embedders.len(), 6);
-    for case in &expected.embedders {
-        let mut trainer = EmbeddingTrainer::load(base(&case.case), &load()).unwrap();
+    assert_eq!((expected.embedders.len(), expected.adapters.len()), (6, 5));
+    let all =
+        expected.embedders.iter().map(|case| (case, false)).chain(expected.adapters.iter().map(|case| (case, true)));
+    for (case, adapts) in all {
+        let folder = fixtures().join("encoder_training").join(&case.case);
+        let method = if adapts { Method::Adapter(folder) } else { Method::Full };
+        let mut trainer = EmbeddingTrainer::load_with(base(&case.case), &load(), method).unwrap();
         let (items, settings, scale) = (case.items(&trainer), expected.settings.adamw(), expected.scale);
         follows(case, |step| match step {
             true => {
@@ -245,6 +251,24 @@ fn accuracies(events: &[JobEvent]) -> Vec<f64> {
     events.iter().filter_map(accuracy).collect()
 }
 
+/// The loss of [`PAIRS`], a batch, by the vectors that are served.
+fn served_loss(embedder: &Embedder) -> f64 {
+    let vectors = |index: usize, purpose| {
+        let request = EmbedRequest::new(purpose, PAIRS.map(|pair| pair[index]));
+        embedder.embed_blocking(&request).unwrap().embeddings
+    };
+    let (queries, documents) = (vectors(0, EmbedPurpose::Query), vectors(1, EmbedPurpose::Document));
+    let cosine = |a: &[f32], b: &[f32]| {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let losses = queries.iter().zip(&documents).map(|(query, own)| {
+        let sum: f64 = documents.iter().map(|other| (20.0 * cosine(query, other)).exp()).sum();
+        sum.ln() - 20.0 * cosine(query, own)
+    });
+    losses.sum::<f64>() / PAIRS.len() as f64
+}
+
 #[test]
 fn a_job_brings_together_what_belongs_together() {
     for name in ["bert_mean", "xlm_roberta_mean", "modernbert_embed"] {
@@ -259,25 +283,8 @@ fn a_job_brings_together_what_belongs_together() {
         // What is served has the loss that was reported.
         let embedder = Embedder::load(&bench.job.output_dir, &load()).unwrap();
         assert_eq!(embedder.pooling(), Embedder::load(base(name), &load()).unwrap().pooling());
-        let vectors = |index: usize, purpose| {
-            let request = EmbedRequest::new(purpose, PAIRS.map(|pair| pair[index]));
-            embedder.embed_blocking(&request).unwrap().embeddings
-        };
-        let (queries, documents) = (vectors(0, EmbedPurpose::Query), vectors(1, EmbedPurpose::Document));
-        let cosine = |a: &[f32], b: &[f32]| {
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-        };
-        let loss: f64 = queries
-            .iter()
-            .zip(&documents)
-            .map(|(query, own)| {
-                let sum: f64 = documents.iter().map(|other| (20.0 * cosine(query, other)).exp()).sum();
-                sum.ln() - 20.0 * cosine(query, own)
-            })
-            .sum();
-        let want = trained.validation_loss.unwrap();
-        assert!((loss / 5.0 - want).abs() < 1e-3 * want.max(0.1), "{name}: {} {want}", loss / 5.0);
+        let (loss, want) = (served_loss(&embedder), trained.validation_loss.unwrap());
+        assert!((loss - want).abs() < 1e-3 * want.max(0.1), "{name}: {loss} {want}");
         let card = String::from_utf8(bench.out("README.md")).unwrap();
         assert!(
             card.contains("library_name: sentence-transformers")
@@ -298,6 +305,41 @@ fn a_job_brings_together_what_belongs_together() {
         assert!(bench.job.output_dir.join(name).is_file(), "{name}");
     }
     Embedder::load(&bench.job.output_dir, &load()).unwrap();
+}
+
+/// An adapter is served beside the base, which is not changed, and named as PEFT does for a model without a head.
+#[test]
+fn a_job_learns_an_adapter_of_an_encoder() {
+    for name in ["bert_cls", "xlm_roberta_mean", "mpnet_embed", "modernbert_embed", "nomic_embed"] {
+        let mut bench = Bench::pairs(name);
+        bench.job.method = JobMethod::Lora(JobLora { dropout: 0.1, ..JobLora::default() });
+        bench.job.hyper_parameters.batch_size = 5;
+        bench.job.hyper_parameters.epoch_count = 20;
+        bench.job.hyper_parameters.learning_rate = 1e-2;
+        bench.job.validation_data = vec![bench.job.training_data.clone()];
+        let (trained, _) = bench.run(&options());
+        let trained = trained.unwrap();
+        let (before, after) = (trained.base_validation_loss.unwrap(), trained.validation_loss.unwrap());
+        assert!(after < 0.7 * before, "{name}: {before}, {after}");
+        let serve = |adapter| Embedder::load(base(name), &LoadOptions { adapter, ..load() }).unwrap();
+        let (adapted, bare) = (serve(Some(bench.job.output_dir.clone())), serve(None));
+        for (embedder, want) in [(&adapted, after), (&bare, before)] {
+            let loss = served_loss(embedder);
+            assert!((loss - want).abs() < 1e-3 * want.max(0.1), "{name}: {loss}, not {want}");
+        }
+        assert_ne!(adapted.info().identity, bare.info().identity);
+        let stored = Checkpoint::open(bench.job.output_dir.join("adapter_model.safetensors")).unwrap();
+        let inner = |name: &str| {
+            ["base_model.model.encoder.", "base_model.model.layers."].iter().any(|outer| name.starts_with(outer))
+        };
+        assert!(stored.len() > 3 && stored.iter().all(|tensor| inner(&tensor.name)), "{name}");
+        let config: Value = serde_json::from_slice(&bench.out("adapter_config.json")).unwrap();
+        assert_eq!(config["task_type"], "FEATURE_EXTRACTION");
+        assert!(!bench.job.output_dir.join("model.safetensors").exists());
+    }
+    let none = Lora { targets: vec!["q_proj".into()], ..Lora::default() };
+    let none = EmbeddingTrainer::load_with(base("bert_mean"), &load(), Method::Lora(none));
+    assert!(matches!(none, Err(Error::UnusedTensors { .. })));
 }
 
 #[test]
@@ -333,7 +375,12 @@ fn a_job_learns_labels_with_a_new_head() {
 
 #[test]
 fn a_stopped_job_goes_on_as_if_it_had_not_been() {
-    for bench in [|| Bench::pairs("bert_mean"), || Bench::labels("bert_mean")] {
+    let adapter = || {
+        let mut bench = Bench::pairs("bert_mean");
+        bench.job.method = JobMethod::Lora(JobLora { dropout: 0.2, ..JobLora::default() });
+        bench
+    };
+    for bench in [adapter, || Bench::pairs("bert_mean"), || Bench::labels("bert_mean")] {
         let (whole, broken) = (bench(), bench());
         whole.run(&options()).0.unwrap();
         let mut options = options();
@@ -346,7 +393,9 @@ fn a_stopped_job_goes_on_as_if_it_had_not_been() {
         assert_eq!(stopped.unwrap().status, JobStatus::Stopped);
         (options.stop, options.resume) = (Stop::default(), true);
         broken.run(&options).0.unwrap();
-        for name in ["model.safetensors", "step_wise_training_metrics.csv"] {
+        let weights =
+            if whole.job.method == JobMethod::Full { "model.safetensors" } else { "adapter_model.safetensors" };
+        for name in [weights, "step_wise_training_metrics.csv"] {
             assert_eq!(broken.out(name), whole.out(name), "{name}");
         }
     }
@@ -375,10 +424,11 @@ fn wrong_data_are_named_by_line_and_nothing_is_written() {
     bench.job.validation_data = vec![other];
     let (line, reason) = bench.refused();
     assert!(line == Some(1) && reason.contains("label is new, but should be one of loud, still, thing"), "{reason}");
-    // Nothing that an anchor could be told from; adapters; encoders that are not trained.
+    // Nothing that an anchor could be told from; adapters of classifiers; encoders that are not trained.
     let mut bench = Bench::pairs("bert_mean");
     bench.job.hyper_parameters.batch_size = 1;
     assert!(matches!(bench.run(&options()).0, Err(Error::Job { what, .. }) if what == "batchSize"));
+    let mut bench = Bench::labels("bert_mean");
     bench.job.method = JobMethod::default();
     assert!(matches!(bench.run(&options()).0, Err(Error::Job { what, .. }) if what == "method"));
     for (bench, is_data) in [

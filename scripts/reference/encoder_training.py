@@ -1,11 +1,11 @@
 """Makes the fixture of encoders in training: sentence embeddings and classifiers, as PyTorch computes them.
 
-    pip install torch transformers tokenizers safetensors
+    pip install torch transformers tokenizers safetensors peft
     python -P scripts/reference/encoder_training.py bedrock-models/tests/fixtures
 
 The models are those of the conformance fixtures, all weights are trained. Embeddings: pairs, of which the last four cases have negatives
 too, cosines times 20, cross-entropy with the own positive among all positives and negatives of the batch (sentence-transformers'
-MultipleNegativesRankingLoss). Classifiers: cross-entropy. Five full-batch steps. PyTorch on CPU, float32, eager attention, no dropout.
+MultipleNegativesRankingLoss); also by LoRA adapters of PEFT, whose factors before the first step are stored. Classifiers: cross-entropy. Five full-batch steps. PyTorch on CPU, float32, eager attention, no dropout.
 """
 
 import json
@@ -13,11 +13,19 @@ import sys
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 EMBEDDERS = ["bert_mean", "bert_cls", "xlm_roberta_mean", "modernbert_embed", "nomic_embed", "mpnet_embed"]
 CLASSIFIERS = ["bert_labels", "modernbert_labels"]
+ADAPTERS = {
+    "bert_mean": ["query", "value"],
+    "bert_cls": ["query", "key", "intermediate.dense"],
+    "xlm_roberta_mean": ["query", "value", "dense"],
+    "modernbert_embed": ["Wqkv", "Wo", "Wi"],
+    "mpnet_embed": ["q", "v"],
+}
 SETTINGS = {"lr": 0.002, "weight_decay": 0.01, "betas": [0.9, 0.999], "eps": 1e-8}
 SCALE = 20.0
 ROWS = [
@@ -72,7 +80,7 @@ def classify(encoder, model, rows):
 
 
 def train(model, measure):
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=SETTINGS["lr"], weight_decay=SETTINGS["weight_decay"],
                                   betas=SETTINGS["betas"], eps=SETTINGS["eps"])
     figures = {"losses": [], "accuracies": []}
@@ -91,13 +99,27 @@ def train(model, measure):
 
 
 def main(root):
-    expected = {"settings": SETTINGS, "scale": SCALE, "embedders": [], "classifiers": []}
+    expected = {"settings": SETTINGS, "scale": SCALE, "embedders": [], "adapters": [], "classifiers": []}
+    out = root / "encoder_training"
+    out.mkdir(exist_ok=True)
     for index, case in enumerate(EMBEDDERS):
         folder = root / "conformance" / case
         encoder, model = Encoder(folder), load(AutoModel, folder)
         rows = [dict(zip(("anchor", "positive", "negative"), row if index >= 2 else row[:2])) for row in ROWS]
         figures = train(model, lambda: contrast(encoder, model, rows))
         expected["embedders"].append({"case": case, "rows": rows} | figures)
+        print(case, figures)
+    for case, targets in ADAPTERS.items():
+        folder = root / "conformance" / case
+        torch.manual_seed(0)
+        config = LoraConfig(task_type="FEATURE_EXTRACTION", r=4, lora_alpha=8, target_modules=targets,
+                            init_lora_weights=False)
+        encoder, model = Encoder(folder), get_peft_model(load(AutoModel, folder), config).eval()
+        model.save_pretrained(out / case)
+        (out / case / "README.md").unlink()
+        rows = [dict(zip(("anchor", "positive", "negative"), row)) for row in ROWS]
+        figures = train(model, lambda: contrast(encoder, model, rows))
+        expected["adapters"].append({"case": case, "rows": rows} | figures)
         print(case, figures)
     for case in CLASSIFIERS:
         folder = root / "conformance" / case
@@ -107,8 +129,6 @@ def main(root):
         figures = train(model, lambda: classify(encoder, model, rows))
         expected["classifiers"].append({"case": case, "rows": rows} | figures)
         print(case, figures)
-    out = root / "encoder_training"
-    out.mkdir(exist_ok=True)
     (out / "expected.json").write_text(json.dumps(expected) + "\n")
 
 

@@ -12,6 +12,7 @@ use burn::tensor::TensorData;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::parameter::{Parameter, Parameters};
 use super::run::{self, Compute, Run};
@@ -190,9 +191,10 @@ impl Adapter {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(module.to_string());
             return Ok(Some((a, vec![0.0; rows * r], r)));
         };
-        // Some checkpoints leave out the name of the outer module.
+        // Some checkpoints leave out the name of the outer module, and some adapters.
         let named = |factor: &str| {
-            let names = ["", "transformer."].map(|outer| format!("base_model.model.{outer}{module}.{factor}.weight"));
+            let modules = [("", module), ("transformer.", module), ("", inner_name(module))];
+            let names = modules.map(|(outer, module)| format!("base_model.model.{outer}{module}.{factor}.weight"));
             names.into_iter().find_map(|name| tensors.get(&name))
         };
         let Some(a) = named("lora_A") else { return Ok(None) };
@@ -252,6 +254,16 @@ impl Adapter {
         Error::ConfigValue { path: self.path.clone(), what }
     }
 
+    /// Adds what makes this adapter another than others to a hash.
+    pub(crate) fn identify(&self, hash: &mut Sha256) {
+        let LoraConfig { r, lora_alpha, use_rslora, alpha_pattern, .. } = &self.config;
+        hash.update(format!("adapter {r} {lora_alpha} {use_rslora} {alpha_pattern:?}"));
+        for tensor in self.tensors.iter().flat_map(Checkpoint::iter) {
+            hash.update(format!("{} {:?} {:?}", tensor.name, tensor.dtype, tensor.shape));
+            hash.update(&tensor.data);
+        }
+    }
+
     /// Ends loading.
     ///
     /// # Errors
@@ -265,6 +277,12 @@ impl Adapter {
         };
         if names.is_empty() { Ok(()) } else { Err(Error::UnusedTensors { path: self.path.clone(), names }) }
     }
+}
+
+/// The name of a module in the model without a head, as Hugging Face's `AutoModel` has it.
+pub(crate) fn inner_name(module: &str) -> &str {
+    let outer = ["bert.", "roberta.", "mpnet.", "nomic_bert.", "model."];
+    outer.iter().find_map(|outer| module.strip_prefix(outer)).unwrap_or(module)
 }
 
 /// Whether the last names of a module are `name`.
@@ -352,5 +370,7 @@ mod tests {
         assert!(is_named("model.layers.0.self_attn.q_proj", "self_attn.q_proj"));
         assert!(is_named("q_proj", "q_proj"));
         assert!(!is_named("model.layers.0.self_attn.xq_proj", "q_proj"));
+        assert_eq!(inner_name("bert.encoder.layer.0.output.dense"), "encoder.layer.0.output.dense");
+        assert_eq!(inner_name("encoder.layer.0.output.dense"), "encoder.layer.0.output.dense");
     }
 }

@@ -27,6 +27,8 @@ pub(crate) use activation::Activation;
 pub(crate) use adapter::Adapter;
 #[cfg(feature = "tune")]
 pub(crate) use adapter::LoraConfig;
+#[cfg(feature = "tune")]
+pub(crate) use adapter::inner_name;
 pub(crate) use attention::{Attention, LayerCache, Scratch, Sequence};
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;

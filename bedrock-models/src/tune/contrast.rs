@@ -19,7 +19,7 @@ use super::optimizer::AdamW;
 use super::run::JobOptions;
 use super::stored::replace;
 use super::task::{Ready, Task};
-use super::trainer::Step;
+use super::trainer::{Method, Step};
 use crate::arch::text_encoder::{EncoderInput, Purpose};
 use crate::embed::{Pooling, Settings};
 use crate::error::Error;
@@ -41,7 +41,7 @@ impl Contrast {
     }
 }
 
-/// A model of sentence embeddings that is being trained, all weights: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
+/// A model of sentence embeddings that is being trained, in all weights or by an adapter: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
 #[derive(Debug)]
 pub struct EmbeddingTrainer {
     inner: TrainedEncoder,
@@ -56,6 +56,14 @@ impl EmbeddingTrainer {
     /// As [`Embedder::load`](crate::Embedder::load); [`Error::UnsupportedArchitecture`] for other encoders, [`Error::ConfigValue`] for
     /// layers after the pooling, which are not trained.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
+        Self::load_with(path, options, Method::Full)
+    }
+
+    /// [`EmbeddingTrainer::load`], to train what the method says. Modules of an adapter are those of the checkpoint, such as `query` and `value` of BERT.
+    ///
+    /// # Errors
+    /// As there; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer has the name of a target.
+    pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions, method: Method) -> Result<Self, Error> {
         let path = path.as_ref();
         let settings = Settings::read(path)?;
         if !settings.dense.is_empty() {
@@ -67,6 +75,7 @@ impl EmbeddingTrainer {
             options,
             Purpose::Vectors,
             Checkpoint::open_with(path, options.sealer.as_deref())?,
+            method,
         )?;
         inner.encoder.limit_tokens(settings.max_seq_length);
         Ok(Self { inner, settings, path: path.to_path_buf() })
@@ -122,8 +131,10 @@ impl EmbeddingTrainer {
             return Err(Error::NoTokens);
         }
         let (mut loss, mut right) = (0.0, 0);
-        for batch in items.chunks(in_batch.max(1)) {
-            let (of_batch, of_right) = self.contrast(batch, items.len(), scale, learn);
+        let in_batch = in_batch.max(1);
+        for (number, batch) in items.chunks(in_batch).enumerate() {
+            // An item has three texts at most.
+            let (of_batch, of_right) = self.contrast((3 * number * in_batch, batch), items.len(), scale, learn);
             loss += of_batch;
             right += of_right;
         }
@@ -132,13 +143,13 @@ impl EmbeddingTrainer {
     }
 
     /// The sum of a batch's losses as a share of those of `total` items, and how many positives are the nearest.
-    fn contrast(&self, batch: &[&Contrast], total: usize, scale: f64, learn: bool) -> (f64, usize) {
+    fn contrast(&self, (first, batch): (usize, &[&Contrast]), total: usize, scale: f64, learn: bool) -> (f64, usize) {
         let anchors = batch.iter().map(|item| &item.anchor);
         let others = batch.iter().map(|item| &item.positive);
         let negatives = batch.iter().filter_map(|item| item.negative.as_ref());
         let inputs: Vec<&Encoding> = anchors.chain(others).chain(negatives).collect();
         let (count, all, pooling) = (batch.len(), inputs.len(), self.settings.pooling.unwrap_or(Pooling::Mean));
-        self.inner.measure(&inputs, &|hidden, input| pooled(pooling, hidden, input), learn, |rows| {
+        self.inner.measure((first, &inputs), &|hidden, input| pooled(pooling, hidden, input), learn, |rows| {
             let length = (rows.clone().powf_scalar(2.0).sum_dim(1) + 1e-24).sqrt();
             let rows = rows / length;
             let (anchors, others) = (rows.clone().narrow(0, 0, count), rows.narrow(0, count, all - count));
@@ -153,12 +164,16 @@ impl EmbeddingTrainer {
 
     /// Writes the model as `sentence-transformers` reads it, and [`Embedder::load`](crate::Embedder::load): its weights in single
     /// precision and the other files of the base. Each file is whole or not there. With [`LoadOptions::sealer`] the weights are
-    /// `model.safetensors.sealed`.
+    /// `model.safetensors.sealed`. An adapter is written alone, as PEFT reads it beside the model without a head; [`Embedder::load`](crate::Embedder::load) with
+    /// [`LoadOptions::adapter`] does, too.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Write`], [`Error::Seal`].
+    /// [`Error::InvalidParameter`] for an adapter that was not new; [`Error::Read`], [`Error::Write`], [`Error::Seal`].
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         let folder = folder.as_ref();
+        if self.inner.adapts() {
+            return self.inner.save_adapter(folder);
+        }
         let write = |name: &Path, bytes: &[u8]| {
             let path = folder.join(name);
             let parent = path.parent().unwrap_or(folder);
@@ -243,7 +258,7 @@ pub(super) fn ready(job: &Job, options: &JobOptions) -> Result<Ready, Error> {
     let settings = &job.hyper_parameters;
     let most = options.load.max_tokens.unwrap_or(usize::MAX).min(settings.max_sequence_length);
     let load = LoadOptions { max_tokens: Some(most), ..options.load.clone() };
-    let trainer = EmbeddingTrainer::load(&job.base_model, &load)?;
+    let trainer = EmbeddingTrainer::load_with(&job.base_model, &load, job.trained()?)?;
     let read = |path: &Path| {
         read_items(path, job.too_long, |line| {
             let [Some(anchor), Some(positive), negative] = (match texts(line) {

@@ -7,13 +7,15 @@ use burn::Tensor;
 use burn::tensor::TensorData;
 use serde_json::{Map, Value};
 
+use super::adapter;
 use super::learner::{Learner, take, training};
 use super::model;
+use super::trainer::{Lora, Method};
 use crate::arch::text_encoder::{EncoderInput, Purpose};
 use crate::encoder::{Encoder, host};
 use crate::error::Error;
 use crate::language_model::model_type;
-use crate::layers::Parameters;
+use crate::layers::{Parameters, inner_name};
 use crate::options::LoadOptions;
 use crate::tokenizer::Encoding;
 use crate::weights::Checkpoint;
@@ -23,12 +25,14 @@ pub(super) const TRAINED: &[&str] = &["bert", "roberta", "xlm-roberta", "mpnet",
 /// Tokens that are run at once, more only where one text is longer.
 const TOKENS: usize = 1024;
 
-/// An encoder all of whose weights are trained.
+/// An encoder whose weights, or an adapter beside them, are trained.
 #[derive(Debug)]
 pub(super) struct TrainedEncoder {
     pub(super) encoder: Encoder,
     pub(super) learner: Learner,
     path: PathBuf,
+    /// What a new adapter is.
+    lora: Option<Lora>,
 }
 
 /// What becomes of the hidden states of some texts: a row for each.
@@ -38,12 +42,13 @@ impl TrainedEncoder {
     /// Loads a folder with the tensors of `checkpoint`.
     ///
     /// # Errors
-    /// [`Error::UnsupportedArchitecture`], and those of loading.
+    /// [`Error::UnsupportedArchitecture`]; those of the method and of loading.
     pub(super) fn load(
         path: &Path,
         options: &LoadOptions,
         purpose: Purpose,
         checkpoint: Checkpoint,
+        method: Method,
     ) -> Result<Self, Error> {
         let file = path.join("config.json");
         let found = model_type(&file)?;
@@ -51,24 +56,26 @@ impl TrainedEncoder {
             return Err(Error::UnsupportedArchitecture { path: file, found, supported: TRAINED });
         }
         let parameters = Arc::new(Parameters::default());
-        let (compute, pool) = training(options, None, &parameters);
+        let (adapter, lora) = method.adapter(options)?;
+        let (compute, pool) = training(options, adapter, &parameters);
         let encoder = Encoder::load_for(path, options, purpose, compute, checkpoint)?;
         let mut learner = Learner::new(pool, &parameters, options);
         if purpose == Purpose::Vectors {
             // It may be there, but gives nothing to a vector.
             learner = learner.without(is_pooler);
         }
-        Ok(Self { encoder, learner, path: path.to_path_buf() })
+        Ok(Self { encoder, learner, path: path.to_path_buf(), lora })
     }
 
     /// The loss of inputs, of which none is empty, and with `learn` its gradients, added to the parameters' sums. `rows` says what a batch's
     /// hidden states become; `loss` what all rows, `[inputs, width]`, do, and something more about them.
     ///
     /// If the inputs have too many tokens to be run at once, they are run in parts, without history; what the loss wants of each row is
-    /// then brought back through its part, run again (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size").
+    /// then brought back through its part, run again (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size"). `first` is the number of the
+    /// first input in the step.
     pub(super) fn measure<T>(
         &self,
-        inputs: &[&Encoding],
+        (first, inputs): (usize, &[&Encoding]),
         rows: Rows<'_>,
         learn: bool,
         loss: impl FnOnce(Tensor<2>) -> (Tensor<1>, T),
@@ -77,7 +84,12 @@ impl TrainedEncoder {
         let at_once = learn && parts.len() == 1;
         self.encoder.compute.record(at_once);
         let (mut values, mut kept) = (Vec::new(), None);
+        let mut at = first;
         for part in &parts {
+            if learn {
+                self.learner.learn_from(Some(at));
+                at += part.len();
+            }
             let out = self.run(part, rows);
             values.extend(host(out.clone().inner()));
             if at_once {
@@ -95,7 +107,10 @@ impl TrainedEncoder {
             let wanted = host(leaf.grad_remove(&mut gradients).expect("the loss depends on the rows"));
             let mut wanted = wanted.as_slice();
             self.encoder.compute.record(true);
+            let mut at = first;
             for part in &parts {
+                self.learner.learn_from(Some(at));
+                at += part.len();
                 let out = kept.take().unwrap_or_else(|| self.run(part, rows));
                 let (for_part, rest) = wanted.split_at(part.len() * shape[1]);
                 let for_part = TensorData::new(for_part.to_vec(), [part.len(), shape[1]]);
@@ -104,6 +119,7 @@ impl TrainedEncoder {
                 wanted = rest;
             }
         }
+        self.learner.learn_from(None);
         self.encoder.compute.record(false);
         (sum, more)
     }
@@ -112,6 +128,23 @@ impl TrainedEncoder {
         let mut input = EncoderInput::default();
         inputs.iter().for_each(|encoding| input.push(&encoding.ids, &encoding.type_ids));
         rows(self.encoder.network.forward(self.encoder.run(), &input), &input)
+    }
+
+    /// Whether an adapter is trained.
+    pub(super) fn adapts(&self) -> bool {
+        self.encoder.compute.adapter.is_some()
+    }
+
+    /// Writes the adapter as PEFT reads it for the model without a head.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] unless it is a new one; [`Error::Write`], [`Error::Seal`].
+    pub(super) fn save_adapter(&self, folder: &Path) -> Result<(), Error> {
+        let Some(lora) = &self.lora else {
+            let expected = "a new adapter".into();
+            return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
+        };
+        adapter::save(folder, lora, (&self.path, "FEATURE_EXTRACTION"), &self.learner, inner_name)
     }
 
     /// Writes the model, given what it was loaded from. Heads of pre-training that it does not have are left out.

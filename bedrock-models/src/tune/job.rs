@@ -25,7 +25,7 @@ const MAX_VALIDATORS: usize = 10;
 /// | `CONTINUED_PRE_TRAINING` | `{input}`; a file of another ending is text |
 /// | `DISTILLATION` | as `FINE_TUNING`, where the last answer may be missing: the teacher gives it |
 /// | `PREFERENCE_TUNING` | `{prompt, chosen, rejected}`, or `{system?, messages, chosen, rejected}` |
-/// | `EMBEDDING_TUNING` | `{query, positive, negative?}`, or `anchor` for `query`; with method `"full"` |
+/// | `EMBEDDING_TUNING` | `{query, positive, negative?}`, or `anchor` for `query` |
 /// | `CLASSIFIER_TUNING` | `{text, pair?, label}`; with method `"full"` |
 ///
 /// Data and output are paths; the service's objects around them (`trainingDataConfig: {s3Uri}` and so on) are read too, with a path or a
@@ -319,8 +319,11 @@ impl Job {
             (_, None) => {}
         }
         if matches!(self.customization_type, CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning) {
-            if self.method != JobMethod::Full {
-                return Err(wrong("method", "an encoder is trained in all weights: \"full\""));
+            if self.method != JobMethod::Full && self.customization_type == CustomizationType::ClassifierTuning {
+                return Err(wrong("method", "a classifier is trained in all weights: \"full\""));
+            }
+            if self.merge {
+                return Err(wrong("merge", "of language models alone"));
             }
             if self.hyper_parameters.activation_checkpointing {
                 return Err(wrong(
@@ -375,7 +378,9 @@ fn default_targets(base: &Path) -> Result<Vec<String>, Error> {
     let targets: &[&str] = match &*family {
         "gpt2" => &["c_attn"],
         "phi3" => &["qkv_proj"],
-        "t5" | "mt5" => &["q", "v"],
+        "t5" | "mt5" | "mpnet" => &["q", "v"],
+        "bert" | "roberta" | "xlm-roberta" => &["query", "value"],
+        "modernbert" | "nomic_bert" => &["Wqkv"],
         _ => &["q_proj", "v_proj"],
     };
     Ok(targets.iter().map(ToString::to_string).collect())
@@ -424,7 +429,8 @@ mod tests {
             r#", "jobTags": [{"key": "", "value": ""}]"#,
             r#", "merge": true, "method": "full""#,
             r#", "customizationType": "DISTILLATION""#,
-            r#", "customizationType": "EMBEDDING_TUNING""#,
+            r#", "customizationType": "CLASSIFIER_TUNING""#,
+            r#", "customizationType": "EMBEDDING_TUNING", "merge": true"#,
             r#", "customizationConfig": {"distillationConfig": {"teacherModelConfig": {"teacherModelIdentifier": "t"}}}"#,
             r#", "customizationType": "DISTILLATION", "customizationConfig": {"distillationConfig": {"teacherModelConfig":
                 {"teacherModelIdentifier": "t", "maxResponseLengthForInference": 0}}}"#,

@@ -19,7 +19,7 @@ use super::metrics::{Measure, Metrics};
 use super::optimizer::AdamW;
 use super::run::JobOptions;
 use super::task::{Ready, Task};
-use super::trainer::Step;
+use super::trainer::{Method, Step};
 use crate::arch::text_encoder::Purpose;
 use crate::classify;
 use crate::error::Error;
@@ -87,7 +87,7 @@ impl ClassifierTrainer {
         };
         let purpose = Purpose::Sequence { labels: head.labels.len() };
         let checkpoint = head.put_on(checkpoint, &config, path)?;
-        let mut inner = TrainedEncoder::load(path, options, purpose, checkpoint)?;
+        let mut inner = TrainedEncoder::load(path, options, purpose, checkpoint, Method::Full)?;
         inner.encoder.limit_tokens(None);
         Ok(Self { inner, head, path: path.to_path_buf() })
     }
@@ -138,7 +138,7 @@ impl ClassifierTrainer {
         }
         let (inputs, count): (Vec<&Encoding>, _) = (items.iter().map(|item| &item.input).collect(), items.len());
         let logits = |hidden, input: &_| self.inner.encoder.logits(hidden, input);
-        let (loss, right) = self.inner.measure(&inputs, &logits, learn, |logits| {
+        let (loss, right) = self.inner.measure((0, &inputs), &logits, learn, |logits| {
             let found = largest(&logits).into_iter().zip(items);
             let right = found.filter(|(found, item)| *found == item.label).count();
             let labels: Vec<i64> = items.iter().map(|item| item.label as i64).collect();

@@ -31,6 +31,41 @@ pub enum Method {
     Adapter(PathBuf),
 }
 
+impl Method {
+    /// The adapter that is trained, if one is, and what a new one is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for an impossible one; those of reading a stored one.
+    pub(super) fn adapter(self, options: &LoadOptions) -> Result<(Option<Adapter>, Option<Lora>), Error> {
+        let mut lora = None;
+        let adapter = match self {
+            Self::Full => None,
+            Self::Adapter(folder) => Some(Adapter::open(&folder, options.sealer.as_deref())?),
+            Self::Lora(new) => {
+                let wrong = |name, got: String, expected: &str| Error::InvalidParameter {
+                    name,
+                    got,
+                    expected: expected.into(),
+                };
+                if !(1..=4096).contains(&new.rank) {
+                    return Err(wrong("rank", new.rank.to_string(), "1 to 4096"));
+                }
+                if !new.alpha.is_finite() {
+                    return Err(wrong("alpha", new.alpha.to_string(), "a finite number"));
+                }
+                if !(0.0..1.0).contains(&new.dropout) {
+                    return Err(wrong("dropout", new.dropout.to_string(), "0 to 1"));
+                }
+                let config = LoraConfig::new(new.rank, new.alpha, new.dropout, new.rank_stabilised);
+                let adapter = Adapter::new(config, new.targets.clone(), new.seed);
+                lora = Some(new);
+                Some(adapter)
+            }
+        };
+        Ok((adapter, lora))
+    }
+}
+
 /// A new adapter (Hu et al. 2021).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
@@ -88,31 +123,7 @@ impl Trainer {
     /// As [`LanguageModel::load`]; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer
     /// has the name of a target.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions, method: Method) -> Result<Self, Error> {
-        let mut lora = None;
-        let adapter = match method {
-            Method::Full => None,
-            Method::Adapter(folder) => Some(Adapter::open(&folder, options.sealer.as_deref())?),
-            Method::Lora(new) => {
-                let wrong = |name, got: String, expected: &str| Error::InvalidParameter {
-                    name,
-                    got,
-                    expected: expected.into(),
-                };
-                if !(1..=4096).contains(&new.rank) {
-                    return Err(wrong("rank", new.rank.to_string(), "1 to 4096"));
-                }
-                if !new.alpha.is_finite() {
-                    return Err(wrong("alpha", new.alpha.to_string(), "a finite number"));
-                }
-                if !(0.0..1.0).contains(&new.dropout) {
-                    return Err(wrong("dropout", new.dropout.to_string(), "0 to 1"));
-                }
-                let config = LoraConfig::new(new.rank, new.alpha, new.dropout, new.rank_stabilised);
-                let adapter = Adapter::new(config, new.targets.clone(), new.seed);
-                lora = Some(new);
-                Some(adapter)
-            }
-        };
+        let (adapter, lora) = method.adapter(options)?;
         let parameters = Arc::new(Parameters::default());
         let (compute, pool) = training(options, adapter, &parameters);
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
@@ -209,7 +220,8 @@ impl Trainer {
             let expected = "a new adapter".into();
             return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
         };
-        adapter::save(folder.as_ref(), lora, &self.model, &self.learner)
+        let task = if self.model.has_encoder() { "SEQ_2_SEQ_LM" } else { "CAUSAL_LM" };
+        adapter::save(folder.as_ref(), lora, (&self.model.path, task), &self.learner, |module| module)
     }
 
     /// Writes the model with its trained weights as transformers reads it: `model.safetensors` in single precision, `config.json`, and the
