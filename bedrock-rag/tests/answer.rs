@@ -135,6 +135,48 @@ fn the_prompt_fits_the_context() {
     assert!(matches!(ask(10), Err(Error::InvalidRequest(_))));
 }
 
+/// A guardrail is told what the answer must rest on and what was asked; the model reads the same text.
+#[test]
+fn source_and_question_are_marked_when_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let knowledge_base = knowledge_base(folder.path());
+    let ask = |mark_grounding, prompt_template: Option<&str>| {
+        let model = Arc::new(ScriptedModel::answering(|_| Reply::text("Fine.")));
+        let prompt_template = prompt_template.map(str::to_owned);
+        let options =
+            AnswerOptions { mark_grounding, prompt_template, min_similarity: -1.0, ..AnswerOptions::default() };
+        let answerer = Answerer::new(knowledge_base.clone(), model.clone()).with_options(options);
+        answerer.ask_blocking("How many days of holiday?").unwrap();
+        serde_json::to_value(&model.requests()[0]).unwrap()
+    };
+    for template in [None, Some("Only from this: $search_results$")] {
+        let (plain, marked) = (ask(false, template), ask(true, template));
+        let texts = |request: &serde_json::Value, of: &str| -> String {
+            let blocks = request.pointer(of).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+            let text = |block: &serde_json::Value| {
+                let text = block.get("text").or_else(|| block.pointer("/guardContent/text/text"));
+                text.unwrap().as_str().unwrap().to_owned()
+            };
+            blocks.iter().map(text).collect()
+        };
+        for part in ["/messages/0/content", "/system"] {
+            assert_eq!(texts(&marked, part), texts(&plain, part), "{template:?}");
+        }
+        assert!(!plain.to_string().contains("guardContent"));
+        let guarded: Vec<&serde_json::Value> = ["/system", "/messages/0/content"]
+            .iter()
+            .flat_map(|part| marked.pointer(part).and_then(serde_json::Value::as_array).into_iter().flatten())
+            .filter_map(|block| block.pointer("/guardContent/text"))
+            .collect();
+        assert_eq!(guarded.len(), 2, "{marked}");
+        assert!(guarded[0]["text"].as_str().unwrap().contains("thirty days of holiday"));
+        assert_eq!(guarded[0]["qualifiers"], serde_json::json!(["grounding_source"]));
+        let question =
+            serde_json::json!({"text": "How many days of holiday?", "qualifiers": ["query", "guard_content"]});
+        assert_eq!(guarded[1], &question);
+    }
+}
+
 #[test]
 fn failures_of_the_model_are_the_last_item() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 //! answer is compared with each passage, and cited if one of them supports it well enough.
 
 mod markers;
+mod prompt;
 mod support;
 pub(crate) mod transform;
 
@@ -19,8 +20,9 @@ use bedrock_core::retrieve_and_generate::{
     RetrievedReference, Span, TextResponsePart,
 };
 use bedrock_core::{
-    ChatModel, ContentBlockDelta, ConverseRequest, EmbedPurpose, InferenceConfiguration, KnowledgeBaseGuardrailAction,
-    Message, RetrievalResultContent, Role, Session, SessionStore, StopReason, StreamEvent, TokenUsage,
+    ChatModel, ContentBlock, ContentBlockDelta, ConverseRequest, EmbedPurpose, GuardrailContentBlock,
+    GuardrailContentQualifier, InferenceConfiguration, KnowledgeBaseGuardrailAction, Message, RetrievalResultContent,
+    Role, Session, SessionStore, StopReason, StreamEvent, SystemContentBlock, TokenUsage,
 };
 use futures::channel::mpsc;
 use futures::stream::BoxStream;
@@ -33,6 +35,7 @@ use crate::document::{Document, ExtractOptions, LineEnds, extract};
 use crate::knowledge_base::KnowledgeBase;
 use crate::retrieve::{DEFAULT_RESULTS, Passage, Search};
 use markers::MarkerFilter;
+use prompt::{HISTORY, INSTRUCTIONS, QUERY, RESULTS, fill, marked};
 use support::support;
 use transform::Turn;
 
@@ -77,6 +80,10 @@ pub struct AnswerOptions {
     /// Whether the model is asked to mark its sources. Large models do it well; small ones answer worse for it, and their
     /// sentences are matched to passages either way. Default false.
     pub ask_for_markers: bool,
+    /// Whether the prompt says which part of it are the passages and which the question, so that a guardrail around the model holds the
+    /// answer against them (`grounding_source` and `query`; see [`GuardrailContentQualifier`]). Of the prompt the guardrail then judges what
+    /// was asked, not the passages. Without a guardrail around it, a model that does not know guarded content refuses it. Default false.
+    pub mark_grounding: bool,
     /// Length and sampling. Default: at most 256 tokens, temperature 0.
     pub inference: InferenceConfiguration,
     /// Parameters that only some models know.
@@ -104,6 +111,7 @@ impl Default for AnswerOptions {
             decompose_template: None,
             prompt_template: None,
             ask_for_markers: false,
+            mark_grounding: false,
             inference: InferenceConfiguration {
                 max_tokens: Some(256),
                 temperature: Some(0.0),
@@ -514,7 +522,7 @@ impl Answerer {
             Err(bedrock_core::Error::Validation { .. }) => {
                 let system =
                     request.system.iter().map(|block| serde_json::to_string(block).map_or(0, |json| json.len()));
-                let bytes: usize = request.messages.iter().map(|message| message.text().len()).chain(system).sum();
+                let bytes: usize = request.messages.iter().map(text_bytes).chain(system).sum();
                 Ok((bytes as u64).div_ceil(3))
             }
             Err(source) => Err(Error::Model { role: "chat", source }),
@@ -523,7 +531,7 @@ impl Answerer {
 
     fn request(&self, question: &str, passages: &[Passage], history: &[Turn]) -> Result<ConverseRequest, Error> {
         let template = self.options.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
-        if !template.contains("$search_results$") {
+        if !template.contains(RESULTS) {
             return Err(Error::InvalidRequest("the prompt template has no $search_results$".to_owned()));
         }
         let mut results = String::new();
@@ -535,23 +543,33 @@ impl Answerer {
             results.push_str(&format!("[{number}] {title}\n{}", passage.text));
         }
         let instructions = if self.options.ask_for_markers { MARKER_INSTRUCTIONS } else { PLAIN_INSTRUCTIONS };
-        let prompt = fill(
-            template,
-            &[
-                ("$search_results$", &results),
-                ("$query$", question),
-                ("$output_format_instructions$", instructions),
-                ("$conversation_history$", &transform::shown(history)),
-            ],
-        );
+        let history_shown = transform::shown(history);
+        let values =
+            [(RESULTS, results.as_str()), (QUERY, question), (INSTRUCTIONS, instructions), (HISTORY, &history_shown)];
+        let mark = self.options.mark_grounding;
         let mut request = ConverseRequest::new(&self.options.model_id);
-        if !template.contains("$conversation_history$") {
+        if !template.contains(HISTORY) {
             for turn in history {
-                request = request.user(turn.question.as_str()).assistant(turn.answer.as_str());
+                request = match mark {
+                    true => request.user(guarded(&turn.question, &[GuardrailContentQualifier::GuardContent])),
+                    false => request.user(turn.question.as_str()),
+                };
+                request = request.assistant(turn.answer.as_str());
             }
         }
-        let mut request =
-            if template.contains("$query$") { request.user(prompt) } else { request.system(prompt).user(question) };
+        let mut request = match (mark, template.contains(QUERY)) {
+            (false, true) => request.user(fill(template, &values)),
+            (false, false) => request.system(fill(template, &values)).user(question),
+            (true, true) => {
+                let content = marked(template, &values, ContentBlock::Text, ContentBlock::GuardContent);
+                request.message(Message { role: Role::User, content })
+            }
+            (true, false) => {
+                request.system = marked(template, &values, SystemContentBlock::Text, SystemContentBlock::GuardContent);
+                let qualifiers = [GuardrailContentQualifier::Query, GuardrailContentQualifier::GuardContent];
+                request.user(guarded(question, &qualifiers))
+            }
+        };
         request.inference_config = Some(self.options.inference.clone());
         request.additional_model_request_fields.clone_from(&self.options.additional_model_request_fields);
         Ok(request)
@@ -666,26 +684,18 @@ fn shortened(text: &str, share: f64) -> Option<usize> {
     (end > 0 && end < text.len()).then_some(end)
 }
 
-/// Puts values in for placeholders in one pass, so that nothing in a value is taken for a placeholder.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let mut filled = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        filled.push_str(&rest[..at]);
-        rest = &rest[at..];
-        match values.iter().find(|(placeholder, _)| rest.starts_with(placeholder)) {
-            Some((placeholder, value)) => {
-                filled.push_str(value);
-                rest = &rest[placeholder.len()..];
-            }
-            None => {
-                filled.push('$');
-                rest = &rest[1..];
-            }
-        }
-    }
-    filled.push_str(rest);
-    filled
+/// What a user said, for a guardrail to judge.
+fn guarded(text: &str, qualifiers: &[GuardrailContentQualifier]) -> ContentBlock {
+    ContentBlock::GuardContent(GuardrailContentBlock::text(text, qualifiers.iter().cloned()))
+}
+
+/// Bytes of what a message says, marked or not.
+fn text_bytes(message: &Message) -> usize {
+    let marked = message.content.iter().map(|block| match block {
+        ContentBlock::GuardContent(GuardrailContentBlock::Text(block)) => block.text.len(),
+        _ => 0,
+    });
+    message.text().len() + marked.sum::<usize>()
 }
 
 impl Answer {
@@ -739,9 +749,9 @@ impl Answerer {
     ///
     /// # Errors
     /// `ValidationException` for what this version can't honour: a session's key, sessions without [`Answerer::with_sessions`], documents in
-    /// an object store, and a guardrail by id (wrap the chat model in one instead); `ResourceNotFoundException` for another knowledge base's
-    /// id and for a session that is not there; `ConflictException` for a session that another request has continued meanwhile; and what
-    /// search and model fail with.
+    /// an object store, and a guardrail by id (wrap the chat model in one instead, see [`AnswerOptions::mark_grounding`]);
+    /// `ResourceNotFoundException` for another knowledge base's id and for a session that is not there; `ConflictException` for a session
+    /// that another request has continued meanwhile; and what search and model fail with.
     pub async fn retrieve_and_generate(
         &self,
         request: &RetrieveAndGenerateRequest,
@@ -853,7 +863,7 @@ impl Answerer {
             }
             options.decompose = orchestration.query_transformation_configuration.is_some();
             let template = orchestration.prompt_template.as_ref().and_then(|t| t.text_prompt_template.as_ref());
-            if template.is_some_and(|template| !template.contains("$query$")) {
+            if template.is_some_and(|template| !template.contains(QUERY)) {
                 return refuse("orchestrationConfiguration.promptTemplate.textPromptTemplate has no $query$");
             }
             options.decompose_template = template.cloned();
@@ -880,7 +890,7 @@ impl AnswerOptions {
             return refuse("performanceConfig: not supported");
         }
         if let Some(template) = generation.prompt_template.as_ref().and_then(|t| t.text_prompt_template.as_ref()) {
-            if !template.contains("$search_results$") {
+            if !template.contains(RESULTS) {
                 return refuse("promptTemplate.textPromptTemplate has no $search_results$");
             }
             options.prompt_template = Some(template.clone());
@@ -917,13 +927,6 @@ fn session_id(knowledge_base: &KnowledgeBase) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn placeholders_are_filled_once() {
-        let filled =
-            fill("a $query$ $5 $search_results$$", &[("$query$", "$search_results$"), ("$search_results$", "R")]);
-        assert_eq!(filled, "a $search_results$ $5 R$");
-    }
 
     #[test]
     fn texts_are_cut_after_sentences_then_words() {

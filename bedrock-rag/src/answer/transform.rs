@@ -92,7 +92,7 @@ pub(crate) async fn decomposed(
          most five, each understandable alone. Write each in a line of its own and nothing else. If it is simple already, repeat it.\n\n\
          Question: $query$",
     );
-    let said = told(model, model_id, super::fill(template, &[("$query$", question)]), 300, usage).await?;
+    let said = told(model, model_id, super::prompt::fill(template, &[("$query$", question)]), 300, usage).await?;
     let mut questions: Vec<String> = Vec::new();
     for line in said.lines() {
         // Lists come with bullets and numbers.
