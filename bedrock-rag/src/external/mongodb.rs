@@ -7,7 +7,11 @@
 //!
 //! The collection is written to a majority of the cluster before a call returns, and [`count`](VectorStore::count) counts it. Its search
 //! indexes follow some time later, as the service says of itself, a second usually: of the contract of [`VectorStore`], "found by the
-//! next search" does not hold. Deleted records are gone at once.
+//! next search" does not hold.
+//!
+//! Nothing of this has been tried on a real cluster. MongoDB's documentation leaves open what `$nin` and `$gte` with `$lt` mean of a list of
+//! texts; by any reading they let pass what should, and what comes back is checked here. It names no bound for the values of `$in`, of which an interval of
+//! numbers takes up to 240.
 //!
 //! The server has to be trusted further than others here. What this module reads of an answer is bounded, 64 MiB within the time of a call. But the
 //! driver reads first: it bounds a message by what the server calls its largest, and parses without a limit of depth, so that one nested
