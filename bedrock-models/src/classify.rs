@@ -59,8 +59,11 @@ impl SequenceClassifier {
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
-        let config: Value = read_json(&path.join("config.json"))?;
-        let labels = labels(&config, path)?;
+        // An adapter may come with labels of its own.
+        let own = options.adapter.as_deref().filter(|folder| folder.join("config.json").is_file());
+        let from = own.unwrap_or(path);
+        let config: Value = read_json(&from.join("config.json"))?;
+        let labels = labels(&config, from)?;
         let multi_label = config.get("problem_type").and_then(Value::as_str) == Some("multi_label_classification");
         let mut encoder = Encoder::load(path, options, Purpose::Sequence { labels: labels.len() })?;
         encoder.limit_tokens(None);

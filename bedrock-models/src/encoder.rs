@@ -77,7 +77,7 @@ impl Encoder {
         options: &LoadOptions,
         purpose: Purpose,
         compute: Compute,
-        checkpoint: Checkpoint,
+        mut checkpoint: Checkpoint,
     ) -> Result<Self, Error> {
         let file = path.join("config.json");
         let found = model_type(&file)?;
@@ -86,6 +86,9 @@ impl Encoder {
         };
         let config = ConfigFile { path: &file, json: read_json(&file)? };
         let tokenizer = Tokenizer::from_file(path)?;
+        if let Some(adapter) = &compute.adapter {
+            adapter.put_wholes(&mut checkpoint);
+        }
         let mut identity = Sha256::new();
         if let Some(to) = options.quantize {
             identity.update(format!("quantised to {to}"));

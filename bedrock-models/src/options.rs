@@ -68,7 +68,8 @@ pub struct LoadOptions {
     /// [`quantize`](crate::quantize::quantize) for which. Less memory and faster answers at some loss; quantised files stay as
     /// they are.
     pub quantize: Option<Dtype>,
-    /// A LoRA adapter as PEFT writes it, a folder: models answer with it beside their own weights. Encoders take adapters of their layers alone, not new heads.
+    /// A LoRA adapter as PEFT writes it, a folder: models answer with it beside their own weights. Of an encoder it may have a
+    /// classifier's head, and its folder a `config.json` with the labels.
     pub adapter: Option<PathBuf>,
     /// LoRA adapters by name, folders as above, of which each request may choose one:
     /// [`LocalChatModel::with_adapter`](crate::LocalChatModel::with_adapter), [`GenerationRequest::adapter`](crate::GenerationRequest::adapter).

@@ -32,6 +32,7 @@ struct Expected {
     embedders: Vec<Case<Texts>>,
     adapters: Vec<Case<Texts>>,
     classifiers: Vec<Case<Line>>,
+    classifier_adapters: Vec<Case<Line>>,
 }
 
 #[derive(Deserialize)]
@@ -129,14 +130,17 @@ fn embeddings_are_learnt_as_in_pytorch_and_peft() {
 }
 
 #[test]
-fn labels_are_learnt_as_in_pytorch() {
+fn labels_are_learnt_as_in_pytorch_and_peft() {
     let expected = expected();
-    assert_eq!(expected.classifiers.len(), 2);
-    for case in &expected.classifiers {
+    assert_eq!((expected.classifiers.len(), expected.classifier_adapters.len()), (2, 2));
+    let adapters = expected.classifier_adapters.iter().map(|case| (case, true));
+    for (case, adapts) in expected.classifiers.iter().map(|case| (case, false)).chain(adapters) {
+        let folder = fixtures().join("encoder_training").join(&case.case);
+        let method = if adapts { Method::Adapter(folder) } else { Method::Full };
         let mut labels: Vec<String> = case.rows.iter().map(|row| row.label.clone()).collect();
         labels.sort();
         labels.dedup();
-        let mut trainer = ClassifierTrainer::load(base(&case.case), &load(), &labels, 0).unwrap();
+        let mut trainer = ClassifierTrainer::load_with(base(&case.case), &load(), &labels, 0, method).unwrap();
         let (items, settings) = (case.items(&trainer), expected.settings.adamw());
         follows(case, |step| match step {
             true => {
@@ -373,6 +377,54 @@ fn a_job_learns_labels_with_a_new_head() {
     }
 }
 
+/// A new head is trained whole beside an adapter, and comes with it; so does a pooler that the base has not.
+#[test]
+fn a_job_learns_labels_with_an_adapter() {
+    for (name, is_bare) in
+        [("bert_mean", false), ("bert_mean", true), ("bert_labels", false), ("xlm_roberta_mean", false)]
+    {
+        let mut bench = Bench::labels(name);
+        let mut model = base(name);
+        if is_bare {
+            model = bench.folder.path().join("bare");
+            fs::create_dir(&model).unwrap();
+            for name in ["config.json", "tokenizer.json"] {
+                fs::copy(base("bert_mean").join(name), model.join(name)).unwrap();
+            }
+            let whole = fs::read(base(name).join("model.safetensors")).unwrap();
+            let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap().tensors();
+            let tensors = tensors.into_iter().filter(|(name, _)| !name.starts_with("pooler."));
+            fs::write(model.join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
+            bench.job.base_model = model.display().to_string();
+        }
+        bench.job.method = JobMethod::Lora(JobLora { dropout: 0.1, ..JobLora::default() });
+        bench.job.hyper_parameters.epoch_count = 40;
+        bench.job.hyper_parameters.learning_rate = 1e-2;
+        bench.job.validation_data = vec![bench.job.training_data.clone()];
+        let (trained, events) = bench.run(&options());
+        let trained = trained.unwrap();
+        assert_eq!(accuracies(&events).last(), Some(&1.0), "{name}: {:?}", accuracies(&events));
+        let with = LoadOptions { adapter: Some(bench.job.output_dir.clone()), ..load() };
+        let served = SequenceClassifier::load(&model, &with).unwrap();
+        assert_eq!(served.labels(), ["loud", "still", "thing"], "{name}");
+        let logits = served.logits(&LABELS.map(|row| (row[0].to_string(), None))).unwrap();
+        let loss = logits.iter().zip(LABELS).map(|(logits, row)| {
+            let own = served.labels().iter().position(|label| label == row[1]).unwrap();
+            let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+            sum.ln() - f64::from(logits[own])
+        });
+        let (loss, want) = (loss.sum::<f64>() / 6.0, trained.validation_loss.unwrap());
+        assert!((loss - want).abs() < 1e-3 * want.max(0.1), "{name}: {loss} {want}");
+        let stored = Checkpoint::open(bench.job.output_dir.join("adapter_model.safetensors")).unwrap();
+        let has = |part: &str| stored.iter().any(|tensor| tensor.name.contains(part));
+        assert!(has("base_model.model.classifier.") && has(".lora_A.weight"), "{name}");
+        assert_eq!(has("pooler.dense.weight"), is_bare, "{name}");
+        let config: Value = serde_json::from_slice(&bench.out("adapter_config.json")).unwrap();
+        let whole = if is_bare { vec!["classifier", "pooler"] } else { vec!["classifier"] };
+        assert_eq!((&config["task_type"], &config["modules_to_save"]), (&"SEQ_CLS".into(), &whole.into()), "{name}");
+    }
+}
+
 #[test]
 fn a_stopped_job_goes_on_as_if_it_had_not_been() {
     let adapter = || {
@@ -380,7 +432,12 @@ fn a_stopped_job_goes_on_as_if_it_had_not_been() {
         bench.job.method = JobMethod::Lora(JobLora { dropout: 0.2, ..JobLora::default() });
         bench
     };
-    for bench in [adapter, || Bench::pairs("bert_mean"), || Bench::labels("bert_mean")] {
+    let classifier = || {
+        let mut bench = Bench::labels("bert_mean");
+        bench.job.method = JobMethod::default();
+        bench
+    };
+    for bench in [adapter, classifier, || Bench::pairs("bert_mean"), || Bench::labels("bert_mean")] {
         let (whole, broken) = (bench(), bench());
         whole.run(&options()).0.unwrap();
         let mut options = options();
@@ -424,13 +481,10 @@ fn wrong_data_are_named_by_line_and_nothing_is_written() {
     bench.job.validation_data = vec![other];
     let (line, reason) = bench.refused();
     assert!(line == Some(1) && reason.contains("label is new, but should be one of loud, still, thing"), "{reason}");
-    // Nothing that an anchor could be told from; adapters of classifiers; encoders that are not trained.
+    // Nothing that an anchor could be told from; encoders that are not trained.
     let mut bench = Bench::pairs("bert_mean");
     bench.job.hyper_parameters.batch_size = 1;
     assert!(matches!(bench.run(&options()).0, Err(Error::Job { what, .. }) if what == "batchSize"));
-    let mut bench = Bench::labels("bert_mean");
-    bench.job.method = JobMethod::default();
-    assert!(matches!(bench.run(&options()).0, Err(Error::Job { what, .. }) if what == "method"));
     for (bench, is_data) in [
         (Bench::labels("mpnet_embed"), false),
         (Bench::pairs("bert_max"), true),

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 EMBEDDERS = ["bert_mean", "bert_cls", "xlm_roberta_mean", "modernbert_embed", "nomic_embed", "mpnet_embed"]
+CLASSIFIER_ADAPTERS = {"bert_labels": ["query", "value"], "modernbert_labels": ["Wqkv"]}
 CLASSIFIERS = ["bert_labels", "modernbert_labels"]
 ADAPTERS = {
     "bert_mean": ["query", "value"],
@@ -99,7 +100,8 @@ def train(model, measure):
 
 
 def main(root):
-    expected = {"settings": SETTINGS, "scale": SCALE, "embedders": [], "adapters": [], "classifiers": []}
+    expected = {"settings": SETTINGS, "scale": SCALE, "embedders": [], "adapters": [], "classifiers": [],
+                "classifier_adapters": []}
     out = root / "encoder_training"
     out.mkdir(exist_ok=True)
     for index, case in enumerate(EMBEDDERS):
@@ -128,6 +130,19 @@ def main(root):
         rows = [{"text": text, "label": names[i % len(names)]} for i, text in enumerate(TEXTS)]
         figures = train(model, lambda: classify(encoder, model, rows))
         expected["classifiers"].append({"case": case, "rows": rows} | figures)
+        print(case, figures)
+    for case, targets in CLASSIFIER_ADAPTERS.items():
+        folder = root / "conformance" / case
+        torch.manual_seed(0)
+        config = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False)
+        encoder, model = Encoder(folder), load(AutoModelForSequenceClassification, folder)
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        model = get_peft_model(model, config).eval()
+        model.save_pretrained(out / case)
+        (out / case / "README.md").unlink()
+        rows = [{"text": text, "label": names[i % len(names)]} for i, text in enumerate(TEXTS)]
+        figures = train(model, lambda: classify(encoder, model, rows))
+        expected["classifier_adapters"].append({"case": case, "rows": rows} | figures)
         print(case, figures)
     (out / "expected.json").write_text(json.dumps(expected) + "\n")
 

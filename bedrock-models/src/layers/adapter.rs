@@ -48,6 +48,8 @@ pub(crate) struct Adapter {
     /// Of a new adapter: the last names of the modules that get one, and where its numbers come from.
     targets: Vec<String>,
     seed: u64,
+    /// Modules that are trained whole, beside the factors of others: heads.
+    whole: Vec<String>,
     /// Modules met so far, with their trained factors.
     used: Mutex<BTreeSet<String>>,
     trained: Mutex<BTreeMap<String, [Parameter; 2]>>,
@@ -165,7 +167,36 @@ impl Adapter {
 
     fn with(path: &Path, config: LoraConfig, tensors: Option<Checkpoint>, targets: Vec<String>, seed: u64) -> Self {
         let (used, trained) = Default::default();
-        Self { path: path.to_path_buf(), config, tensors, targets, seed, used, trained }
+        let wholes = tensors.iter().flat_map(Checkpoint::iter).filter_map(|tensor| saved_name(&tensor.name));
+        let whole = wholes.filter_map(|name| Some(name.rsplit_once('.')?.0.to_string())).collect();
+        Self { path: path.to_path_buf(), config, tensors, targets, seed, whole, used, trained }
+    }
+
+    /// The same with modules that are trained whole.
+    #[cfg(feature = "tune")]
+    pub(crate) fn with_whole(self, whole: Vec<String>) -> Self {
+        Self { whole, ..self }
+    }
+
+    /// Whether a module or parameter of this name is trained whole.
+    pub(crate) fn trains(&self, name: &str) -> bool {
+        let is_in =
+            |whole: &String| name.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.whole.iter().any(is_in)
+    }
+
+    /// Puts the modules that a stored adapter has whole into a checkpoint, in the place of the base's.
+    pub(crate) fn put_wholes(&self, checkpoint: &mut Checkpoint) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        for tensor in self.tensors.iter().flat_map(Checkpoint::iter) {
+            let Some(name) = saved_name(&tensor.name) else { continue };
+            used.insert(tensor.name.clone());
+            // A base without a head has not the outer name that a model with one has.
+            let outer = name.strip_suffix(inner_name(name)).unwrap_or_default();
+            let is_bare = !checkpoint.iter().any(|stored| stored.name.starts_with(outer));
+            let name = if is_bare { inner_name(name) } else { name };
+            checkpoint.insert(StoredTensor { name: name.to_string(), ..tensor.clone() });
+        }
     }
 
     /// `lora_alpha / r`, or `lora_alpha / √r`; a module may have an `alpha` of its own.
@@ -193,9 +224,10 @@ impl Adapter {
         };
         // Some checkpoints leave out the name of the outer module, and some adapters.
         let named = |factor: &str| {
-            let modules = [("", module), ("transformer.", module), ("", inner_name(module))];
-            let names = modules.map(|(outer, module)| format!("base_model.model.{outer}{module}.{factor}.weight"));
-            names.into_iter().find_map(|name| tensors.get(&name))
+            let outer = ["", "transformer."].iter().chain(OUTER).map(|outer| (*outer, module));
+            let mut modules = outer.chain([("", inner_name(module))]);
+            modules
+                .find_map(|(outer, module)| tensors.get(&format!("base_model.model.{outer}{module}.{factor}.weight")))
         };
         let Some(a) = named("lora_A") else { return Ok(None) };
         let r = a.shape.first().copied().unwrap_or(0);
@@ -279,10 +311,19 @@ impl Adapter {
     }
 }
 
+/// What Hugging Face's models with a head call the one without.
+const OUTER: &[&str] = &["bert.", "roberta.", "mpnet.", "nomic_bert.", "model."];
+
 /// The name of a module in the model without a head, as Hugging Face's `AutoModel` has it.
 pub(crate) fn inner_name(module: &str) -> &str {
-    let outer = ["bert.", "roberta.", "mpnet.", "nomic_bert.", "model."];
-    outer.iter().find_map(|outer| module.strip_prefix(outer)).unwrap_or(module)
+    OUTER.iter().find_map(|outer| module.strip_prefix(outer)).unwrap_or(module)
+}
+
+/// The name in the model of a tensor of an adapter that is no factor.
+fn saved_name(tensor: &str) -> Option<&str> {
+    let name = tensor.strip_prefix("base_model.model.")?;
+    let is_factor = ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"];
+    (!name.split('.').any(|part| is_factor.contains(&part))).then_some(name)
 }
 
 /// Whether the last names of a module are `name`.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::adapter::Part;
-use super::{Embedding, LayerNorm, Linear, Parameter, RmsNorm, run::Compute};
+use super::parameter::{Parameter, Parameters};
+use super::{Embedding, LayerNorm, Linear, RmsNorm, run::Compute};
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::quantize;
@@ -129,7 +130,14 @@ impl Loader {
 
     /// A parameter of that value, if weights are trained.
     fn train(&self, name: String, shape: Vec<usize>, values: Vec<f32>) -> Option<Parameter> {
-        Some(self.compute.trained()?.add(name, shape, values, &self.compute.device))
+        let parameters = self.trained(&name)?;
+        Some(parameters.add(name, shape, values, &self.compute.device))
+    }
+
+    /// Where the weights of this name are put if they are trained: all are, or those that are beside an adapter.
+    fn trained(&self, name: &str) -> Option<&Parameters> {
+        let beside = || self.compute.adapter.as_ref().is_some_and(|adapter| adapter.trains(name));
+        self.compute.parameters.as_deref().filter(|_| self.compute.trained().is_some() || beside())
     }
 
     /// A matrix of `rows` × `columns`.
@@ -282,7 +290,7 @@ impl Loader {
             Bias::Present | Bias::IfPresent => Some(self.vector(&name, rows)?),
         };
         let bias = bias.filter(|_| self.checkpoint.survey().is_none());
-        if self.compute.trained().is_some() {
+        if self.trained(module).is_some() {
             let weight = self.train(format!("{module}.weight"), vec![rows, columns], matrix.to_f32());
             let bias = bias.and_then(|bias| self.train(name, vec![rows], bias));
             return Ok(Linear::trained(weight.expect("weights are trained"), bias));

@@ -11,7 +11,7 @@ use burn::tensor::{Int, TensorData};
 use serde_json::{Map, Value, json};
 
 use super::data::{Made, read_items};
-use super::encoders::{TrainedEncoder, largest};
+use super::encoders::{EXTRACTION, TrainedEncoder, largest};
 use super::job::Job;
 use super::learner::Learner;
 use super::metrics::{Measure, Metrics};
@@ -75,7 +75,7 @@ impl EmbeddingTrainer {
             options,
             Purpose::Vectors,
             Checkpoint::open_with(path, options.sealer.as_deref())?,
-            method,
+            (method, Vec::new()),
         )?;
         inner.encoder.limit_tokens(settings.max_seq_length);
         Ok(Self { inner, settings, path: path.to_path_buf() })
@@ -172,7 +172,7 @@ impl EmbeddingTrainer {
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         let folder = folder.as_ref();
         if self.inner.adapts() {
-            return self.inner.save_adapter(folder);
+            return self.inner.save_adapter(folder, EXTRACTION);
         }
         let write = |name: &Path, bytes: &[u8]| {
             let path = folder.join(name);

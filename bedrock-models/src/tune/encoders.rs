@@ -25,6 +25,10 @@ pub(super) const TRAINED: &[&str] = &["bert", "roberta", "xlm-roberta", "mpnet",
 /// Tokens that are run at once, more only where one text is longer.
 const TOKENS: usize = 1024;
 
+/// PEFT's names of what is done with an encoder.
+pub(super) const CLASSIFICATION: &str = "SEQ_CLS";
+pub(super) const EXTRACTION: &str = "FEATURE_EXTRACTION";
+
 /// An encoder whose weights, or an adapter beside them, are trained.
 #[derive(Debug)]
 pub(super) struct TrainedEncoder {
@@ -39,7 +43,7 @@ pub(super) struct TrainedEncoder {
 pub(super) type Rows<'a> = &'a dyn Fn(Tensor<2>, &EncoderInput) -> Tensor<2>;
 
 impl TrainedEncoder {
-    /// Loads a folder with the tensors of `checkpoint`.
+    /// Loads a folder with the tensors of `checkpoint`. Beside a new adapter the modules `whole` are trained.
     ///
     /// # Errors
     /// [`Error::UnsupportedArchitecture`]; those of the method and of loading.
@@ -48,7 +52,7 @@ impl TrainedEncoder {
         options: &LoadOptions,
         purpose: Purpose,
         checkpoint: Checkpoint,
-        method: Method,
+        (method, whole): (Method, Vec<String>),
     ) -> Result<Self, Error> {
         let file = path.join("config.json");
         let found = model_type(&file)?;
@@ -57,6 +61,10 @@ impl TrainedEncoder {
         }
         let parameters = Arc::new(Parameters::default());
         let (adapter, lora) = method.adapter(options)?;
+        let adapter = match lora {
+            Some(_) => adapter.map(|adapter| adapter.with_whole(whole)),
+            None => adapter,
+        };
         let (compute, pool) = training(options, adapter, &parameters);
         let encoder = Encoder::load_for(path, options, purpose, compute, checkpoint)?;
         let mut learner = Learner::new(pool, &parameters, options);
@@ -135,16 +143,17 @@ impl TrainedEncoder {
         self.encoder.compute.adapter.is_some()
     }
 
-    /// Writes the adapter as PEFT reads it for the model without a head.
+    /// Writes the adapter as PEFT reads it for the task, of which only classification knows the model with a head.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] unless it is a new one; [`Error::Write`], [`Error::Seal`].
-    pub(super) fn save_adapter(&self, folder: &Path) -> Result<(), Error> {
+    pub(super) fn save_adapter(&self, folder: &Path, task: &str) -> Result<(), Error> {
         let Some(lora) = &self.lora else {
             let expected = "a new adapter".into();
             return Err(Error::InvalidParameter { name: "method", got: "another".into(), expected });
         };
-        adapter::save(folder, lora, (&self.path, "FEATURE_EXTRACTION"), &self.learner, inner_name)
+        let named: fn(&str) -> &str = if task == CLASSIFICATION { |name| name } else { inner_name };
+        adapter::save(folder, lora, (&self.path, task), &self.learner, named)
     }
 
     /// Writes the model, given what it was loaded from. Heads of pre-training that it does not have are left out.

@@ -26,7 +26,7 @@ const MAX_VALIDATORS: usize = 10;
 /// | `DISTILLATION` | as `FINE_TUNING`, where the last answer may be missing: the teacher gives it |
 /// | `PREFERENCE_TUNING` | `{prompt, chosen, rejected}`, or `{system?, messages, chosen, rejected}` |
 /// | `EMBEDDING_TUNING` | `{query, positive, negative?}`, or `anchor` for `query` |
-/// | `CLASSIFIER_TUNING` | `{text, pair?, label}`; with method `"full"` |
+/// | `CLASSIFIER_TUNING` | `{text, pair?, label}` |
 ///
 /// Data and output are paths; the service's objects around them (`trainingDataConfig: {s3Uri}` and so on) are read too, with a path or a
 /// `file://` address. `roleArn`, `vpcConfig` and `clientRequestToken` are accepted and mean nothing here.
@@ -319,9 +319,6 @@ impl Job {
             (_, None) => {}
         }
         if matches!(self.customization_type, CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning) {
-            if self.method != JobMethod::Full && self.customization_type == CustomizationType::ClassifierTuning {
-                return Err(wrong("method", "a classifier is trained in all weights: \"full\""));
-            }
             if self.merge {
                 return Err(wrong("merge", "of language models alone"));
             }
@@ -429,7 +426,7 @@ mod tests {
             r#", "jobTags": [{"key": "", "value": ""}]"#,
             r#", "merge": true, "method": "full""#,
             r#", "customizationType": "DISTILLATION""#,
-            r#", "customizationType": "CLASSIFIER_TUNING""#,
+            r#", "customizationType": "CLASSIFIER_TUNING", "hyperParameters": {"activationCheckpointing": true}"#,
             r#", "customizationType": "EMBEDDING_TUNING", "merge": true"#,
             r#", "customizationConfig": {"distillationConfig": {"teacherModelConfig": {"teacherModelIdentifier": "t"}}}"#,
             r#", "customizationType": "DISTILLATION", "customizationConfig": {"distillationConfig": {"teacherModelConfig":

@@ -12,12 +12,13 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde_json::{Map, Value, json};
 
 use super::data::{Made, read_items};
-use super::encoders::{TrainedEncoder, largest};
+use super::encoders::{CLASSIFICATION, TrainedEncoder, largest};
 use super::job::Job;
 use super::learner::Learner;
 use super::metrics::{Measure, Metrics};
 use super::optimizer::AdamW;
 use super::run::JobOptions;
+use super::stored::replace;
 use super::task::{Ready, Task};
 use super::trainer::{Method, Step};
 use crate::arch::text_encoder::Purpose;
@@ -48,7 +49,7 @@ pub struct Labelled {
     label: usize,
 }
 
-/// A classifier that is being trained, all weights: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
+/// A classifier that is being trained, in all weights or by an adapter and a head: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
 #[derive(Debug)]
 pub struct ClassifierTrainer {
     inner: TrainedEncoder,
@@ -72,6 +73,20 @@ impl ClassifierTrainer {
     /// As [`SequenceClassifier::load`](crate::SequenceClassifier::load); [`Error::UnsupportedArchitecture`] for other encoders;
     /// [`Error::InvalidParameter`] for less than two labels, or two that are the same.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions, labels: &[String], seed: u64) -> Result<Self, Error> {
+        Self::load_with(path, options, labels, seed, Method::Full)
+    }
+
+    /// [`ClassifierTrainer::load`], to train what the method says: beside an adapter the head is trained too.
+    ///
+    /// # Errors
+    /// As there; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer has the name of a target.
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+        labels: &[String],
+        seed: u64,
+        method: Method,
+    ) -> Result<Self, Error> {
         let path = path.as_ref();
         if labels.len() < 2 || labels.iter().collect::<BTreeSet<_>>().len() < labels.len() {
             let expected = "two or more, all different".into();
@@ -86,8 +101,16 @@ impl ClassifierTrainer {
             false => Head { labels: labels.to_vec(), seed: Some(seed) },
         };
         let purpose = Purpose::Sequence { labels: head.labels.len() };
+        let had = |checkpoint: &Checkpoint, name: &str| checkpoint.iter().any(|stored| stored.name.ends_with(name));
+        let (pooler, before) = ("pooler.dense.weight", checkpoint.clone());
         let checkpoint = head.put_on(checkpoint, &config, path)?;
-        let mut inner = TrainedEncoder::load(path, options, purpose, checkpoint, Method::Full)?;
+        // What is new is trained, whatever the method.
+        let mut whole = vec!["classifier".to_string()];
+        if had(&checkpoint, pooler) && !had(&before, pooler) {
+            whole.push("bert.pooler.dense".into());
+        }
+        drop(before);
+        let mut inner = TrainedEncoder::load(path, options, purpose, checkpoint, (method, whole))?;
         inner.encoder.limit_tokens(None);
         Ok(Self { inner, head, path: path.to_path_buf() })
     }
@@ -151,15 +174,24 @@ impl ClassifierTrainer {
 
     /// Writes the model as transformers reads it, and [`SequenceClassifier::load`](crate::SequenceClassifier::load): its weights in
     /// single precision, labels and the base's tokenizer. Each file is whole or not there. With [`LoadOptions::sealer`] the weights are
-    /// `model.safetensors.sealed`; the names of the labels stay readable.
+    /// `model.safetensors.sealed`; the names of the labels stay readable. An adapter is written alone, as PEFT reads it, with the head, and with a
+    /// `config.json` that has the labels; [`SequenceClassifier::load`](crate::SequenceClassifier::load) with [`LoadOptions::adapter`] reads all three.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::Write`], [`Error::Seal`].
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
-        let config: Value = read_json(&self.path.join("config.json"))?;
+        let folder = folder.as_ref();
+        let mut config: Value = read_json(&self.path.join("config.json"))?;
+        if self.inner.adapts() {
+            self.inner.save_adapter(folder, CLASSIFICATION)?;
+            if let Some(config) = config.as_object_mut() {
+                self.head.describe(config);
+            }
+            return replace(&folder.join("config.json"), format!("{config:#}\n").as_bytes());
+        }
         let base = Checkpoint::open_with(&self.path, self.inner.learner.sealer())?;
         let checkpoint = self.head.put_on(base, &config, &self.path)?;
-        self.inner.save(folder.as_ref(), checkpoint, |config| self.head.describe(config))
+        self.inner.save(folder, checkpoint, |config| self.head.describe(config))
     }
 }
 
@@ -286,7 +318,7 @@ pub(super) fn ready(job: &Job, options: &JobOptions) -> Result<Ready, Error> {
     let labels: Vec<String> = labels.into_iter().collect();
     let most = options.load.max_tokens.unwrap_or(usize::MAX).min(settings.max_sequence_length);
     let load = LoadOptions { max_tokens: Some(most), ..options.load.clone() };
-    let trainer = ClassifierTrainer::load(&job.base_model, &load, &labels, settings.seed)?;
+    let trainer = ClassifierTrainer::load_with(&job.base_model, &load, &labels, settings.seed, job.trained()?)?;
     let read = |path: &Path| {
         read_items(path, job.too_long, |line| {
             let item = match Line::read(line) {
