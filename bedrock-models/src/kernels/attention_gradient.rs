@@ -134,7 +134,7 @@ pub(crate) fn forward(
     let (isa, rows) = (isa(), check(heads, inputs, spans));
     let Heads { queries, keys, dim, scale } = heads;
     let padded = dim.next_multiple_of(COLUMNS);
-    let (mut out, mut logs) = (vec![0.0; inputs.queries.len()], vec![0.0; queries * rows]);
+    let (mut out, mut logs) = (zeros(pool, inputs.queries.len()), vec![0.0; queries * rows]);
     let parts = parts(heads, spans);
     let (to, to_logs) = (Disjoint::new(&mut out), Disjoint::new(&mut logs));
     pool.run(parts.len(), &|part| {
@@ -183,6 +183,13 @@ pub(crate) fn forward(
     (out, logs)
 }
 
+/// Zeros, for rows that belong to no sequence too.
+fn zeros(pool: &Pool, len: usize) -> Vec<f32> {
+    let mut zeros = pool.memory.take(len);
+    zeros.fill(0.0);
+    zeros
+}
+
 /// Gradients for queries, keys and values, given that for the result. `out` and `logs` are what [`forward`] said.
 ///
 /// # Panics
@@ -202,9 +209,9 @@ pub(crate) fn backward(
     let Heads { queries, keys, dim, scale } = heads;
     assert!(out.len() == inputs.queries.len() && gradient.len() == out.len() && logs.len() == queries * rows);
     let padded = dim.next_multiple_of(COLUMNS);
-    let mut for_queries = vec![0.0; inputs.queries.len()];
+    let mut for_queries = zeros(pool, inputs.queries.len());
     // Of each query head by itself: those that share a key head are added up afterwards, in their order.
-    let (mut for_keys, mut for_values) = (vec![0.0; rows * queries * dim], vec![0.0; rows * queries * dim]);
+    let (mut for_keys, mut for_values) = (zeros(pool, rows * queries * dim), zeros(pool, rows * queries * dim));
     let parts = parts(heads, spans);
     let to = [&mut for_queries, &mut for_keys, &mut for_values].map(|out| Disjoint::new(out));
     pool.run(parts.len(), &|part| {
@@ -278,20 +285,21 @@ pub(crate) fn backward(
         }
     });
     let group = queries / keys;
-    let [for_keys, for_values] = [for_keys, for_values].map(|each| match group {
-        1 => each,
-        _ => each.chunks_exact(group * dim).flat_map(|heads| added(heads, dim)).collect(),
+    let [for_keys, for_values] = [for_keys, for_values].map(|each| {
+        if group == 1 {
+            return each;
+        }
+        let mut sums = pool.memory.take(each.len() / group);
+        for (sum, heads) in sums.chunks_exact_mut(dim).zip(each.chunks_exact(group * dim)) {
+            sum.copy_from_slice(&heads[..dim]);
+            for head in heads[dim..].chunks_exact(dim) {
+                sum.iter_mut().zip(head).for_each(|(sum, head)| *sum += head);
+            }
+        }
+        pool.memory.give(each);
+        sums
     });
     [for_queries, for_keys, for_values]
-}
-
-/// The sum of a group's heads.
-fn added(heads: &[f32], dim: usize) -> Vec<f32> {
-    let mut sum = heads[..dim].to_vec();
-    for head in heads[dim..].chunks_exact(dim) {
-        sum.iter_mut().zip(head).for_each(|(sum, head)| *sum += head);
-    }
-    sum
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::elementwise::by_rows;
 use super::gemm::{GROUP, tiles};
 use super::isa::{Isa, isa};
 use super::matrix::{Matrix, pack_rows, turn_rows};
-use super::panels::{Line, floats, floats_mut};
+use super::panels::{Line, floats_mut};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS};
 
@@ -75,7 +75,11 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
         .flat_map(|row| (0..groups).map(move |group| (group, row..(row + height).min(m))))
         .collect();
     // Rows that lie far apart would meet in the same lines of a cache.
-    let mut near = vec![0.0; if a.stride > 2 * INNER { m * NEAR } else { 0 }];
+    let mut near = pool.memory.take(if a.stride > 2 * INNER { m * NEAR } else { 0 });
+    // What several blocks of rows meet is packed once, for all of them.
+    let group_size = GROUP * COLUMNS * k.min(INNER);
+    let mut shared = pool.memory.lines(if blocks > 1 { groups * group_size / COLUMNS } else { 0 });
+    let shared = floats_mut(shared.lines_mut());
     let out = Disjoint::new(out);
     for begin in (0..k).step_by(INNER) {
         let end = (begin + INNER).min(k);
@@ -88,15 +92,30 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
             });
             left = Left { values: &near, stride: NEAR };
         }
+        let columns_of =
+            |group: usize| group * GROUP * COLUMNS..((group + 1) * GROUP * COLUMNS).min(n.next_multiple_of(COLUMNS));
+        by_rows(pool, shared, group_size, |first, shared| {
+            for (group, packed) in shared.chunks_exact_mut(group_size).enumerate() {
+                pack(isa, b, [k, n], columns_of(first + group), begin, end - begin, packed);
+            }
+        });
         pool.run(parts.len(), &|part| {
             let (group, rows) = &parts[part];
-            let columns = group * GROUP * COLUMNS..((group + 1) * GROUP * COLUMNS).min(n.next_multiple_of(COLUMNS));
-            let mut packed = [Line([0.0; COLUMNS]); GROUP * DEPTH];
+            let columns = columns_of(*group);
+            let mut own = [Line([0.0; COLUMNS]); GROUP * DEPTH];
             for start in (begin..end).step_by(DEPTH) {
                 let depth = DEPTH.min(end - start);
-                pack(isa, b, [k, n], columns.clone(), start, depth, &mut packed);
                 let mut panels = [[].as_slice(); GROUP];
-                panels.iter_mut().zip(packed.chunks_exact(DEPTH)).for_each(|(to, panel)| *to = floats(panel));
+                if shared.is_empty() {
+                    let own = floats_mut(&mut own);
+                    pack(isa, b, [k, n], columns.clone(), start, depth, own);
+                    panels.iter_mut().zip(own.chunks_exact(depth * COLUMNS)).for_each(|(to, panel)| *to = panel);
+                } else {
+                    let packed = &shared[group * group_size..][..group_size];
+                    let panel =
+                        packed.chunks_exact((end - begin) * COLUMNS).map(|panel| &panel[(start - begin) * COLUMNS..]);
+                    panels.iter_mut().zip(panel).for_each(|(to, panel)| *to = panel);
+                }
                 for block in rows.clone().step_by(HEIGHT) {
                     let (block, first) = (block..(block + HEIGHT).min(rows.end), start == 0 && !add);
                     // SAFETY: these columns of these rows belong to this part alone, and `out` was initialised by the caller.
@@ -120,9 +139,10 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
             }
         });
     }
+    pool.memory.give(near);
 }
 
-/// `columns` of rows `start..start + depth` of the right operand, in panels of 16 columns and `DEPTH` lines; zeros past its end.
+/// `columns` of rows `start..start + depth` of the right operand, in panels of 16 columns and `depth` rows; zeros past its end.
 fn pack(
     isa: Isa,
     b: Right<'_>,
@@ -130,17 +150,17 @@ fn pack(
     columns: Range<usize>,
     start: usize,
     depth: usize,
-    out: &mut [Line],
+    out: &mut [f32],
 ) {
     match b {
         Right::Plain(values) => {
-            // A row of all panels at a time: lines that lie side by side.
+            // A row of all panels at a time: values that lie side by side.
             for (row, values) in values[start * n..].chunks(n).take(depth).enumerate() {
                 for (panel, column) in columns.clone().step_by(COLUMNS).enumerate() {
-                    let out = &mut out[panel * DEPTH + row].0;
-                    match values[column..].first_chunk() {
+                    let out = &mut out[(panel * depth + row) * COLUMNS..][..COLUMNS];
+                    match values[column..].first_chunk::<COLUMNS>() {
                         // Of a length that the compiler knows: an instruction, not a call.
-                        Some(from) => *out = *from,
+                        Some(from) => out.copy_from_slice(from),
                         None => {
                             let lanes = n - column;
                             out[..lanes].copy_from_slice(&values[column..]);
@@ -151,9 +171,9 @@ fn pack(
             }
         }
         Right::Transposed(values) => {
-            for (panel, column) in out.chunks_exact_mut(DEPTH).zip(columns.step_by(COLUMNS)) {
+            for (panel, column) in out.chunks_exact_mut(depth * COLUMNS).zip(columns.step_by(COLUMNS)) {
                 let row = |row: usize| &values[(column + row) * k + start..][..depth];
-                pack_rows(isa, COLUMNS.min(n - column), depth, row, floats_mut(panel));
+                pack_rows(isa, COLUMNS.min(n - column), depth, row, panel);
             }
         }
     }
@@ -169,7 +189,7 @@ pub(crate) fn times_weights(pool: &Pool, y: &[f32], rows: usize, weights: &Matri
     let (n, width) = (weights.rows(), weights.columns());
     assert!(y.len() == rows * n && out.len() == rows * width);
     let size = (DECODED_BYTES / (4 * width)).clamp(1, n).next_multiple_of(DEPTH);
-    let mut decoded = vec![0.0; size.min(n) * width];
+    let mut decoded = pool.memory.take(size.min(n) * width);
     for first in (0..n).step_by(size) {
         let count = size.min(n - first);
         let decoded = &mut decoded[..count * width];
@@ -185,6 +205,7 @@ pub(crate) fn times_weights(pool: &Pool, y: &[f32], rows: usize, weights: &Matri
         let y = Left { values: &y[first..], stride: n };
         multiply(pool, y, Right::Plain(decoded), [rows, count, width], out, true);
     }
+    pool.memory.give(decoded);
 }
 
 /// `out += yᵀ · x`: what a layer's gradient is for its weights, `y` `[rows][n]` being that for its output and `x` `[rows][width]` its input.
@@ -197,7 +218,7 @@ pub(crate) fn times_input(pool: &Pool, y: &[f32], x: &[f32], rows: usize, out: &
     }
     let (n, width) = (y.len() / rows, x.len() / rows);
     assert!(y.len() == rows * n && x.len() == rows * width && out.len() == n * width);
-    let mut turned = vec![0.0; TURNED.min(n) * rows];
+    let mut turned = pool.memory.take(TURNED.min(n) * rows);
     for first in (0..n).step_by(TURNED) {
         let count = TURNED.min(n - first);
         let turned = &mut turned[..count * rows];
@@ -205,6 +226,7 @@ pub(crate) fn times_input(pool: &Pool, y: &[f32], x: &[f32], rows: usize, out: &
         let out = &mut out[first * width..][..count * width];
         multiply(pool, Left { values: turned, stride: rows }, Right::Plain(x), [count, rows, width], out, true);
     }
+    pool.memory.give(turned);
 }
 
 /// `out[c][r] = values[r · stride + c]`, for `[rows, columns]`.

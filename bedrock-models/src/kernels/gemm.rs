@@ -69,12 +69,17 @@ struct Results<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Results<'a, N> {
-    fn new(x: &[f32], rows: usize, products: &'a [Product<'a>; N]) -> Self {
+    fn new(pool: &Pool, x: &[f32], rows: usize, products: &'a [Product<'a>; N]) -> Self {
         for product in products {
             assert_eq!(x.len(), rows * product.weights.columns(), "input of another width than {:?}", product.weights);
             assert!(product.bias.is_none_or(|bias| bias.len() == product.weights.rows()));
         }
-        Self { products, outs: products.map(|product| Vec::with_capacity(rows * product.weights.rows())) }
+        let room = |product: Product<'_>| {
+            let mut out = pool.memory.take(rows * product.weights.rows());
+            out.clear();
+            out
+        };
+        Self { products, outs: products.map(room) }
     }
 
     fn targets(&mut self, rows: usize) -> [(Product<'a>, Disjoint<'_>); N] {
@@ -134,7 +139,7 @@ pub(crate) fn products<const N: usize>(
 ) -> [Vec<f32>; N] {
     let isa = isa();
     let blocking = Blocking::of(isa);
-    let mut results = Results::new(x, rows, products);
+    let mut results = Results::new(pool, x, rows, products);
     let targets = results.targets(rows);
     // Wide tiles need whole groups of panels.
     let smallest = if has_wide(isa) { GROUP } else { 1 };
@@ -318,7 +323,7 @@ pub(crate) fn stream<const N: usize>(
     products: &[Product<'_>; N],
 ) -> [Vec<f32>; N] {
     let isa = isa();
-    let mut results = Results::new(x, rows, products);
+    let mut results = Results::new(pool, x, rows, products);
     if rows == 0 || N == 0 {
         return results.outs;
     }

@@ -59,16 +59,29 @@ compiled! {
     }
 }
 
+/// A step of Adam with decoupled weight decay for one value: the value and its moments, mean and mean square, as they are then, and the root of
+/// the latter.
+#[inline(always)]
+pub(super) fn adam<const FMA: bool>(
+    step: AdamStep,
+    value: f32,
+    gradient: f32,
+    [mean, square]: [f32; 2],
+) -> (f32, [f32; 2], f32) {
+    let AdamStep { size, keep, root, betas: [beta1, beta2], eps, scale } = step;
+    let gradient = gradient * scale;
+    let mean = mul_add::<FMA>(beta1, mean, (1.0 - beta1) * gradient);
+    let square = mul_add::<FMA>(beta2, square, (1.0 - beta2) * gradient * gradient);
+    let length = square.sqrt();
+    (value * keep - size * mean / mul_add::<FMA>(length, 1.0 / root, eps), [mean, square], length)
+}
+
 compiled! {
-    /// A step of Adam with decoupled weight decay: see [`adamw`].
+    /// See [`adamw`].
     fn adamw_part<FMA>(isa, step: AdamStep, values: &mut [f32], gradients: &mut [f32], mean: &mut [f32], square: &mut [f32]) {
-        let AdamStep { size, keep, root, betas: [beta1, beta2], eps, scale } = step;
         let moments = mean.iter_mut().zip(square);
         for ((value, gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(moments) {
-            let gradient = std::mem::take(gradient) * scale;
-            *mean = mul_add::<FMA>(beta1, *mean, (1.0 - beta1) * gradient);
-            *square = mul_add::<FMA>(beta2, *square, (1.0 - beta2) * gradient * gradient);
-            *value = *value * keep - size * *mean / (square.sqrt() / root + eps);
+            (*value, [*mean, *square], _) = adam::<FMA>(step, *value, std::mem::take(gradient), [*mean, *square]);
         }
     }
 }
@@ -114,22 +127,6 @@ pub(crate) fn adamw(
     });
 }
 
-/// [`adamw`] on the calling thread.
-///
-/// # Panics
-/// If the lengths differ.
-pub(crate) fn adamw_alone(
-    step: AdamStep,
-    values: &mut [f32],
-    gradients: &mut [f32],
-    mean: &mut [f32],
-    square: &mut [f32],
-) {
-    let len = values.len();
-    assert!(gradients.len() == len && mean.len() == len && square.len() == len);
-    adamw_part(isa(), step, values, gradients, mean, square);
-}
-
 /// The sum of squares, in an order that does not depend on the threads.
 pub(crate) fn square_sum(pool: &Pool, values: &[f32]) -> f64 {
     let sums: Vec<Mutex<f64>> = values.chunks(CHUNK).map(|_| Mutex::new(0.0)).collect();
@@ -150,7 +147,8 @@ pub(crate) fn square_sum(pool: &Pool, values: &[f32]) -> f64 {
 pub(crate) fn rms_norm(pool: &Pool, x: &[f32], weight: &[f32], eps: f32, dy: &[f32], sums: &mut [f32]) -> Vec<f32> {
     let (isa, width) = (isa(), weight.len());
     assert!(x.len() == dy.len() && sums.len() == width && x.len().is_multiple_of(width));
-    let mut out = vec![0.0; x.len()];
+    let mut out = pool.memory.take(x.len());
+    out.fill(0.0);
     let blocks = x.len().div_ceil(BLOCK * width);
     let mut partial = vec![0.0; blocks * width];
     let (to, parts) = (Disjoint::new(&mut out), Disjoint::new(&mut partial));

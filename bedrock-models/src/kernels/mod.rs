@@ -31,6 +31,9 @@ pub(crate) mod isa;
 mod limit;
 pub(crate) mod map;
 pub(crate) mod matrix;
+pub(crate) mod memory;
+#[cfg(feature = "tune")]
+pub(crate) mod moments;
 pub(crate) mod panels;
 mod plain;
 pub(crate) mod pool;

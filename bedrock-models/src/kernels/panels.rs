@@ -19,6 +19,17 @@ pub(crate) fn floats_mut(lines: &mut [Line]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * COLUMNS) }
 }
 
+/// Lines of floats.
+///
+/// # Panics
+/// If they are not on lines of a cache, or not whole ones.
+#[cfg(feature = "tune")]
+pub(crate) fn lines_mut(floats: &mut [f32]) -> &mut [Line] {
+    assert!(floats.as_ptr().cast::<Line>().is_aligned() && floats.len().is_multiple_of(COLUMNS));
+    // SAFETY: aligned, as was checked; a line is 16 floats without padding.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len() / COLUMNS) }
+}
+
 /// The bytes of lines that hold anything else.
 pub(crate) fn bytes(lines: &[Line]) -> &[u8] {
     // SAFETY: as in `floats`; every byte of a line is initialised.

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 use std::{fmt, hint, thread};
 
+use super::memory::Memory;
+
 /// Turns of the spin loop before a worker parks: about 20 µs, several times the gap between two regions of a step.
 const SPINS: usize = 1_500;
 
@@ -39,6 +41,8 @@ pub struct Pool {
     workers: Vec<(JoinHandle<()>, Arc<AtomicBool>)>,
     /// Held during a region; counts them. A second caller meanwhile runs its region alone.
     region: Mutex<usize>,
+    /// Of the results that regions compute.
+    pub(crate) memory: Memory,
 }
 
 impl fmt::Debug for Pool {
@@ -73,7 +77,7 @@ impl Pool {
                 Some((handle, parked))
             })
             .collect();
-        Self { shared, workers, region: Mutex::new(0) }
+        Self { shared, workers, region: Mutex::new(0), memory: Memory::default() }
     }
 
     /// Number of threads that work in a region, the caller included.

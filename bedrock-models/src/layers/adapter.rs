@@ -382,17 +382,18 @@ impl Lora {
         if its.len() == rows {
             return self.add(run, x.clone(), y);
         }
-        if run.pool().is_none() {
+        let Some(pool) = run.pool() else {
             let mask: Vec<f32> = (0..rows).map(|row| f32::from(is_its(&row))).collect();
             let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, 1]), &y.device());
             return y + self.add(run, x.clone(), Tensor::zeros([rows, width], &x.device())) * mask;
-        }
+        };
         let x = run::flex(x.clone());
         let x: Vec<f32> = its.iter().flat_map(|row| &run::values(&x)[row * columns..][..columns]).copied().collect();
         let mut y = run::flex(y);
         let values = run::values_mut(&mut y);
         let own: Vec<f32> = its.iter().flat_map(|row| &values[row * width..][..width]).copied().collect();
-        let own = self.add(run, run::from_vec(x, [its.len(), columns]), run::from_vec(own, [its.len(), width]));
+        let [x, own] = [(x, columns), (own, width)].map(|(part, width)| run::from_vec(pool, part, [its.len(), width]));
+        let own = self.add(run, x, own);
         let own = run::flex(own);
         for (row, own) in its.iter().zip(run::values(&own).chunks_exact(width)) {
             values[row * width..][..width].copy_from_slice(own);

@@ -298,9 +298,9 @@ impl Attention {
                 Span { pages, first_row, tokens, position, len: *len }
             })
             .collect();
-        let mut out = vec![0.0; shape[0] * shape[1]];
+        let mut out = pool.memory.take(shape[0] * shape[1]);
         kernel::attend(pool, self.heads, self.mask, adjust, run::values(&queries), &spans, &mut out);
-        run::from_vec(out, shape)
+        run::from_vec(pool, out, shape)
     }
 
     /// One sequence by burn's operations.

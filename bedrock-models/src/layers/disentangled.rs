@@ -97,9 +97,9 @@ impl DisentangledAttention {
             buckets: &buckets,
         };
         let sequences: Vec<(usize, usize)> = sequences.iter().map(|s| (s.first_row, s.tokens)).collect();
-        let mut out = vec![0.0; shape[0] * shape[1]];
+        let mut out = pool.memory.take(shape[0] * shape[1]);
         kernel::attend(pool, layer, qkv.each_ref().map(run::values), &sequences, &mut out);
-        run::from_vec(out, shape)
+        run::from_vec(pool, out, shape)
     }
 
     /// One sequence by burn's operations.

@@ -41,7 +41,7 @@ impl Experts {
             }
         }
         let used = |(_, (rows, _)): &(usize, (Vec<usize>, Vec<f32>))| !rows.is_empty();
-        if run.pool().is_none() {
+        let Some(pool) = run.pool() else {
             // The same weights by burn's operations, so that training follows them: of those not chosen nothing is left.
             let count = self.experts.len();
             let mut unchosen = vec![-1e30; rows * count];
@@ -60,19 +60,19 @@ impl Experts {
                 out = out.select_assign(0, rows, y, IndexingUpdateOp::Add);
             }
             return out;
-        }
+        };
         let x = run::flex(x);
         let mut out = vec![0.0f32; rows * hidden];
         for (index, (rows, weights)) in uses.into_iter().enumerate().filter(used) {
             let expert = &self.experts[index];
             let mut gathered = Vec::with_capacity(rows.len() * hidden);
             rows.iter().for_each(|row| gathered.extend_from_slice(&run::values(&x)[row * hidden..][..hidden]));
-            let y = run::flex(expert.forward(run, run::from_vec(gathered, [rows.len(), hidden])));
+            let y = run::flex(expert.forward(run, run::from_vec(pool, gathered, [rows.len(), hidden])));
             for ((row, weight), y) in rows.into_iter().zip(weights).zip(run::values(&y).chunks_exact(hidden)) {
                 out[row * hidden..][..hidden].iter_mut().zip(y).for_each(|(out, y)| *out += weight * y);
             }
         }
-        run::from_vec(out, [rows, hidden])
+        run::from_vec(pool, out, [rows, hidden])
     }
 }
 

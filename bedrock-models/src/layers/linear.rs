@@ -183,5 +183,5 @@ fn project_bare<const N: usize>(
         Phase::Decode => gemm::stream(pool, run::values(&x), rows, run.compute.activations, &products),
     };
     let mut layers = layers.iter();
-    outs.map(|out| run::from_vec(out, [rows, layers.next().expect("one layer an output").rows]))
+    outs.map(|out| run::from_vec(pool, out, [rows, layers.next().expect("one layer an output").rows]))
 }

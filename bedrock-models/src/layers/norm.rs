@@ -69,9 +69,9 @@ impl RmsNorm {
         let shape = x.dims();
         if let Some(pool) = run.pool() {
             let x = run::flex(x);
-            let mut out = vec![0.0; shape[0] * shape[1]];
+            let mut out = pool.memory.take(shape[0] * shape[1]);
             elementwise::rms_norm(pool, run::values(&x), &self.weight.host, self.eps as f32, &mut out);
-            return run::from_vec(out, shape);
+            return run::from_vec(pool, out, shape);
         }
         #[cfg(feature = "tune")]
         if let Some(tape) = run.tape() {

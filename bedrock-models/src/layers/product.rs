@@ -43,7 +43,7 @@ impl Product {
                 y
             }
             Weights::Trained(weights, bias) => {
-                let mut y = vec![0.0; rows * n];
+                let mut y = pool.memory.take(rows * n);
                 let weights = weights.memory();
                 dense::multiply(pool, left, Right::Transposed(values(&weights)), [rows, width, n], &mut y, false);
                 if let Some(bias) = bias {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::Tensor;
-use burn::tensor::{Device, TensorData};
+use burn::tensor::{DType, Device, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
 use super::adapter::Adapter;
@@ -132,9 +132,15 @@ pub(crate) fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
     &mut tensor.storage_mut::<f32>()[start..end]
 }
 
-/// A tensor on the flex device that takes over `values`.
-pub(crate) fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
-    Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, shape)))
+/// A tensor on the flex device that takes over `values`, whose memory the pool gets back.
+pub(crate) fn from_vec<const D: usize>(pool: &Pool, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(memory(pool, values, shape))
+}
+
+/// The memory of a tensor on the flex device: `values`, which the pool gets back.
+pub(crate) fn memory<const D: usize>(pool: &Pool, values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    assert_eq!(values.len(), shape.iter().product::<usize>());
+    FlexTensor::from_data(TensorData::from_bytes(pool.memory.bytes(values), shape, DType::F32))
 }
 
 /// Wraps a flex tensor again.

@@ -18,7 +18,7 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::parameter::Parameter;
 use super::product::Product;
-use super::run::{self, values};
+use super::run::{self, memory, values};
 use crate::kernels::attention::{Heads, Mask};
 use crate::kernels::attention_gradient::{self, Inputs, Whole};
 use crate::kernels::{Pool, elementwise, gradient};
@@ -80,9 +80,11 @@ fn record<const N: usize>(
     Tensor::from_primitive::<Autodiff<Flex>>(out)
 }
 
-/// A tensor of values.
-fn memory(values: Vec<f32>, shape: [usize; 2]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
+/// The same values once more.
+fn copied(pool: &Pool, values: &[f32]) -> Vec<f32> {
+    let mut copy = pool.memory.take(values.len());
+    copy.copy_from_slice(values);
+    copy
 }
 
 /// Something that a way back may use up: a graph is gone through once.
@@ -126,7 +128,8 @@ impl Tape {
         // Nothing before this has a gradient, but what comes after is to be recorded.
         let (_, spark) = open(Tensor::<2>::zeros([1, 1], device).require_grad());
         let (table, width) = (table.map(|(table, padding)| (table.clone(), padding)), shape[1]);
-        record([spark], memory(out, shape), move |dy| {
+        let pool = self.pool.clone();
+        record([spark], memory(&self.pool, out, shape), move |dy| {
             if let Some((table, padding)) = &table {
                 table.accumulate(|sums| {
                     let rows = indices.iter().zip(values(&dy).chunks_exact(width));
@@ -135,7 +138,7 @@ impl Tape {
                     }
                 });
             }
-            [memory(vec![0.0], [1, 1])]
+            [memory(&pool, vec![0.0], [1, 1])]
         })
     }
 
@@ -147,10 +150,10 @@ impl Tape {
         let ([rows, width], pool) = (x.dims(), self.pool.clone());
         let (x, node) = open(x);
         let (y, inner) = layer.forward(&pool, values(&x), rows);
-        record([node], memory(y, [rows, layer.rows()]), move |dy| {
-            let mut dx = vec![0.0; rows * width];
+        record([node], memory(&self.pool, y, [rows, layer.rows()]), move |dy| {
+            let mut dx = pool.memory.take(rows * width);
             layer.backward(&pool, values(&x), &inner, values(&dy), &mut dx, false);
-            [memory(dx, [rows, width])]
+            [memory(&pool, dx, [rows, width])]
         })
     }
 
@@ -164,23 +167,28 @@ impl Tape {
         let (gated, gate_inner) = gate.forward(&pool, values(&x), rows);
         let (raised, up_inner) = up.forward(&pool, values(&x), rows);
         let middle = gate.rows();
-        let mut between = gated.clone();
-        elementwise::silu_mul(&pool, &mut between, &raised, middle);
-        let (y, down_inner) = down.forward(&pool, &between, rows);
-        drop(between);
-        let kept = [gated, raised].map(|values| Once::new(memory(values, [rows, middle])));
-        record([node], memory(y, [rows, down.rows()]), move |dy| {
+        let between = move |pool: &Pool, gated: &[f32], raised: &[f32]| {
+            let mut between = copied(pool, gated);
+            elementwise::silu_mul(pool, &mut between, raised, middle);
+            between
+        };
+        let inner = between(&pool, &gated, &raised);
+        let (y, down_inner) = down.forward(&pool, &inner, rows);
+        pool.memory.give(inner);
+        let kept = [gated, raised].map(|values| Once::new(memory(&pool, values, [rows, middle])));
+        record([node], memory(&self.pool, y, [rows, down.rows()]), move |dy| {
             let [mut gated, mut raised] = kept.each_ref().map(Once::take);
-            let mut between = values(&gated).to_vec();
-            elementwise::silu_mul(&pool, &mut between, values(&raised), middle);
-            let mut wanted = vec![0.0; between.len()];
+            let between = between(&pool, values(&gated), values(&raised));
+            let mut wanted = pool.memory.take(between.len());
             down.backward(&pool, &between, &down_inner, values(&dy), &mut wanted, false);
+            pool.memory.give(between);
             let [for_gate, for_up] = [run::values_mut(&mut gated), run::values_mut(&mut raised)];
             gradient::silu_mul(&pool, for_gate, for_up, &wanted, middle);
-            let mut dx = vec![0.0; rows * width];
+            pool.memory.give(wanted);
+            let mut dx = pool.memory.take(rows * width);
             gate.backward(&pool, values(&x), &gate_inner, for_gate, &mut dx, false);
             up.backward(&pool, values(&x), &up_inner, for_up, &mut dx, true);
-            [memory(dx, [rows, width])]
+            [memory(&pool, dx, [rows, width])]
         })
     }
 
@@ -191,16 +199,16 @@ impl Tape {
     pub(crate) fn rms_norm(&self, x: Tensor<2>, weight: Vec<f32>, eps: f32, trained: Option<&Parameter>) -> Tensor<2> {
         let (shape, pool) = (x.dims(), self.pool.clone());
         let (x, node) = open(x);
-        let mut out = vec![0.0; shape[0] * shape[1]];
+        let mut out = pool.memory.take(shape[0] * shape[1]);
         elementwise::rms_norm(&pool, values(&x), &weight, eps, &mut out);
         let trained = trained.cloned();
-        record([node], memory(out, shape), move |dy| {
+        record([node], memory(&self.pool, out, shape), move |dy| {
             let back = |sums: &mut [f32]| gradient::rms_norm(&pool, values(&x), &weight, eps, values(&dy), sums);
             let dx = match &trained {
                 Some(parameter) => parameter.accumulate(back),
                 None => back(&mut vec![0.0; weight.len()]),
             };
-            [memory(dx, shape)]
+            [memory(&pool, dx, shape)]
         })
     }
 
@@ -222,10 +230,10 @@ impl Tape {
     pub(crate) fn silu_mul(&self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
         let (shape, pool) = (gate.dims(), self.pool.clone());
         let ((gate, first), (up, second)) = (open(gate), open(up));
-        let mut out = values(&gate).to_vec();
+        let mut out = copied(&pool, values(&gate));
         elementwise::silu_mul(&pool, &mut out, values(&up), shape[1]);
         let kept = [gate, up].map(Once::new);
-        record([first, second], memory(out, shape), move |dy| {
+        record([first, second], memory(&self.pool, out, shape), move |dy| {
             let [mut gate, mut up] = kept.each_ref().map(Once::take);
             let [for_gate, for_up] = [run::values_mut(&mut gate), run::values_mut(&mut up)];
             gradient::silu_mul(&pool, for_gate, for_up, values(&dy), shape[1]);
@@ -266,12 +274,13 @@ impl Tape {
         let [(queries, first), (keys, second), (values, third)] = qkv.map(open);
         let tensors = [queries, keys, values];
         let (out, logs) = attention_gradient::forward(&pool, heads, mask, inputs(&tensors), &spans);
-        let out = memory(out, shape);
+        let out = memory(&pool, out, shape);
         record([first, second, third], out.clone(), move |dy| {
             let (out, dy) = (run::values(&out), run::values(&dy));
             let found = attention_gradient::backward(&pool, heads, mask, inputs(&tensors), &spans, out, &logs, dy);
             let [queries, keys, values] = found;
-            [memory(queries, shape), memory(keys, key_shape), memory(values, key_shape)]
+            [(queries, shape), (keys, key_shape), (values, key_shape)]
+                .map(|(values, shape)| memory(&pool, values, shape))
         })
     }
 
@@ -291,7 +300,7 @@ impl Tape {
         let sum: f64 = losses.iter().zip(&weights).map(|(loss, weight)| loss * f64::from(*weight)).sum();
         let logs: Vec<f32> = rows.iter().map(|[_, log]| *log).collect();
         let (pool, logits) = (self.pool.clone(), Once::new(logits));
-        let out = record([node], memory(vec![sum as f32], [1, 1]), move |dy| {
+        let out = record([node], memory(&self.pool, vec![sum as f32], [1, 1]), move |dy| {
             let (mut logits, scale) = (logits.take(), values(&dy)[0]);
             let weights: Vec<f32> = weights.iter().map(|weight| weight * scale).collect();
             gradient::cross_entropy_gradient(&pool, run::values_mut(&mut logits), &labels, &logs, &weights);

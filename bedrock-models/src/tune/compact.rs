@@ -1,17 +1,12 @@
-//! Moments in eight bits a value (Dettmers et al. 2021), block by block.
-//!
-//! A value is a share of its block's largest, as the square (means) or the fourth power (means of squares) of a whole number: small
-//! values keep relative precision. Rounding is up or down by chance in proportion to the distance, or a mean that decays by a thousandth a
-//! step would never leave its number. Chance is a function of step and place.
+//! Moments in eight bits a value: see [`moments`].
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::kernels::Pool;
-use crate::kernels::gradient::{AdamStep, adamw_alone};
+use crate::kernels::gradient::AdamStep;
+use crate::kernels::moments::{self, BLOCK, Codes};
 
-/// Values that share a largest.
-const BLOCK: usize = 256;
-/// Values that are decoded at a time, on each thread.
+/// Values that a thread is handed at a time.
 const CHUNK: usize = 32 * BLOCK;
 
 /// Running means of a parameter's gradients and of their squares.
@@ -39,25 +34,32 @@ impl Compact {
             square: vec![0; mean.len()],
             largest: vec![[0.0; 2]; mean.len().div_ceil(BLOCK)],
         };
-        encode(mean, square, &mut new.mean, &mut new.square, &mut new.largest, |_| [0.5; 2]);
+        let values = mean.chunks(BLOCK).zip(square.chunks(BLOCK));
+        values.zip(codes(&mut new.mean, &mut new.square, &mut new.largest)).for_each(|((mean, square), codes)| {
+            moments::encode(mean, square, codes);
+        });
         new
     }
 
     /// Means and mean squares.
     pub(super) fn values(&self) -> [Vec<f32>; 2] {
-        let (mut mean, mut square) = (vec![0.0; self.mean.len()], vec![0.0; self.mean.len()]);
-        decode(&self.mean, &self.square, &self.largest, &mut mean, &mut square);
-        [mean, square]
+        let (mut means, mut squares) = (vec![0.0; self.mean.len()], vec![0.0; self.mean.len()]);
+        let values = means.chunks_mut(BLOCK).zip(squares.chunks_mut(BLOCK));
+        let codes = self.mean.chunks(BLOCK).zip(self.square.chunks(BLOCK)).zip(&self.largest);
+        for ((means, squares), ((mean, square), largest)) in values.zip(codes) {
+            moments::decode(mean, square, *largest, means, squares);
+        }
+        [means, squares]
     }
 
     /// See [`adamw`](crate::kernels::gradient::adamw); `number` is the step's.
     pub(super) fn step(&mut self, pool: &Pool, step: AdamStep, number: u64, values: &mut [f32], gradients: &mut [f32]) {
         assert!(values.len() == self.mean.len() && gradients.len() == values.len());
         let parts = values.chunks_mut(CHUNK).zip(gradients.chunks_mut(CHUNK));
-        let codes = self.mean.chunks_mut(CHUNK).zip(self.square.chunks_mut(CHUNK));
+        let codes_of = self.mean.chunks_mut(CHUNK).zip(self.square.chunks_mut(CHUNK));
         let largest = self.largest.chunks_mut(CHUNK / BLOCK);
         let parts: Vec<_> = parts
-            .zip(codes)
+            .zip(codes_of)
             .zip(largest)
             .map(|(((values, gradients), (mean, square)), largest)| {
                 Mutex::new(Some(Part { values, gradients, mean, square, largest }))
@@ -66,64 +68,21 @@ impl Compact {
         pool.run(parts.len(), &|index| {
             let part = parts[index].lock().unwrap_or_else(PoisonError::into_inner).take();
             let Part { values, gradients, mean, square, largest } = part.expect("a part is handed out once");
-            let (mut means, mut squares) = ([0.0f32; CHUNK], [0.0f32; CHUNK]);
-            let (means, squares) = (&mut means[..values.len()], &mut squares[..values.len()]);
-            decode(mean, square, largest, means, squares);
-            adamw_alone(step, values, gradients, means, squares);
             let start = (number as u32).wrapping_mul(0x9e37_79b9) ^ (index as u32).wrapping_mul(0x85eb_ca6b);
-            encode(means, squares, mean, square, largest, |at| chances(start, at as u32));
+            let blocks = values.chunks_mut(BLOCK).zip(gradients.chunks_mut(BLOCK));
+            for (block, ((values, gradients), codes)) in blocks.zip(codes(mean, square, largest)).enumerate() {
+                // So that each place of the part has a chance of its own.
+                let start = start.wrapping_add(((block * BLOCK) as u32).wrapping_mul(0x9e37_79b9));
+                moments::step(step, start, values, gradients, codes);
+            }
         });
     }
 }
 
-/// Two numbers from 0 to 1, from a hash (the finaliser of MurmurHash3).
-fn chances(start: u32, at: u32) -> [f32; 2] {
-    let mut hash = start.wrapping_add(at.wrapping_mul(0x9e37_79b9));
-    hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
-    hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
-    hash ^= hash >> 16;
-    [(hash >> 16) as f32 / 65536.0, (hash & 0xffff) as f32 / 65536.0]
-}
-
-fn decode(mean: &[i8], square: &[u8], largest: &[[f32; 2]], means: &mut [f32], squares: &mut [f32]) {
-    let codes = mean.chunks(BLOCK).zip(square.chunks(BLOCK)).zip(largest);
-    for (((mean, square), [top, top_square]), (means, squares)) in
-        codes.zip(means.chunks_mut(BLOCK).zip(squares.chunks_mut(BLOCK)))
-    {
-        for (to, code) in means.iter_mut().zip(mean) {
-            let share = f32::from(*code) / 127.0;
-            *to = share * share.abs() * top;
-        }
-        for (to, code) in squares.iter_mut().zip(square) {
-            let share = f32::from(*code) / 255.0;
-            *to = share * share * (share * share) * top_square;
-        }
-    }
-}
-
-/// `chance(at)` is what is added to the code of a mean and of a mean square before they are cut to whole numbers: a half to round to the nearest.
-fn encode(
-    means: &[f32],
-    squares: &[f32],
-    mean: &mut [i8],
-    square: &mut [u8],
-    largest: &mut [[f32; 2]],
-    chance: impl Fn(usize) -> [f32; 2],
-) {
+/// The codes of each block.
+fn codes<'a>(mean: &'a mut [i8], square: &'a mut [u8], largest: &'a mut [[f32; 2]]) -> impl Iterator<Item = Codes<'a>> {
     let codes = mean.chunks_mut(BLOCK).zip(square.chunks_mut(BLOCK)).zip(largest);
-    let values = means.chunks(BLOCK).zip(squares.chunks(BLOCK));
-    for (block, (((mean, square), largest), (means, squares))) in codes.zip(values).enumerate() {
-        let top = |values: &[f32]| values.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-        *largest = [top(means), top(squares)];
-        let scale = largest.map(|top| if top > 0.0 { 1.0 / top } else { 0.0 });
-        let values = means.iter().zip(squares);
-        for (at, ((mean, square), (value, value_square))) in mean.iter_mut().zip(square).zip(values).enumerate() {
-            let [first, second] = chance(block * BLOCK + at);
-            let code = ((value.abs() * scale[0]).sqrt() * 127.0 + first).min(127.0) as i8;
-            *mean = if *value < 0.0 { -code } else { code };
-            *square = ((value_square * scale[1]).sqrt().sqrt() * 255.0 + second).min(255.0) as u8;
-        }
-    }
+    codes.map(|((mean, square), largest)| Codes { mean, square, largest })
 }
 
 #[cfg(test)]
