@@ -18,7 +18,7 @@ fn bytes_of_a_step(model: &LanguageModel, length: usize) -> i64 {
         used.bytes_total as i64
     };
     // Results of the prompt are written over those of another of its length, once there was one.
-    (total(3), total(2));
+    [3, 2].map(total);
     // The second and the third token; the first has the prompt's end beside it.
     total(3) - total(2)
 }
