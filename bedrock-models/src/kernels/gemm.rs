@@ -74,11 +74,7 @@ impl<'a, const N: usize> Results<'a, N> {
             assert_eq!(x.len(), rows * product.weights.columns(), "input of another width than {:?}", product.weights);
             assert!(product.bias.is_none_or(|bias| bias.len() == product.weights.rows()));
         }
-        let room = |product: Product<'_>| {
-            let mut out = pool.memory.take(rows * product.weights.rows());
-            out.clear();
-            out
-        };
+        let room = |product: Product<'_>| pool.memory.room(rows * product.weights.rows());
         Self { products, outs: products.map(room) }
     }
 

@@ -38,16 +38,23 @@ struct Shelf {
 impl Memory {
     /// So many values of any content, zeros or what was computed before. Whoever takes them writes them all.
     pub(crate) fn take(&self, len: usize) -> Vec<f32> {
-        if len >= LEAST
-            && let Some(mut values) = self.with(|shelf| shelf.take(len))
-        {
-            values.resize(len, 0.0);
-            // What is read before it was written shows in tests.
-            #[cfg(any(test, debug_assertions))]
-            values.fill(f32::NAN);
-            return values;
-        }
-        vec![0.0; len]
+        let Some(mut values) = self.again(len) else { return vec![0.0; len] };
+        values.resize(len, 0.0);
+        // What is read before it was written shows in tests.
+        #[cfg(any(test, debug_assertions))]
+        values.fill(f32::NAN);
+        values
+    }
+
+    /// Room for so many values, none of them there.
+    pub(crate) fn room(&self, len: usize) -> Vec<f32> {
+        let Some(mut values) = self.again(len) else { return Vec::with_capacity(len) };
+        values.clear();
+        values
+    }
+
+    fn again(&self, len: usize) -> Option<Vec<f32>> {
+        if len < LEAST { None } else { self.with(|shelf| shelf.take(len)) }
     }
 
     /// So many lines of a cache, of any content.
