@@ -191,13 +191,16 @@ fn two_hundred_requests_with_random_cancels_lose_no_page() {
 #[test]
 fn a_dropped_stream_frees_its_pages() {
     let engine = engine(EngineOptions { cache_bytes: 4 * PAGE_BYTES, ..EngineOptions::default() });
-    for seed in 0..10 {
+    // An answer may end before it is dropped, where this thread has to wait for its turn.
+    for seed in (0..1000).take_while(|_| engine.metrics().cancelled < 10) {
         // Takes all memory, so the next one starts only when it is free again.
         let max_tokens = Some(tiny::CONTEXT);
         let mut stream = engine.generate(GenerationRequest { max_tokens, ..request(seed, 0, 100) }).unwrap();
         assert!(matches!(stream.next(), Some(Ok(GenerationEvent::Token { .. }))));
-        assert_eq!(engine.metrics().reserved_pages + engine.metrics().remembered_pages, 4);
+        let metrics = engine.metrics();
+        assert!(metrics.running == 0 || metrics.reserved_pages + metrics.remembered_pages == 4, "{metrics:?}");
         drop(stream);
+        settle(&engine);
     }
     let metrics = settle(&engine);
     assert_eq!((metrics.cancelled, metrics.reserved_pages), (10, 0));
@@ -211,12 +214,15 @@ fn answers_without_a_limit_run_side_by_side_and_are_the_same() {
         // An answer of the whole context takes four pages: one and a half of them fit.
         let options =
             EngineOptions { cache_bytes: 6 * PAGE_BYTES, prefill_chunk: 30, prefix_cache, ..EngineOptions::default() };
-        let engine = engine_of(options, quantize);
-        let mut streams: Vec<_> = (0..5).map(|seed| engine.generate(open(seed)).unwrap()).collect();
-        // The second answer begins while the first goes on.
-        assert!(matches!(streams[1].next(), Some(Ok(GenerationEvent::Token { .. }))));
-        let first = engine.metrics();
-        assert!(first.running >= 2 && first.finished == 0, "{first:?}");
+        // The second answer begins while the first goes on; where this thread has to wait for its turn too long, once more.
+        let begin = || {
+            let engine = engine_of(options.clone(), quantize);
+            let mut streams: Vec<_> = (0..5).map(|seed| engine.generate(open(seed)).unwrap()).collect();
+            assert!(matches!(streams[1].next(), Some(Ok(GenerationEvent::Token { .. }))));
+            let first = engine.metrics();
+            (first.running >= 2 && first.finished == 0).then_some((engine, streams))
+        };
+        let (engine, streams) = (0..100).find_map(|_| begin()).expect("answers overlap");
         for (seed, stream) in streams.into_iter().enumerate() {
             let (tokens, usage) = collect(stream).unwrap();
             let (expected, _) = run(&alone, open(seed));
