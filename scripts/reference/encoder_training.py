@@ -17,15 +17,21 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-EMBEDDERS = ["bert_mean", "bert_cls", "xlm_roberta_mean", "modernbert_embed", "nomic_embed", "mpnet_embed"]
-CLASSIFIER_ADAPTERS = {"bert_labels": ["query", "value"], "modernbert_labels": ["Wqkv"]}
-CLASSIFIERS = ["bert_labels", "modernbert_labels"]
+EMBEDDERS = ["bert_mean", "bert_cls", "xlm_roberta_mean", "modernbert_embed", "nomic_embed", "mpnet_embed", "deberta_v2_entities"]
+CLASSIFIER_ADAPTERS = {
+    "bert_labels": ["query", "value"],
+    "modernbert_labels": ["Wqkv"],
+    "deberta_v2_nli": ["query_proj", "key_proj", "value_proj"],
+    "deberta_v2_conv": ["pos_key_proj", "pos_query_proj", "query_proj", "intermediate.dense"],
+}
+CLASSIFIERS = ["bert_labels", "modernbert_labels", "deberta_v2_nli", "deberta_v2_conv"]
 ADAPTERS = {
     "bert_mean": ["query", "value"],
     "bert_cls": ["query", "key", "intermediate.dense"],
     "xlm_roberta_mean": ["query", "value", "dense"],
     "modernbert_embed": ["Wqkv", "Wo", "Wi"],
     "mpnet_embed": ["q", "v"],
+    "deberta_v2_entities": ["query_proj", "key_proj", "value_proj", "dense"],
 }
 SETTINGS = {"lr": 0.002, "weight_decay": 0.01, "betas": [0.9, 0.999], "eps": 1e-8}
 SCALE = 20.0

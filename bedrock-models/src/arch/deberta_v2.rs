@@ -3,18 +3,21 @@
 //! Papers: He et al. 2020 (<https://arxiv.org/abs/2006.03654>), 2021 (<https://arxiv.org/abs/2111.09543>).
 //! Reference: HF `modeling_deberta_v2.py` (transformers 4.48 and 5). Checked against: tiny random checkpoints.
 //!
-//! Deliberate differences: no dropout, no padding; what relative positions become in each layer is computed once, when loading.
+//! Deliberate differences: no dropout, no padding; what relative positions become in each layer is computed once, when loading, but in training
+//! each time.
 
 use burn::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Int, TensorData};
 use serde::Deserialize;
 
 use super::text_encoder::{ConfigFile, EncoderInput, Head, Loaded, Purpose, TextEncoder, Transform};
 use crate::encoder::host;
 use crate::error::Error;
-use crate::layers::disentangled::{DisentangledAttention, PositionBuckets};
+use crate::layers::disentangled::{DisentangledAttention, Met, PositionBuckets};
 use crate::layers::loader::Bias;
-use crate::layers::{Activation, Embedding, LayerNorm, Linear, Loader, Phase, Run, Sequence, norm::add, project};
+use crate::layers::{
+    Activation, Embedding, LayerNorm, Linear, Loader, Parameter, Phase, Run, Sequence, norm::add, project,
+};
 
 /// `config.json` of `DebertaV2Model`.
 #[derive(Debug, Clone, Deserialize)]
@@ -210,11 +213,37 @@ impl DebertaV2Embeddings {
     }
 }
 
+/// Vectors for relative positions, before a layer makes its own of them.
+struct RelativePositions {
+    rel_embeddings: Embedding,
+    layer_norm: Option<LayerNorm>,
+    buckets: PositionBuckets,
+}
+
+impl RelativePositions {
+    /// Those of some buckets.
+    ///
+    /// # Shapes
+    /// - returns `[count, hidden]`
+    fn forward(&self, run: Run<'_>, first: usize, count: usize) -> Tensor<2> {
+        let x = self.rel_embeddings.forward(run, first..first + count);
+        match &self.layer_norm {
+            Some(norm) => norm.forward(run, x),
+            None => x,
+        }
+    }
+}
+
 /// `DebertaV2Layer`: self-attention and feed-forward, each followed by a residual and a normalisation.
 struct DebertaV2Layer {
     query_proj: Linear,
     key_proj: Linear,
     value_proj: Linear,
+    /// What makes vectors for positions that queries and keys meet, where it is not what makes the other keys and queries.
+    pos_key_proj: Option<Linear>,
+    pos_query_proj: Option<Linear>,
+    c2p: bool,
+    p2c: bool,
     attention: DisentangledAttention,
     attention_output: Linear,
     attention_norm: LayerNorm,
@@ -225,53 +254,36 @@ struct DebertaV2Layer {
 }
 
 impl DebertaV2Layer {
-    /// `positions` are the vectors of relative positions, `[buckets, hidden]`.
-    fn load(
-        loader: &mut Loader,
-        name: &str,
-        config: &DebertaV2Config,
-        positions: Option<&Tensor<2>>,
-    ) -> Result<Self, Error> {
+    fn load(loader: &mut Loader, name: &str, config: &DebertaV2Config) -> Result<Self, Error> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let compute = loader.compute().clone();
-        let run = Run { compute: &compute, phase: Phase::Prompt };
-        let surveys = loader.surveys();
-        let projected = |linear: &Linear, positions: &Tensor<2>| match surveys {
-            true => positions.clone(),
-            false => linear.forward(run, positions.clone()),
-        };
         let mut linear =
             |part: &str, rows, columns| loader.linear(&format!("{name}.{part}"), rows, columns, Bias::Present);
         let query_proj = linear("attention.self.query_proj", hidden, hidden)?;
         let key_proj = linear("attention.self.key_proj", hidden, hidden)?;
         let value_proj = linear("attention.self.value_proj", hidden, hidden)?;
-        let (c2p, p2c) = (config.attends("c2p"), config.attends("p2c"));
-        let (mut keys, mut queries) = (None, None);
-        if let Some(positions) = positions {
-            if c2p {
-                keys = Some(match config.share_att_key {
-                    true => projected(&key_proj, positions),
-                    false => projected(&linear("attention.self.pos_key_proj", hidden, hidden)?, positions),
-                });
-            }
-            if p2c {
-                queries = Some(match config.share_att_key {
-                    true => projected(&query_proj, positions),
-                    false => projected(&linear("attention.self.pos_query_proj", hidden, hidden)?, positions),
-                });
-            }
-        }
+        let [c2p, p2c] = ["c2p", "p2c"].map(|part| config.relative_attention && config.attends(part));
+        let mut own = |is_there: bool, part: &str| match is_there && !config.share_att_key {
+            true => linear(part, hidden, hidden).map(Some),
+            false => Ok(None),
+        };
+        let pos_key_proj = own(c2p, "attention.self.pos_key_proj")?;
+        let pos_query_proj = own(p2c, "attention.self.pos_query_proj")?;
         let attention_output = linear("attention.output.dense", hidden, hidden)?;
         let intermediate = linear("intermediate.dense", inner, hidden)?;
         let output = linear("output.dense", hidden, inner)?;
         let dim = hidden / config.num_attention_heads;
-        let parts = 1 + usize::from(c2p) + usize::from(p2c);
+        // Without relative attention the parts count all the same.
+        let parts = 1 + ["c2p", "p2c"].iter().filter(|part| config.attends(part)).count();
         let heads = (config.num_attention_heads, dim, 1.0 / ((dim * parts) as f32).sqrt());
         Ok(Self {
             query_proj,
             key_proj,
             value_proj,
-            attention: DisentangledAttention::new(run, heads, config.buckets(), keys, queries),
+            pos_key_proj,
+            pos_query_proj,
+            c2p,
+            p2c,
+            attention: DisentangledAttention::new(heads, config.buckets()),
             attention_output,
             attention_norm: loader.layer_norm(&format!("{name}.attention.output.LayerNorm"), hidden, eps)?,
             intermediate,
@@ -281,67 +293,132 @@ impl DebertaV2Layer {
         })
     }
 
+    /// What the layer makes of vectors for positions, `[buckets, hidden]`.
+    fn met(&self, run: Run<'_>, positions: &Tensor<2>) -> Met {
+        let of = |is_there: bool, own: &Option<Linear>, shared: &Linear| {
+            is_there.then(|| own.as_ref().unwrap_or(shared).forward(run, positions.clone()))
+        };
+        [of(self.c2p, &self.pos_key_proj, &self.key_proj), of(self.p2c, &self.pos_query_proj, &self.query_proj)]
+    }
+
+    /// The same layer that keeps what it makes of all positions.
+    fn knowing(mut self, run: Run<'_>, positions: &Tensor<2>) -> Self {
+        let met = self.met(run, positions);
+        self.attention = self.attention.knowing(run, met);
+        Self { pos_key_proj: None, pos_query_proj: None, ..self }
+    }
+
     /// # Shapes
     /// - `x`: `[rows, hidden]`; returns the same
-    fn forward(&self, run: Run<'_>, x: Tensor<2>, sequences: &[Sequence]) -> Tensor<2> {
+    /// - `positions`: in training the first bucket and the vectors of those that there are, `[buckets, hidden]`
+    fn forward(
+        &self,
+        run: Run<'_>,
+        x: Tensor<2>,
+        positions: Option<&(usize, Tensor<2>)>,
+        sequences: &[Sequence],
+    ) -> Tensor<2> {
         let qkv = project(run, [&self.query_proj, &self.key_proj, &self.value_proj], x.clone());
-        let h = self.attention.forward(run, qkv, sequences);
+        let h = match positions {
+            Some((first, positions)) => {
+                self.attention.forward_with(run, qkv, (*first, self.met(run, positions)), sequences)
+            }
+            None => self.attention.forward(run, qkv, sequences),
+        };
         let x = self.attention_norm.forward(run, add(run, self.attention_output.forward(run, h), x));
         let h = self.intermediate.forward_activated(run, x.clone(), self.activation);
         self.output_norm.forward(run, add(run, self.output.forward(run, h), x))
     }
 }
 
-/// `ConvLayer`: each token meets its neighbours, as one product of all of them.
+/// `ConvLayer`: each token meets its neighbours.
 struct ConvLayer {
-    /// `[hidden, kernel · hidden]`
-    conv: Linear,
+    conv: Conv,
     layer_norm: LayerNorm,
     kernel: usize,
+    groups: usize,
     activation: Activation,
+}
+
+enum Conv {
+    /// One product of all neighbours and features, `[hidden, kernel · hidden]`, zeros between groups.
+    Product(Linear),
+    /// In training: `[hidden, hidden / groups, kernel]` and the bias.
+    Trained(Parameter, Parameter),
 }
 
 impl ConvLayer {
     fn load(loader: &mut Loader, name: &str, config: &DebertaV2Config) -> Result<Self, Error> {
-        let (hidden, kernel) = (config.hidden_size, config.conv_kernel_size);
-        let group = hidden / config.conv_groups;
-        let stored = loader.values(&format!("{name}.conv.weight"), &[hidden, group, kernel])?;
-        let mut weight = vec![0.0; hidden * kernel * hidden];
-        for (row, stored) in stored.chunks_exact(group * kernel).enumerate() {
-            let first = row / group * group;
-            for (index, value) in stored.iter().enumerate() {
-                let (column, tap) = (first + index / kernel, index % kernel);
-                weight[(row * kernel + tap) * hidden + column] = *value;
+        let (hidden, kernel, groups) = (config.hidden_size, config.conv_kernel_size, config.conv_groups);
+        let group = hidden / groups;
+        let (stored, trained) = loader.table(&format!("{name}.conv.weight"), &[hidden, group, kernel])?;
+        let (bias, trained_bias) = loader.table(&format!("{name}.conv.bias"), &[hidden])?;
+        let conv = match (trained, trained_bias) {
+            (Some(weight), Some(bias)) => Conv::Trained(weight, bias),
+            _ => {
+                let mut weight = vec![0.0; hidden * kernel * hidden];
+                for (row, stored) in stored.chunks_exact(group * kernel).enumerate() {
+                    let first = row / group * group;
+                    for (index, value) in stored.iter().enumerate() {
+                        let (column, tap) = (first + index / kernel, index % kernel);
+                        weight[(row * kernel + tap) * hidden + column] = *value;
+                    }
+                }
+                Conv::Product(loader.linear_of(&format!("{name}.conv"), weight, bias)?)
             }
+        };
+        let layer_norm = loader.layer_norm(&format!("{name}.LayerNorm"), hidden, config.layer_norm_eps)?;
+        Ok(Self { conv, layer_norm, kernel, groups, activation: config.conv_act })
+    }
+
+    /// Each row with those before and after it in its text; outside there is nothing.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, hidden]`; returns `[rows, kernel · hidden]`
+    fn neighbours(&self, run: Run<'_>, x: Tensor<2>, sequences: &[Sequence]) -> Tensor<2> {
+        let [rows, hidden] = x.dims();
+        let (kernel, before) = (self.kernel, self.kernel / 2);
+        let places = sequences.iter().flat_map(|sequence| {
+            let places = (0..sequence.tokens).flat_map(move |row| (0..kernel).map(move |tap| (row, tap)));
+            places.filter_map(move |(row, tap)| {
+                let from = (row + tap).checked_sub(before).filter(|from| *from < sequence.tokens)?;
+                Some(((sequence.first_row + row) * kernel + tap, sequence.first_row + from))
+            })
+        });
+        if run.pool().is_some() {
+            let x = host(x);
+            let mut neighbours = vec![0.0; rows * kernel * hidden];
+            for (to, from) in places {
+                neighbours[to * hidden..][..hidden].copy_from_slice(&x[from * hidden..][..hidden]);
+            }
+            let data = TensorData::new(neighbours, [rows, kernel * hidden]);
+            return Tensor::<2>::from_data(data, &run.compute.device);
         }
-        let bias = loader.vector(&format!("{name}.conv.bias"), hidden)?;
-        Ok(Self {
-            conv: loader.linear_of(&format!("{name}.conv"), weight, bias)?,
-            layer_norm: loader.layer_norm(&format!("{name}.LayerNorm"), hidden, config.layer_norm_eps)?,
-            kernel,
-            activation: config.conv_act,
-        })
+        let device = x.device();
+        let x = Tensor::cat(vec![x, Tensor::zeros([1, hidden], &device)], 0);
+        let mut from = vec![rows as i64; rows * kernel];
+        places.for_each(|(to, row)| from[to] = row as i64);
+        let from = Tensor::<1, Int>::from_data(TensorData::new(from, [rows * kernel]), &device);
+        x.select(0, from).reshape([rows, kernel * hidden])
     }
 
     /// # Shapes
     /// - `x`: what went into the first layer, `residual`: what came out, `[rows, hidden]` each; returns the same
     fn forward(&self, run: Run<'_>, x: Tensor<2>, residual: Tensor<2>, sequences: &[Sequence]) -> Tensor<2> {
         let [rows, hidden] = x.dims();
-        let (x, before) = (host(x), self.kernel / 2);
-        let mut neighbours = vec![0.0; rows * self.kernel * hidden];
-        for sequence in sequences {
-            for (row, tap) in (0..sequence.tokens).flat_map(|row| (0..self.kernel).map(move |tap| (row, tap))) {
-                // Outside its text there is nothing.
-                let Some(from) = (row + tap).checked_sub(before).filter(|from| *from < sequence.tokens) else {
-                    continue;
-                };
-                let to = ((sequence.first_row + row) * self.kernel + tap) * hidden;
-                neighbours[to..to + hidden].copy_from_slice(&x[(sequence.first_row + from) * hidden..][..hidden]);
+        let (kernel, groups, group) = (self.kernel, self.groups, hidden / self.groups);
+        let x = self.neighbours(run, x, sequences);
+        let x = match &self.conv {
+            Conv::Product(linear) => linear.forward_activated(run, x, self.activation),
+            Conv::Trained(weight, bias) => {
+                let x = x.reshape([rows, kernel, groups, group]).permute([2, 0, 3, 1]);
+                let weight = weight.vector().reshape([groups, group, group * kernel]).swap_dims(1, 2);
+                let y = x.reshape([groups, rows, group * kernel]).matmul(weight);
+                let y = y.swap_dims(0, 1).reshape([rows, hidden]) + bias.vector().unsqueeze();
+                self.activation.forward(y)
             }
-        }
-        let data = TensorData::new(neighbours, [rows, self.kernel * hidden]);
-        let x = Tensor::<2>::from_data(data, &run.compute.device);
-        self.layer_norm.forward(run, add(run, self.conv.forward_activated(run, x, self.activation), residual))
+        };
+        self.layer_norm.forward(run, add(run, x, residual))
     }
 }
 
@@ -350,6 +427,8 @@ struct DebertaV2 {
     embeddings: DebertaV2Embeddings,
     layers: Vec<DebertaV2Layer>,
     conv: Option<ConvLayer>,
+    /// In training: what layers otherwise know.
+    positions: Option<RelativePositions>,
     config: DebertaV2Config,
 }
 
@@ -373,29 +452,34 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
         true => Some(loader.layer_norm(&format!("{encoder}.LayerNorm"), hidden, config.layer_norm_eps)?),
         false => None,
     };
+    let compute = loader.compute().clone();
+    let run = Run { compute: &compute, phase: Phase::Prompt };
+    let (rows, table) = (2 * config.buckets().span, format!("{encoder}.rel_embeddings"));
     let mut positions = None;
-    if config.relative_attention {
-        let compute = loader.compute().clone();
-        let run = Run { compute: &compute, phase: Phase::Prompt };
-        let rows = 2 * config.buckets().span;
-        let table = format!("{encoder}.rel_embeddings");
-        let x = if loader.surveys() {
-            let values = loader.values(&format!("{table}.weight"), &[rows, hidden])?;
-            Tensor::from_data(TensorData::new(values, [rows, hidden]), &compute.device)
-        } else {
-            loader.embedding(&table, rows, hidden)?.forward(run, 0..rows)
-        };
-        let norm = norm.filter(|_| !loader.surveys());
-        positions = Some(norm.map_or(x.clone(), |norm| norm.forward(run, x)));
+    if config.relative_attention && loader.surveys() {
+        // No matrix that is multiplied as it lies there.
+        loader.values(&format!("{table}.weight"), &[rows, hidden])?;
+    } else if config.relative_attention {
+        let rel_embeddings = loader.embedding(&table, rows, hidden)?;
+        positions = Some(RelativePositions { rel_embeddings, layer_norm: norm, buckets: config.buckets() });
     }
+    let is_trained = compute.parameters.is_some();
+    let all = positions.as_ref().filter(|_| !is_trained).map(|positions| positions.forward(run, 0, rows));
     let layers = (0..config.num_hidden_layers)
-        .map(|i| DebertaV2Layer::load(loader, &format!("{encoder}.layer.{i}"), &config, positions.as_ref()))
+        .map(|i| {
+            let layer = DebertaV2Layer::load(loader, &format!("{encoder}.layer.{i}"), &config)?;
+            Ok(match &all {
+                Some(positions) => layer.knowing(run, positions),
+                None => layer,
+            })
+        })
         .collect::<Result<_, _>>()?;
     let conv = match config.conv_kernel_size {
         0 => None,
         _ => Some(ConvLayer::load(loader, &format!("{encoder}.conv"), &config)?),
     };
-    let network = Box::new(DebertaV2 { embeddings, layers, conv, config });
+    let positions = positions.filter(|_| is_trained);
+    let network = Box::new(DebertaV2 { embeddings, layers, conv, positions, config });
     // Positions are in the files of models that do not add them to their input.
     let ignorable =
         &["*position_ids", "*embeddings.position_embeddings.weight", "lm_predictions.*", "mask_predictions.*", "cls.*"];
@@ -405,9 +489,13 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
 impl TextEncoder for DebertaV2 {
     fn forward(&self, run: Run<'_>, input: &EncoderInput) -> Tensor<2> {
         let embedded = self.embeddings.forward(run, input);
+        let positions = self.positions.as_ref().map(|positions| {
+            let (first, count) = positions.buckets.range(&input.sequences);
+            (first, positions.forward(run, first, count))
+        });
         let mut x = embedded.clone();
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(run, x, &input.sequences);
+            x = layer.forward(run, x, positions.as_ref(), &input.sequences);
             if let (0, Some(conv)) = (index, &self.conv) {
                 x = conv.forward(run, embedded.clone(), x, &input.sequences);
             }

@@ -11,7 +11,7 @@ use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS, Start, WIDE, has_wide, tile_at, wide_at};
 
 /// Queries whose scores are in memory at once, for each thread.
-const QUERIES: usize = 66;
+pub(super) const QUERIES: usize = 66;
 
 /// Rows of one sequence, which sees itself alone.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,16 @@ pub(crate) struct Inputs<'a> {
 /// # Panics
 /// If an operand is too short.
 #[allow(clippy::too_many_arguments)]
-fn product(isa: Isa, a: &[f32], lda: usize, b: &[f32], ldb: usize, size: [usize; 3], out: &mut [f32], add: bool) {
+pub(super) fn product(
+    isa: Isa,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    size: [usize; 3],
+    out: &mut [f32],
+    add: bool,
+) {
     let [m, k, n] = size;
     assert!(n.is_multiple_of(COLUMNS) && out.len() >= m * n);
     let mut column = 0;
@@ -59,7 +68,7 @@ fn product(isa: Isa, a: &[f32], lda: usize, b: &[f32], ldb: usize, size: [usize;
 }
 
 /// A head's rows of a sequence out of `[rows, width]`.
-struct HeadOf<'a> {
+pub(super) struct HeadOf<'a> {
     values: &'a [f32],
     width: usize,
     first: usize,
@@ -67,17 +76,17 @@ struct HeadOf<'a> {
 }
 
 impl<'a> HeadOf<'a> {
-    fn new(values: &'a [f32], heads: usize, dim: usize, head: usize, span: Whole) -> Self {
+    pub(super) fn new(values: &'a [f32], heads: usize, dim: usize, head: usize, span: Whole) -> Self {
         let width = heads * dim;
         Self { values, width, first: span.first_row * width + head * dim, dim }
     }
 
-    fn row(&self, row: usize) -> &'a [f32] {
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
         &self.values[self.first + row * self.width..][..self.dim]
     }
 
     /// `[rows][padded]`, zeros after the head's numbers, times `scale`.
-    fn copied(&self, rows: usize, padded: usize, scale: f32) -> Vec<f32> {
+    pub(super) fn copied(&self, rows: usize, padded: usize, scale: f32) -> Vec<f32> {
         let mut out = vec![0.0; rows * padded];
         for (row, out) in out.chunks_exact_mut(padded).enumerate() {
             out.iter_mut().zip(self.row(row)).for_each(|(to, from)| *to = from * scale);
@@ -86,7 +95,7 @@ impl<'a> HeadOf<'a> {
     }
 
     /// `[dim][padded]`, zeros after the rows.
-    fn turned(&self, rows: usize, padded: usize) -> Vec<f32> {
+    pub(super) fn turned(&self, rows: usize, padded: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.dim * padded];
         for row in 0..rows {
             self.row(row).iter().enumerate().for_each(|(i, value)| out[i * padded + row] = *value);
@@ -184,7 +193,7 @@ pub(crate) fn forward(
 }
 
 /// Zeros, for rows that belong to no sequence too.
-fn zeros(pool: &Pool, len: usize) -> Vec<f32> {
+pub(super) fn zeros(pool: &Pool, len: usize) -> Vec<f32> {
     let mut zeros = pool.memory.take(len);
     zeros.fill(0.0);
     zeros

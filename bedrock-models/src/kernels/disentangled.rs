@@ -14,7 +14,9 @@ use super::tile::{COLUMNS, ROWS, tile};
 pub(crate) struct Positions {
     /// `[heads][dim][stride]`
     values: Vec<f32>,
-    stride: usize,
+    pub(super) stride: usize,
+    #[cfg(feature = "tune")]
+    pub(super) buckets: usize,
 }
 
 impl Positions {
@@ -27,11 +29,16 @@ impl Positions {
         for (bucket, row) in rows.chunks_exact(heads * dim).enumerate() {
             row.iter().enumerate().for_each(|(feature, value)| values[feature * stride + bucket] = *value);
         }
-        Self { values, stride }
+        Self {
+            values,
+            stride,
+            #[cfg(feature = "tune")]
+            buckets,
+        }
     }
 
     /// Of one head, from a bucket on.
-    fn head(&self, head: usize, dim: usize, bucket: usize) -> &[f32] {
+    pub(super) fn head(&self, head: usize, dim: usize, bucket: usize) -> &[f32] {
         &self.values[head * dim * self.stride + bucket..(head + 1) * dim * self.stride]
     }
 }
@@ -52,8 +59,14 @@ pub(crate) struct Disentangled<'a> {
 
 impl Disentangled<'_> {
     /// The bucket of a query `distance` after its key.
-    fn bucket(&self, distance: isize) -> usize {
+    pub(super) fn bucket(&self, distance: isize) -> usize {
         self.buckets[(distance + (self.buckets.len() / 2) as isize) as usize]
+    }
+
+    /// The buckets that a query has for each of `rows` keys, from the first key on: distances fall.
+    pub(super) fn buckets_of(&self, query: usize, rows: usize) -> impl Iterator<Item = usize> + Clone {
+        let from = self.buckets.len() / 2 + query;
+        self.buckets[from + 1 - rows..=from].iter().rev().copied()
     }
 }
 
@@ -153,9 +166,7 @@ fn one_head(
         let mut totals = [0.0f32; ROWS];
         for r in 0..count {
             let scores = &mut scores[r * columns..][..rows];
-            // The keys' buckets, from the first key on: distances fall.
-            let from = layer.buckets.len() / 2 + row + r;
-            let buckets_of = layer.buckets[from + 1 - rows..=from].iter().rev().map(|bucket| bucket - least);
+            let buckets_of = layer.buckets_of(row + r, rows).map(|bucket| bucket - least);
             if layer.keys.is_some() {
                 let by_query = &by_query[r * buckets..][..buckets];
                 scores.iter_mut().zip(buckets_of.clone()).for_each(|(score, bucket)| *score += by_query[bucket]);

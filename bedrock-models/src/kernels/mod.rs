@@ -21,6 +21,8 @@ pub mod bench;
 #[cfg(feature = "tune")]
 pub(crate) mod dense;
 pub(crate) mod disentangled;
+#[cfg(feature = "tune")]
+pub(crate) mod disentangled_gradient;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 #[cfg(feature = "tune")]

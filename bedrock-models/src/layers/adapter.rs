@@ -312,7 +312,7 @@ impl Adapter {
 }
 
 /// What Hugging Face's models with a head call the one without.
-const OUTER: &[&str] = &["bert.", "roberta.", "mpnet.", "nomic_bert.", "model."];
+const OUTER: &[&str] = &["bert.", "roberta.", "mpnet.", "nomic_bert.", "deberta.", "model."];
 
 /// The name of a module in the model without a head, as Hugging Face's `AutoModel` has it.
 pub(crate) fn inner_name(module: &str) -> &str {

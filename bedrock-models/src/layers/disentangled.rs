@@ -35,6 +35,24 @@ impl PositionBuckets {
         let span = self.span as isize;
         (position + span).clamp(0, 2 * span - 1) as usize
     }
+
+    /// Those of all distances in some sequences, counted from `first` on: see [`kernel::Disentangled::buckets`].
+    fn within(self, sequences: &[Sequence], first: usize) -> Vec<usize> {
+        let reach = reach(sequences);
+        (1 - reach..reach).map(|distance| self.of(distance) - first).collect()
+    }
+
+    /// The first and the number of the buckets of all distances in some sequences.
+    pub(crate) fn range(self, sequences: &[Sequence]) -> (usize, usize) {
+        let reach = reach(sequences);
+        let first = self.of(1 - reach);
+        (first, self.of(reach - 1) + 1 - first)
+    }
+}
+
+/// The tokens of the longest sequence.
+fn reach(sequences: &[Sequence]) -> isize {
+    sequences.iter().map(|sequence| sequence.tokens).max().unwrap_or(0).max(1) as isize
 }
 
 /// What is known about positions, as the kernels or burn's operations want it.
@@ -47,6 +65,9 @@ enum Table {
     Tensor(Tensor<3>),
 }
 
+/// What queries meet (content to position), and what keys meet (position to content), `[buckets, heads · dim]` each.
+pub(crate) type Met = [Option<Tensor<2>>; 2];
+
 /// The heads of a layer, and vectors for relative positions.
 #[derive(Debug)]
 pub(crate) struct DisentangledAttention {
@@ -54,56 +75,88 @@ pub(crate) struct DisentangledAttention {
     dim: usize,
     scale: f32,
     buckets: PositionBuckets,
-    keys: Option<Table>,
-    queries: Option<Table>,
+    known: [Option<Table>; 2],
 }
 
 impl DisentangledAttention {
-    /// `keys` are what queries meet (content to position), `queries` what keys meet (position to content), `[buckets, heads · dim]` each.
-    pub(crate) fn new(
-        run: Run<'_>,
-        (heads, dim, scale): (usize, usize, f32),
-        buckets: PositionBuckets,
-        keys: Option<Tensor<2>>,
-        queries: Option<Tensor<2>>,
-    ) -> Self {
+    pub(crate) fn new((heads, dim, scale): (usize, usize, f32), buckets: PositionBuckets) -> Self {
+        Self { heads, dim, scale, buckets, known: [None, None] }
+    }
+
+    /// The same with vectors for positions that stay as they are.
+    pub(crate) fn knowing(mut self, run: Run<'_>, positions: Met) -> Self {
         let table = |x: Tensor<2>| {
             let [rows, _] = x.dims();
             match run.pool() {
-                Some(_) => Table::Kernel(Positions::new(run::values(&run::flex(x)), rows, heads, dim)),
-                None => Table::Tensor(x.reshape([rows, heads, dim]).permute([1, 2, 0])),
+                Some(_) => Table::Kernel(Positions::new(run::values(&run::flex(x)), rows, self.heads, self.dim)),
+                None => Table::Tensor(self.turned(x)),
             }
         };
-        Self { heads, dim, scale, buckets, keys: keys.map(table), queries: queries.map(table) }
+        self.known = positions.map(|positions| positions.map(table));
+        self
+    }
+
+    /// `[heads, dim, buckets]`
+    fn turned(&self, positions: Tensor<2>) -> Tensor<3> {
+        let [rows, _] = positions.dims();
+        positions.reshape([rows, self.heads, self.dim]).permute([1, 2, 0])
     }
 
     /// # Shapes
     /// - `queries`, `keys`, `values`: `[rows, heads · dim]`; returns the same
     pub(crate) fn forward(&self, run: Run<'_>, qkv: [Tensor<2>; 3], sequences: &[Sequence]) -> Tensor<2> {
         let Some(pool) = run.pool() else {
-            let rows = sequences.iter().map(|s| self.compose(qkv.clone().map(|x| x.narrow(0, s.first_row, s.tokens))));
-            return Tensor::cat(rows.collect(), 0);
+            let known = self.known.each_ref().map(|table| match table {
+                Some(Table::Tensor(table)) => Some(table.clone()),
+                _ => None,
+            });
+            return self.compose_all(qkv, (0, known), sequences);
         };
         let shape = qkv[0].dims();
         let qkv = qkv.map(run::flex);
-        let reach = sequences.iter().map(|sequence| sequence.tokens).max().unwrap_or(0).max(1) as isize;
-        let buckets: Vec<usize> = (1 - reach..reach).map(|distance| self.buckets.of(distance)).collect();
-        let layer = kernel::Disentangled {
-            heads: self.heads,
-            dim: self.dim,
-            scale: self.scale,
-            keys: Table::kernel(self.keys.as_ref()),
-            queries: Table::kernel(self.queries.as_ref()),
-            buckets: &buckets,
-        };
+        let buckets = self.buckets.within(sequences, 0);
+        let [keys, queries] = self.known.each_ref().map(|table| Table::kernel(table.as_ref()));
+        let Self { heads, dim, scale, .. } = *self;
+        let layer = kernel::Disentangled { heads, dim, scale, keys, queries, buckets: &buckets };
         let sequences: Vec<(usize, usize)> = sequences.iter().map(|s| (s.first_row, s.tokens)).collect();
         let mut out = pool.memory.take(shape[0] * shape[1]);
         kernel::attend(pool, layer, qkv.each_ref().map(run::values), &sequences, &mut out);
         run::from_vec(pool, out, shape)
     }
 
-    /// One sequence by burn's operations.
-    fn compose(&self, qkv: [Tensor<2>; 3]) -> Tensor<2> {
+    /// In training, where vectors for positions change: [`DisentangledAttention::forward`] with those of some buckets, from `first` on, that are all
+    /// the sequences' distances have.
+    pub(crate) fn forward_with(
+        &self,
+        run: Run<'_>,
+        qkv: [Tensor<2>; 3],
+        (first, positions): (usize, Met),
+        sequences: &[Sequence],
+    ) -> Tensor<2> {
+        #[cfg(feature = "tune")]
+        if let Some(tape) = run.tape() {
+            let heads = (self.heads, self.dim, self.scale);
+            let rows = sequences.iter().map(|s| (s.first_row, s.tokens)).collect();
+            return tape.disentangled(heads, self.buckets.within(sequences, first), qkv, positions, rows);
+        }
+        let positions = positions.map(|positions| positions.map(|positions| self.turned(positions)));
+        self.compose_all(qkv, (first, positions), sequences)
+    }
+
+    /// By burn's operations.
+    fn compose_all(
+        &self,
+        qkv: [Tensor<2>; 3],
+        (first, known): (usize, [Option<Tensor<3>>; 2]),
+        sequences: &[Sequence],
+    ) -> Tensor<2> {
+        let part = |s: &Sequence| qkv.clone().map(|x| x.narrow(0, s.first_row, s.tokens));
+        let rows = sequences.iter().map(|sequence| self.compose(part(sequence), first, &known));
+        Tensor::cat(rows.collect(), 0)
+    }
+
+    /// One sequence by burn's operations; `known` are `[heads, dim, buckets]`, from bucket `first` on.
+    fn compose(&self, qkv: [Tensor<2>; 3], first: usize, known: &[Option<Tensor<3>>; 2]) -> Tensor<2> {
         let [rows, width] = qkv[0].dims();
         let [q, k, v] = qkv.map(|x| x.reshape([rows, self.heads, self.dim]).swap_dims(0, 1));
         let device = q.device();
@@ -111,15 +164,16 @@ impl DisentangledAttention {
         let picks = |query_first: bool| {
             let pairs = (0..rows as isize).flat_map(|a| (0..rows as isize).map(move |b| (a, b)));
             let distances = pairs.map(|(a, b)| if query_first { a - b } else { b - a });
-            let picks: Vec<i64> = distances.map(|distance| self.buckets.of(distance) as i64).collect();
+            let picks: Vec<i64> = distances.map(|distance| (self.buckets.of(distance) - first) as i64).collect();
             let picks = Tensor::<2, Int>::from_data(TensorData::new(picks, [rows, rows]), &device);
             picks.unsqueeze::<3>().repeat(&[self.heads, 1, 1])
         };
         let mut scores = q.clone().matmul(k.clone().swap_dims(1, 2));
-        if let Some(Table::Tensor(keys)) = &self.keys {
+        let [keys, queries] = known;
+        if let Some(keys) = keys {
             scores = scores + q.matmul(keys.clone()).gather(2, picks(true));
         }
-        if let Some(Table::Tensor(queries)) = &self.queries {
+        if let Some(queries) = queries {
             scores = scores + k.matmul(queries.clone()).gather(2, picks(false)).swap_dims(1, 2);
         }
         softmax(scores * self.scale, 2).matmul(v).swap_dims(0, 1).reshape([rows, width])

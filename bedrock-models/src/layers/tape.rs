@@ -21,6 +21,8 @@ use super::product::Product;
 use super::run::{self, memory, values};
 use crate::kernels::attention::{Heads, Mask};
 use crate::kernels::attention_gradient::{self, Inputs, Whole};
+use crate::kernels::disentangled::{self, Disentangled, Positions};
+use crate::kernels::disentangled_gradient;
 use crate::kernels::{Pool, elementwise, gradient};
 
 /// The kernels of a model that is trained, and what its operations share.
@@ -280,6 +282,56 @@ impl Tape {
             let found = attention_gradient::backward(&pool, heads, mask, inputs(&tensors), &spans, out, &logs, dy);
             let [queries, keys, values] = found;
             [(queries, shape), (keys, key_shape), (values, key_shape)]
+                .map(|(values, shape)| memory(&pool, values, shape))
+        })
+    }
+
+    /// Disentangled attention inside each sequence (first row, rows). `heads` are their number, features and scale, `buckets` as
+    /// [`Disentangled::buckets`].
+    ///
+    /// # Shapes
+    /// - queries, keys, values: `[rows, heads · dim]`; returns the same
+    /// - `positions`: what queries meet and what keys meet, `[buckets, heads · dim]` each
+    pub(crate) fn disentangled(
+        &self,
+        heads: (usize, usize, f32),
+        buckets: Vec<usize>,
+        qkv: [Tensor<2>; 3],
+        positions: [Option<Tensor<2>>; 2],
+        sequences: Vec<(usize, usize)>,
+    ) -> Tensor<2> {
+        fn layer_of<'a>(
+            (heads, dim, scale): (usize, usize, f32),
+            buckets: &'a [usize],
+            tables: &'a [Option<Positions>; 2],
+        ) -> Disentangled<'a> {
+            let [keys, queries] = tables.each_ref().map(Option::as_ref);
+            Disentangled { heads, dim, scale, keys, queries, buckets }
+        }
+        let (shape, device, pool) = (qkv[0].dims(), qkv[0].device(), self.pool.clone());
+        let [(queries, first), (keys, second), (values, third)] = qkv.map(open);
+        let tensors = [queries, keys, values];
+        let table = |x: &Tensor<2>| {
+            let ([rows, _], (x, _)) = (x.dims(), open(x.clone()));
+            Positions::new(run::values(&x), rows, heads.0, heads.1)
+        };
+        let tables = positions.each_ref().map(|positions| positions.as_ref().map(table));
+        // What is not there is a number that nothing depends on.
+        let positions = positions.map(|x| x.unwrap_or_else(|| Tensor::zeros([1, 1], &device)));
+        let shapes = positions.each_ref().map(Tensor::dims);
+        let [(_, fourth), (_, fifth)] = positions.map(open);
+        let mut out = pool.memory.take(shape[0] * shape[1]);
+        let layer = layer_of(heads, &buckets, &tables);
+        disentangled::attend(&pool, layer, tensors.each_ref().map(run::values), &sequences, &mut out);
+        let out = memory(&pool, out, shape);
+        record([first, second, third, fourth, fifth], out.clone(), move |dy| {
+            let [queries, keys, values] = tensors.each_ref().map(run::values);
+            let (inputs, layer) = (Inputs { queries, keys, values }, layer_of(heads, &buckets, &tables));
+            let (out, dy) = (run::values(&out), run::values(&dy));
+            let (rows, learnt) = disentangled_gradient::backward(&pool, layer, inputs, &sequences, out, dy);
+            let [queries, keys, values] = rows;
+            let [first, second] = learnt.map(|learnt| if learnt.is_empty() { vec![0.0] } else { learnt });
+            [(queries, shape), (keys, shape), (values, shape), (first, shapes[0]), (second, shapes[1])]
                 .map(|(values, shape)| memory(&pool, values, shape))
         })
     }

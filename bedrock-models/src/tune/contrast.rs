@@ -41,7 +41,7 @@ impl Contrast {
     }
 }
 
-/// A model of sentence embeddings that is being trained, in all weights or by an adapter: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
+/// A model of sentence embeddings that is being trained, in all weights or by an adapter: BERT, RoBERTa, XLM-R, MPNet, ModernBERT, nomic-BERT or DeBERTa.
 #[derive(Debug)]
 pub struct EmbeddingTrainer {
     inner: TrainedEncoder,

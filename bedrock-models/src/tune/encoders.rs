@@ -14,14 +14,11 @@ use super::trainer::{Lora, Method};
 use crate::arch::text_encoder::{EncoderInput, Purpose};
 use crate::encoder::{Encoder, host};
 use crate::error::Error;
-use crate::language_model::model_type;
 use crate::layers::{Parameters, inner_name};
 use crate::options::LoadOptions;
 use crate::tokenizer::Encoding;
 use crate::weights::Checkpoint;
 
-/// Values of `model_type` of encoders that are trained: those whose every layer is.
-pub(super) const TRAINED: &[&str] = &["bert", "roberta", "xlm-roberta", "mpnet", "modernbert", "nomic_bert"];
 /// Tokens that are run at once, more only where one text is longer.
 const TOKENS: usize = 1024;
 
@@ -54,11 +51,6 @@ impl TrainedEncoder {
         checkpoint: Checkpoint,
         (method, whole): (Method, Vec<String>),
     ) -> Result<Self, Error> {
-        let file = path.join("config.json");
-        let found = model_type(&file)?;
-        if !TRAINED.contains(&&*found) {
-            return Err(Error::UnsupportedArchitecture { path: file, found, supported: TRAINED });
-        }
         let parameters = Arc::new(Parameters::default());
         let (adapter, lora) = method.adapter(options)?;
         let adapter = match lora {

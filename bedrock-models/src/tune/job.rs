@@ -378,6 +378,7 @@ fn default_targets(base: &Path) -> Result<Vec<String>, Error> {
         "t5" | "mt5" | "mpnet" => &["q", "v"],
         "bert" | "roberta" | "xlm-roberta" => &["query", "value"],
         "modernbert" | "nomic_bert" => &["Wqkv"],
+        "deberta-v2" => &["query_proj", "value_proj"],
         _ => &["q_proj", "v_proj"],
     };
     Ok(targets.iter().map(ToString::to_string).collect())

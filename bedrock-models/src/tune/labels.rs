@@ -36,10 +36,11 @@ const WIDEST: usize = 1 << 13;
 
 /// Encoders that can be given a new head: `model_type`, class of the whole, prefix of the encoder in it, and the two layers of the head,
 /// of which the first may be there already.
-const HEADS: [(&str, &str, &str, &str, &str); 3] = [
+const HEADS: [(&str, &str, &str, &str, &str); 4] = [
     ("bert", "BertForSequenceClassification", "bert.", "bert.pooler.dense", "classifier"),
     ("roberta", "RobertaForSequenceClassification", "roberta.", "classifier.dense", "classifier.out_proj"),
     ("xlm-roberta", "XLMRobertaForSequenceClassification", "roberta.", "classifier.dense", "classifier.out_proj"),
+    ("deberta-v2", "DebertaV2ForSequenceClassification", "deberta.", "pooler.dense", "classifier"),
 ];
 
 /// A text or pair of texts as tokens, and its label.
@@ -49,7 +50,7 @@ pub struct Labelled {
     label: usize,
 }
 
-/// A classifier that is being trained, in all weights or by an adapter and a head: BERT, RoBERTa, XLM-R, MPNet, ModernBERT or nomic-BERT.
+/// A classifier that is being trained, in all weights or by an adapter and a head: BERT, RoBERTa, XLM-R, MPNet, ModernBERT, nomic-BERT or DeBERTa.
 #[derive(Debug)]
 pub struct ClassifierTrainer {
     inner: TrainedEncoder,
@@ -67,7 +68,7 @@ struct Head {
 
 impl ClassifierTrainer {
     /// Loads a folder in Hugging Face layout. If it is a classifier that has all of `labels`, it keeps its own; otherwise it gets a new head,
-    /// which `seed` gives numbers to. That needs BERT, RoBERTa or XLM-R.
+    /// which `seed` gives numbers to. That needs BERT, RoBERTa, XLM-R or DeBERTa.
     ///
     /// # Errors
     /// As [`SequenceClassifier::load`](crate::SequenceClassifier::load); [`Error::UnsupportedArchitecture`] for other encoders;
@@ -107,7 +108,8 @@ impl ClassifierTrainer {
         // What is new is trained, whatever the method.
         let mut whole = vec!["classifier".to_string()];
         if had(&checkpoint, pooler) && !had(&before, pooler) {
-            whole.push("bert.pooler.dense".into());
+            let head = HEADS.iter().find(|(kind, ..)| config["model_type"] == *kind);
+            whole.extend(head.map(|(_, _, _, first, _)| first.to_string()));
         }
         drop(before);
         let mut inner = TrainedEncoder::load(path, options, purpose, checkpoint, (method, whole))?;
@@ -202,33 +204,30 @@ impl Head {
         let file = path.join("config.json");
         let found = config["model_type"].as_str().unwrap_or_default();
         let Some((kind, _, prefix, first, second)) = HEADS.into_iter().find(|(kind, ..)| *kind == found) else {
-            const KINDS: &[&str] = &[HEADS[0].0, HEADS[1].0, HEADS[2].0];
+            const KINDS: &[&str] = &[HEADS[0].0, HEADS[1].0, HEADS[2].0, HEADS[3].0];
             return Err(Error::UnsupportedArchitecture { path: file, found: found.into(), supported: KINDS });
         };
-        // Other heads, and RoBERTa's pooler, which its classifiers do not have, go; the encoder gets its name in the whole.
+        // Other heads, and RoBERTa's pooler, which its classifiers do not have, go; the encoder gets its name in the whole, of which DeBERTa's pooler
+        // is a part beside it.
         let bare = !checkpoint.iter().any(|stored| stored.name.starts_with(prefix));
         let names: Vec<String> = checkpoint.iter().map(|stored| stored.name.clone()).collect();
         for name in names {
             let inner = name.strip_prefix(prefix).unwrap_or(&name);
-            let is_other = ["classifier.", "cls.", "lm_head."].iter().any(|head| name.starts_with(head));
-            let is_pooler = inner.starts_with("pooler.") && kind != "bert";
-            if is_other || is_pooler || inner.ends_with("position_ids") {
+            let others = ["classifier.", "cls.", "lm_head.", "lm_predictions.", "mask_predictions."];
+            let is_other = others.iter().any(|head| name.starts_with(head));
+            let is_pooler = inner.starts_with("pooler.");
+            if is_other || (is_pooler && !first.ends_with("pooler.dense")) || inner.ends_with("position_ids") {
                 checkpoint.take_optional(&name);
-            } else if bare {
+            } else if bare && (!is_pooler || first.starts_with(prefix)) {
                 let tensor = checkpoint.take(&name)?;
                 checkpoint.insert(StoredTensor { name: format!("{prefix}{name}"), ..tensor });
             }
         }
-        let table = format!("{prefix}embeddings.word_embeddings.weight");
-        let Some(hidden) = checkpoint.get(&table).and_then(|table| table.shape.get(1).copied()) else {
-            return Err(Error::MissingTensor { path: path.to_path_buf(), name: table });
+        let hidden = config["hidden_size"].as_u64().and_then(|hidden| usize::try_from(hidden).ok());
+        let Some(hidden) = hidden.filter(|hidden| (1..=WIDEST).contains(hidden)) else {
+            let what = format!("hidden_size is {}, outside 1..={WIDEST}", config["hidden_size"]);
+            return Err(Error::ConfigValue { path: file, what });
         };
-        if !(1..=WIDEST).contains(&hidden) {
-            return Err(Error::ConfigValue {
-                path: file,
-                what: format!("hidden_size is {hidden}, outside 1..={WIDEST}"),
-            });
-        }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         for (name, rows) in [(first, hidden), (second, self.labels.len())] {
             if checkpoint.contains(&format!("{name}.weight")) {
