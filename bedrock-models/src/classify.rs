@@ -1,6 +1,6 @@
 //! Classification of texts, of pairs of texts, and of the tokens of a text; reranking by a cross-encoder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bedrock_core::{
@@ -38,18 +38,60 @@ pub(crate) fn labels(config: &Value, path: &Path) -> Result<Vec<String>, Error> 
         .collect()
 }
 
+/// What a folder's configuration says about labels.
+#[derive(Debug, Clone)]
+struct Labels {
+    names: Vec<String>,
+    /// Whether a text can have several.
+    multi_label: bool,
+}
+
+impl Labels {
+    fn read(folder: &Path) -> Result<Self, Error> {
+        let config: Value = read_json(&folder.join("config.json"))?;
+        let multi_label = config.get("problem_type").and_then(Value::as_str) == Some("multi_label_classification");
+        Ok(Self { names: labels(&config, folder)?, multi_label })
+    }
+
+    /// The model's, and those with each of [`LoadOptions::adapters`]: an adapter may come with labels of its own.
+    fn all(path: &Path, options: &LoadOptions) -> Result<Vec<Self>, Error> {
+        let of = |adapter: &PathBuf| if adapter.join("config.json").is_file() { adapter.clone() } else { path.into() };
+        let own = options.adapter.as_ref().map_or_else(|| path.into(), of);
+        [own].into_iter().chain(options.adapters.values().map(of)).map(|folder| Self::read(&folder)).collect()
+    }
+}
+
+/// Loads an encoder for labels, with a purpose for each number of them.
+fn load_for(
+    path: &Path,
+    options: &LoadOptions,
+    purpose: fn(usize) -> Purpose,
+) -> Result<(Encoder, Vec<Labels>), Error> {
+    let labels = Labels::all(path, options)?;
+    let purposes: Vec<Purpose> = labels.iter().map(|labels| purpose(labels.names.len())).collect();
+    let mut encoder = Encoder::load(path, options, purposes[0], &purposes[1..])?;
+    encoder.limit_tokens(None);
+    Ok((encoder, labels))
+}
+
+/// The place of what belongs to an adapter, after what belongs to requests without.
+fn place(adapter: Option<usize>) -> usize {
+    adapter.map_or(0, |number| number + 1)
+}
+
 /// A text or pair classifier on its own thread (`BertForSequenceClassification` and those of the other families).
 #[derive(Debug, Clone)]
 pub struct SequenceClassifier {
     inner: Arc<Sequence>,
     worker: Worker,
+    /// Number of the adapter that it answers with.
+    adapter: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Sequence {
     encoder: Encoder,
-    labels: Vec<String>,
-    multi_label: bool,
+    labels: Vec<Labels>,
 }
 
 impl SequenceClassifier {
@@ -58,17 +100,18 @@ impl SequenceClassifier {
     /// # Errors
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
-        let path = path.as_ref();
-        // An adapter may come with labels of its own.
-        let own = options.adapter.as_deref().filter(|folder| folder.join("config.json").is_file());
-        let from = own.unwrap_or(path);
-        let config: Value = read_json(&from.join("config.json"))?;
-        let labels = labels(&config, from)?;
-        let multi_label = config.get("problem_type").and_then(Value::as_str) == Some("multi_label_classification");
-        let mut encoder = Encoder::load(path, options, Purpose::Sequence { labels: labels.len() })?;
-        encoder.limit_tokens(None);
-        let inner = Arc::new(Sequence { encoder, labels, multi_label });
-        Ok(Self { inner, worker: Worker::start("bedrock-classifier")? })
+        let (encoder, labels) = load_for(path.as_ref(), options, |labels| Purpose::Sequence { labels })?;
+        let inner = Arc::new(Sequence { encoder, labels });
+        Ok(Self { inner, worker: Worker::start("bedrock-classifier")?, adapter: None })
+    }
+
+    /// The same model, answering with one of [`LoadOptions::adapters`], by its head and its labels if it has some. It is loaded once, and has one
+    /// thread.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a name that none has.
+    pub fn with_adapter(&self, name: &str) -> Result<Self, Error> {
+        Ok(Self { adapter: Some(self.inner.encoder.adapter_number(name)?), ..self.clone() })
     }
 
     /// The most tokens of one input.
@@ -78,7 +121,7 @@ impl SequenceClassifier {
 
     /// Names of the labels, in the order of the logits.
     pub fn labels(&self) -> &[String] {
-        &self.inner.labels
+        &self.inner.labels[place(self.adapter)].names
     }
 
     /// Tokens of a text or pair as the model gets it, the longest cut first to the model's limit or that of
@@ -93,9 +136,10 @@ impl SequenceClassifier {
     /// The logits of each input, `[inputs][labels]`. Computes on the caller's thread.
     ///
     /// # Errors
-    /// As [`SequenceClassifier::encode`].
+    /// As [`SequenceClassifier::encode`]; [`Error::InvalidParameter`] if only adapters have a head, and none was chosen.
     pub fn logits(&self, inputs: &[(String, Option<String>)]) -> Result<Vec<Vec<f32>>, Error> {
-        Ok(self.inner.logits(inputs.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())), &|| false)?.0)
+        let inputs = inputs.iter().map(|(text, pair)| (text.as_str(), pair.as_deref()));
+        Ok(self.inner.logits(self.adapter, inputs, &|| false)?.0)
     }
 }
 
@@ -103,17 +147,19 @@ impl Sequence {
     /// Logits, and the number of tokens that went in.
     fn logits<'t>(
         &self,
+        adapter: Option<usize>,
         inputs: impl Iterator<Item = (&'t str, Option<&'t str>)>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(Vec<Vec<f32>>, u64), Error> {
-        let encoder = &self.encoder;
+        let (encoder, count) = (&self.encoder, self.labels[place(adapter)].names.len());
+        encoder.check_head(adapter)?;
         let inputs = inputs.map(|(text, pair)| encoder.encode(text, pair)).collect::<Result<Vec<_>, _>>()?;
         if inputs.iter().any(Encoding::is_empty) {
             return Err(Error::NoTokens);
         }
         let mut out = vec![Vec::new(); inputs.len()];
-        encoder.for_each_batch(&inputs, cancelled, |batch, hidden, input| {
-            let rows = rows_of(encoder.logits(hidden, input), self.labels.len());
+        encoder.for_each_batch(&inputs, adapter, cancelled, |batch, hidden, input| {
+            let rows = rows_of(encoder.logits(adapter, hidden, input), count);
             batch.iter().zip(rows).for_each(|(index, row)| out[*index] = row);
         });
         if cancelled() {
@@ -123,8 +169,8 @@ impl Sequence {
     }
 
     /// Sigmoid for a single label or independent labels, else softmax: as transformers' pipeline does.
-    fn scores(&self, logits: &[f32]) -> Vec<f32> {
-        if logits.len() == 1 || self.multi_label {
+    fn scores(&self, adapter: Option<usize>, logits: &[f32]) -> Vec<f32> {
+        if logits.len() == 1 || self.labels[place(adapter)].multi_label {
             logits.iter().map(|x| sigmoid(*x)).collect()
         } else {
             softmax(logits)
@@ -148,14 +194,14 @@ impl TextClassifier for SequenceClassifier {
         &'a self,
         request: &'a ClassifyRequest,
     ) -> BoxFuture<'a, Result<ClassifyResponse, bedrock_core::Error>> {
-        let (inner, request) = (self.inner.clone(), request.clone());
+        let (inner, request, adapter) = (self.inner.clone(), request.clone(), self.adapter);
         self.worker.run(move |cancelled| {
             let inputs = request.inputs.iter().map(|input| (input.text.as_str(), input.pair.as_deref()));
-            let (logits, input_tokens) = inner.logits(inputs, cancelled)?;
+            let (logits, input_tokens) = inner.logits(adapter, inputs, cancelled)?;
             let results = logits.iter().map(|logits| {
-                let scores = inner.scores(logits).into_iter();
-                inner
-                    .labels
+                let scores = inner.scores(adapter, logits).into_iter();
+                inner.labels[place(adapter)]
+                    .names
                     .iter()
                     .zip(scores)
                     .map(|(label, score)| LabelScore { label: label.clone(), score })
@@ -175,29 +221,38 @@ pub struct CrossEncoder {
 }
 
 impl CrossEncoder {
-    /// Loads a folder in Hugging Face layout; the model must have exactly one label.
+    /// Loads a folder in Hugging Face layout; the model must have exactly one label, and with each of [`LoadOptions::adapters`] too.
     ///
     /// # Errors
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let classifier = SequenceClassifier::load(path, options)?;
-        if classifier.labels().len() != 1 {
-            return Err(Error::ConfigValue {
-                path: path.join("config.json"),
-                what: format!("{} labels; a cross-encoder has one", classifier.labels().len()),
-            });
+        for (place, labels) in classifier.inner.labels.iter().enumerate() {
+            let has_head = classifier.inner.encoder.check_head(place.checked_sub(1)).is_ok();
+            if has_head && labels.names.len() != 1 {
+                let what = format!("{} labels; a cross-encoder has one", labels.names.len());
+                return Err(Error::ConfigValue { path: path.join("config.json"), what });
+            }
         }
         Ok(Self { classifier })
+    }
+
+    /// The same model, answering with one of [`LoadOptions::adapters`]. It is loaded once, and has one thread.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a name that none has.
+    pub fn with_adapter(&self, name: &str) -> Result<Self, Error> {
+        Ok(Self { classifier: self.classifier.with_adapter(name)? })
     }
 }
 
 impl Reranker for CrossEncoder {
     fn rerank<'a>(&'a self, request: &'a RerankRequest) -> BoxFuture<'a, Result<RerankResponse, bedrock_core::Error>> {
-        let (inner, request) = (self.classifier.inner.clone(), request.clone());
+        let (inner, request, adapter) = (self.classifier.inner.clone(), request.clone(), self.classifier.adapter);
         self.classifier.worker.run(move |cancelled| {
             let pairs = request.documents.iter().map(|document| (request.query.as_str(), Some(document.as_str())));
-            let (logits, tokens) = inner.logits(pairs, cancelled)?;
+            let (logits, tokens) = inner.logits(adapter, pairs, cancelled)?;
             Ok(RerankResponse::from_scores(logits.iter().map(|logits| sigmoid(logits[0])), request.top_n, tokens))
         })
     }
@@ -205,10 +260,12 @@ impl Reranker for CrossEncoder {
 
 /// A classifier of tokens: named entities (`BertForTokenClassification` and those of the other families). Computes on the
 /// caller's thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TokenClassifier {
-    encoder: Encoder,
-    labels: Vec<String>,
+    encoder: Arc<Encoder>,
+    labels: Vec<Labels>,
+    /// Number of the adapter that it answers with.
+    adapter: Option<usize>,
 }
 
 /// Logits of the tokens of a text.
@@ -256,11 +313,16 @@ impl TokenClassifier {
     /// # Errors
     /// What is missing, malformed or not supported, by file and field.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let labels = labels(&read_json(&path.join("config.json"))?, path)?;
-        let mut encoder = Encoder::load(path, options, Purpose::Tokens { labels: labels.len() })?;
-        encoder.limit_tokens(None);
-        Ok(Self { encoder, labels })
+        let (encoder, labels) = load_for(path.as_ref(), options, |labels| Purpose::Tokens { labels })?;
+        Ok(Self { encoder: Arc::new(encoder), labels, adapter: None })
+    }
+
+    /// The same model, answering with one of [`LoadOptions::adapters`], by its head and its labels if it has some. It is loaded once.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a name that none has.
+    pub fn with_adapter(&self, name: &str) -> Result<Self, Error> {
+        Ok(Self { adapter: Some(self.encoder.adapter_number(name)?), ..self.clone() })
     }
 
     /// The most tokens of one input.
@@ -270,18 +332,19 @@ impl TokenClassifier {
 
     /// Names of the labels, in the order of the logits.
     pub fn labels(&self) -> &[String] {
-        &self.labels
+        &self.labels[place(self.adapter)].names
     }
 
     /// Logits of every token, special ones included. A text that is too long is cut.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode).
+    /// As [`Tokenizer::encode`](crate::tokenizer::Tokenizer::encode); [`Error::InvalidParameter`] if only adapters have a head, and none was chosen.
     pub fn logits(&self, text: &str) -> Result<TokenLogits, Error> {
+        self.encoder.check_head(self.adapter)?;
         let encoding = self.encoder.encode(text, None)?;
         let mut logits = Vec::new();
-        self.encoder.for_each_batch(std::slice::from_ref(&encoding), &|| false, |_, hidden, input| {
-            logits = rows_of(self.encoder.logits(hidden, input), self.labels.len());
+        self.encoder.for_each_batch(std::slice::from_ref(&encoding), self.adapter, &|| false, |_, hidden, input| {
+            logits = rows_of(self.encoder.logits(self.adapter, hidden, input), self.labels().len());
         });
         Ok(TokenLogits { encoding, logits })
     }
@@ -326,7 +389,7 @@ impl TokenClassifier {
 
     fn labelled(&self, piece: Piece) -> Labelled {
         let best = largest(&piece.scores);
-        Labelled { label: self.labels[best].clone(), score: piece.scores[best], span: piece.span, word: piece.word }
+        Labelled { label: self.labels()[best].clone(), score: piece.scores[best], span: piece.span, word: piece.word }
     }
 
     /// Joins the pieces of each word.
@@ -349,13 +412,13 @@ impl TokenClassifier {
                         .fold(&pieces[0], |best, piece| if sure(piece) > sure(best) { piece } else { best });
                     best.scores.clone()
                 }
-                _ => (0..self.labels.len())
+                _ => (0..self.labels().len())
                     .map(|label| pieces.iter().map(|piece| piece.scores[label]).sum::<f32>() / pieces.len() as f32)
                     .collect(),
             };
             let best = largest(&scores);
             Labelled {
-                label: self.labels[best].clone(),
+                label: self.labels()[best].clone(),
                 score: scores[best],
                 span: pieces[0].span.start..pieces[pieces.len() - 1].span.end,
                 word: self.join(pieces.into_iter().map(|piece| piece.word)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bedrock_core::{BoxFuture, EmbedPurpose, EmbedRequest, EmbedResponse, EmbeddingModel, EmbeddingModelInfo};
 use serde::Deserialize;
-use sha2::Digest;
+use sha2::{Digest, Sha256};
 
 use crate::arch::text_encoder::Purpose;
 use crate::encoder::{Encoder, host};
@@ -43,6 +43,8 @@ pub enum Pooling {
 pub struct Embedder {
     inner: Arc<Inner>,
     worker: Worker,
+    /// Number of the adapter that it answers with.
+    adapter: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,8 @@ struct Inner {
     settings: Settings,
     dense: Vec<(Linear, Option<Activation>)>,
     dimensions: usize,
-    identity: String,
+    /// Without an adapter, and with each that requests choose from.
+    identities: Vec<String>,
 }
 
 /// What the `sentence-transformers` files say.
@@ -258,7 +261,8 @@ impl Embedder {
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let settings = Settings::read(path)?;
-        let mut encoder = Encoder::load(path, options, Purpose::Vectors)?;
+        let of_choices = vec![Purpose::Vectors; options.adapters.len()];
+        let mut encoder = Encoder::load(path, options, Purpose::Vectors, &of_choices)?;
         encoder.limit_tokens(settings.max_seq_length);
         if encoder.max_tokens <= encoder.tokenizer.special_tokens_added(false) {
             return Err(Error::ConfigValue {
@@ -285,7 +289,7 @@ impl Embedder {
             };
             let checkpoint = Checkpoint::open_with(&folder, options.sealer.as_deref())?;
             for tensor in checkpoint.iter() {
-                encoder.identity.update(&tensor.data);
+                encoder.identities().for_each(|identity| identity.update(&tensor.data));
             }
             let mut loader = Loader::new(checkpoint, encoder.compute.clone(), |name| name.to_string());
             let bias = if config.bias { Bias::Present } else { Bias::Absent };
@@ -293,15 +297,27 @@ impl Embedder {
             loader.finish(&[])?;
             dimensions = config.out_features;
         }
-        encoder.identity.update(settings.identity());
-        let identity = encoder.identity.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let finished = |identity: &mut Sha256| {
+            identity.update(settings.identity());
+            identity.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let identities = encoder.identities().map(finished).collect();
         let worker = Worker::start("bedrock-embedder")?;
-        Ok(Self { inner: Arc::new(Inner { encoder, settings, dense, dimensions, identity }), worker })
+        let inner = Arc::new(Inner { encoder, settings, dense, dimensions, identities });
+        Ok(Self { inner, worker, adapter: None })
+    }
+
+    /// The same model, answering with one of [`LoadOptions::adapters`]. It is loaded once, and has one thread.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a name that none has.
+    pub fn with_adapter(&self, name: &str) -> Result<Self, Error> {
+        Ok(Self { adapter: Some(self.inner.encoder.adapter_number(name)?), ..self.clone() })
     }
 
     /// [`EmbeddingModel::embed`] on the caller's thread.
     pub(crate) fn embed_here(&self, request: &EmbedRequest) -> Result<EmbedResponse, Error> {
-        self.inner.embed(request, &|| false)
+        self.inner.embed(request, self.adapter, &|| false)
     }
 
     /// How token vectors become one.
@@ -334,7 +350,7 @@ impl Embedder {
     pub fn hidden_state(&self, text: &str, purpose: EmbedPurpose) -> Result<Vec<Vec<f32>>, Error> {
         let encoder = &self.inner.encoder;
         let mut rows = Vec::new();
-        encoder.for_each_batch(&[self.encode(text, purpose)?], &|| false, |_, hidden, _| {
+        encoder.for_each_batch(&[self.encode(text, purpose)?], self.adapter, &|| false, |_, hidden, _| {
             rows = crate::language_model::rows_of(hidden, encoder.network.hidden_size());
         });
         Ok(rows)
@@ -349,8 +365,8 @@ impl Embedder {
         let Some(pooler) = encoder.network.pooler() else { return Ok(None) };
         let inputs: Vec<Encoding> = texts.iter().map(|text| self.encode(text, purpose)).collect::<Result<_, _>>()?;
         let mut out = vec![Vec::new(); texts.len()];
-        encoder.for_each_batch(&inputs, &|| false, |batch, hidden, input| {
-            let pooled = pooler.forward(encoder.run(), input.first_rows(hidden));
+        encoder.for_each_batch(&inputs, self.adapter, &|| false, |batch, hidden, input| {
+            let pooled = pooler.forward(encoder.run(self.adapter), input.first_rows(hidden));
             let rows = crate::language_model::rows_of(pooled, encoder.network.hidden_size());
             batch.iter().zip(rows).for_each(|(index, row)| out[*index] = row);
         });
@@ -363,7 +379,12 @@ impl Inner {
         self.settings.encode(&self.encoder, text, purpose)
     }
 
-    fn embed(&self, request: &EmbedRequest, cancelled: &dyn Fn() -> bool) -> Result<EmbedResponse, Error> {
+    fn embed(
+        &self,
+        request: &EmbedRequest,
+        adapter: Option<usize>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<EmbedResponse, Error> {
         let dimensions = request.dimensions.unwrap_or(self.dimensions);
         if dimensions == 0 || dimensions > self.dimensions {
             return Err(Error::InvalidParameter {
@@ -387,7 +408,7 @@ impl Inner {
         // A shortened vector is no unit vector any more, so it is normalised again unless that was refused.
         let unit = request.normalize.unwrap_or(self.settings.normalize || dimensions < self.dimensions);
         let mut embeddings = vec![Vec::new(); inputs.len()];
-        self.encoder.for_each_batch(&inputs, cancelled, |batch, hidden, input| {
+        self.encoder.for_each_batch(&inputs, adapter, cancelled, |batch, hidden, input| {
             let hidden = host(hidden);
             let mut pooled = vec![0.0; batch.len() * width];
             for (sequence, out) in input.sequences.iter().zip(pooled.chunks_exact_mut(width)) {
@@ -396,7 +417,7 @@ impl Inner {
                     pooling.pool(&hidden[sequence.first_row * width..][..sequence.tokens * width], out);
                 }
             }
-            for (index, row) in batch.iter().zip(self.dense(pooled, batch.len())) {
+            for (index, row) in batch.iter().zip(self.dense(pooled, batch.len(), adapter)) {
                 embeddings[*index] = row;
             }
         });
@@ -413,12 +434,12 @@ impl Inner {
         Ok(EmbedResponse { embeddings, input_tokens, truncated })
     }
 
-    fn dense(&self, pooled: Vec<f32>, rows: usize) -> Vec<Vec<f32>> {
+    fn dense(&self, pooled: Vec<f32>, rows: usize, adapter: Option<usize>) -> Vec<Vec<f32>> {
         let width = pooled.len() / rows.max(1);
         if self.dense.is_empty() {
             return pooled.chunks_exact(width).map(<[f32]>::to_vec).collect();
         }
-        let run = self.encoder.run();
+        let run = self.encoder.run(adapter);
         let data = burn::tensor::TensorData::new(pooled, [rows, width]);
         let mut x = burn::Tensor::<2>::from_data(data, &self.encoder.compute.device);
         for (linear, activation) in &self.dense {
@@ -433,8 +454,8 @@ impl Inner {
 
 impl EmbeddingModel for Embedder {
     fn embed<'a>(&'a self, request: &'a EmbedRequest) -> BoxFuture<'a, Result<EmbedResponse, bedrock_core::Error>> {
-        let (inner, request) = (self.inner.clone(), request.clone());
-        self.worker.run(move |cancelled| inner.embed(&request, cancelled))
+        let (inner, request, adapter) = (self.inner.clone(), request.clone(), self.adapter);
+        self.worker.run(move |cancelled| inner.embed(&request, adapter, cancelled))
     }
 
     fn info(&self) -> EmbeddingModelInfo {
@@ -442,7 +463,7 @@ impl EmbeddingModel for Embedder {
             model_id: self.inner.encoder.id.clone(),
             dimensions: self.inner.dimensions,
             max_input_tokens: self.inner.encoder.max_tokens,
-            identity: self.inner.identity.clone(),
+            identity: self.inner.identities[self.adapter.map_or(0, |number| number + 1)].clone(),
         }
     }
 

@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::Tensor;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::arch::text_encoder::{ConfigFile, EncoderInput, FAMILIES, Head, Loaded, Purpose, TextEncoder};
+use crate::arch::text_encoder::{ConfigFile, EncoderInput, FAMILIES, Family, Head, Loaded, Purpose, TextEncoder};
 use crate::error::Error;
 use crate::import;
 use crate::language_model::{model_type, name_of, read_json};
-use crate::layers::{Adapter, Compute, Loader, Phase, Run};
+use crate::layers::{Adapter, Compute, Loader, Phase, Run, number_of};
 use crate::options::LoadOptions;
 use crate::tokenizer::{EncodeOptions, Encoding, Tokenizer};
 use crate::weights::{Checkpoint, Survey};
@@ -37,8 +36,10 @@ pub(crate) struct Encoder {
     pub(crate) path: PathBuf,
     pub(crate) id: String,
     pub(crate) network: Box<dyn TextEncoder>,
-    /// What its purpose adds.
+    /// What its purpose adds, for requests without an adapter.
     head: Option<Head>,
+    /// Of which each request may choose one.
+    choices: Vec<Choice>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) compute: Compute,
     /// The most tokens of one input, special ones included.
@@ -47,6 +48,15 @@ pub(crate) struct Encoder {
     tokenizer_limit: Option<u64>,
     /// SHA-256 of weights, configuration and tokenizer.
     pub(crate) identity: Sha256,
+}
+
+/// An adapter that requests can choose.
+struct Choice {
+    name: String,
+    /// All of whose rows have it.
+    compute: Compute,
+    head: Option<Head>,
+    identity: Sha256,
 }
 
 impl fmt::Debug for Encoder {
@@ -59,16 +69,34 @@ impl fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// Loads a folder, with the head that the purpose needs.
-    pub(crate) fn load(path: &Path, options: &LoadOptions, purpose: Purpose) -> Result<Self, Error> {
+    /// Loads a folder, with the head that the purpose needs; `of_choices` are the purposes with each of [`LoadOptions::adapters`].
+    pub(crate) fn load(
+        path: &Path,
+        options: &LoadOptions,
+        purpose: Purpose,
+        of_choices: &[Purpose],
+    ) -> Result<Self, Error> {
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
-        let mut compute = options.compute();
-        let sealer = options.sealer.as_deref();
-        if let Some(folder) = &options.adapter {
-            compute.adapter = Some(Arc::new(Adapter::open(folder, sealer)?));
+        let compute = options.compute_with_adapters()?;
+        let checkpoint = Checkpoint::open_with(path, options.sealer.as_deref())?;
+        let (config, family) = family_of(path)?;
+        let mut heads = Vec::with_capacity(of_choices.len());
+        for (adapter, purpose) in compute.adapters.iter().zip(of_choices) {
+            let mut own = checkpoint.clone();
+            if *purpose != Purpose::Vectors {
+                adapter.put_wholes(&mut own);
+            }
+            heads.push((family.head)(&mut loader(own, &compute, options)?, &config, *purpose)?);
         }
-        Self::load_for(path, options, purpose, compute, Checkpoint::open_with(path, sealer)?)
+        let mut encoder = Self::load_for(path, options, purpose, compute, checkpoint)?;
+        let choices = options.adapters.keys().zip(heads).enumerate().map(|(number, (name, head))| {
+            let mut identity = encoder.identity.clone();
+            encoder.compute.adapters[number].identify(&mut identity);
+            Choice { name: name.clone(), compute: encoder.compute.with_adapter(number), head, identity }
+        });
+        encoder.choices = choices.collect();
+        Ok(encoder)
     }
 
     /// [`Encoder::load`] on a device of the caller's choice, from a checkpoint that is open already.
@@ -79,12 +107,7 @@ impl Encoder {
         compute: Compute,
         mut checkpoint: Checkpoint,
     ) -> Result<Self, Error> {
-        let file = path.join("config.json");
-        let found = model_type(&file)?;
-        let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
-            return Err(Error::UnsupportedArchitecture { path: file, found, supported: ENCODERS });
-        };
-        let config = ConfigFile { path: &file, json: read_json(&file)? };
+        let (config, family) = family_of(path)?;
         let tokenizer = Tokenizer::from_file(path)?;
         if let Some(adapter) = &compute.adapter {
             adapter.put_wholes(&mut checkpoint);
@@ -101,13 +124,16 @@ impl Encoder {
             let path = path.join(name);
             identity.update(std::fs::read(&path).map_err(|source| Error::Read { path, source })?);
         }
-        let mut loader = Loader::new(checkpoint, compute.clone(), |name| name.to_string())
-            .in_panels()
-            .quantized(options.quantize)?;
-        let Loaded { network, head, ignorable } = (family.load)(&mut loader, &config, purpose)?;
+        let mut loader = loader(checkpoint, &compute, options)?;
+        let head = match (family.head)(&mut loader, &config, purpose) {
+            // The adapters have their own.
+            Err(Error::MissingTensor { .. }) if !compute.adapters.is_empty() => None,
+            head => head?,
+        };
+        let Loaded { network, ignorable } = (family.load)(&mut loader, &config)?;
         loader.finish(ignorable)?;
+        compute.all_adapters().try_for_each(Adapter::finish)?;
         if let Some(adapter) = &compute.adapter {
-            adapter.finish()?;
             adapter.identify(&mut identity);
         }
         if tokenizer.id_limit() > network.vocab_size() {
@@ -129,6 +155,7 @@ impl Encoder {
             max_tokens: network.max_tokens().min(options.max_tokens.unwrap_or(usize::MAX)),
             network,
             head,
+            choices: Vec::new(),
             tokenizer,
             compute,
             tokenizer_limit,
@@ -141,16 +168,13 @@ impl Encoder {
     /// # Errors
     /// [`Error::Tensors`], or what is wrong with the configuration.
     pub(crate) fn survey(path: &Path, compute: &Compute, purpose: Purpose) -> Result<BTreeSet<String>, Error> {
-        let file = path.join("config.json");
-        let found = model_type(&file)?;
-        let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
-            return Err(Error::UnsupportedArchitecture { path: file, found, supported: ENCODERS });
-        };
-        let config = ConfigFile { path: &file, json: read_json(&file)? };
+        let (config, family) = family_of(path)?;
         let survey = Survey::default();
         let mut loader =
             Loader::new(Checkpoint::open(path)?.surveyed(&survey), compute.clone(), |name| name.to_string());
-        let loaded = (family.load)(&mut loader, &config, purpose).and_then(|loaded| loader.finish(loaded.ignorable));
+        let loaded = (family.head)(&mut loader, &config, purpose)
+            .and_then(|_| (family.load)(&mut loader, &config))
+            .and_then(|loaded| loader.finish(loaded.ignorable));
         let matrices = survey.matrices();
         survey.end(path, loaded.map(|()| matrices))
     }
@@ -162,8 +186,28 @@ impl Encoder {
         self.max_tokens = self.max_tokens.min(limit.unwrap_or(usize::MAX));
     }
 
-    pub(crate) fn run(&self) -> Run<'_> {
-        Run { compute: &self.compute, phase: Phase::Prompt }
+    /// A forward pass of a request with the adapter of this number, or without.
+    pub(crate) fn run(&self, adapter: Option<usize>) -> Run<'_> {
+        let compute = adapter.map_or(&self.compute, |number| &self.choices[number].compute);
+        Run { compute, phase: Phase::Prompt }
+    }
+
+    /// The number of an adapter that requests choose from.
+    ///
+    /// # Errors
+    /// As [`number_of`].
+    pub(crate) fn adapter_number(&self, name: &str) -> Result<usize, Error> {
+        number_of(name, &self.adapters())
+    }
+
+    /// Names of the adapters that requests choose from, in the order of their numbers.
+    pub(crate) fn adapters(&self) -> Vec<String> {
+        self.choices.iter().map(|choice| choice.name.clone()).collect()
+    }
+
+    /// [`Encoder::identity`] without an adapter, and with each that requests choose from.
+    pub(crate) fn identities(&mut self) -> impl Iterator<Item = &mut Sha256> {
+        std::iter::once(&mut self.identity).chain(self.choices.iter_mut().map(|choice| &mut choice.identity))
     }
 
     /// Tokens of a text or pair, cut to the model's limit.
@@ -172,11 +216,12 @@ impl Encoder {
         self.tokenizer.encode_with(text, pair, &options)
     }
 
-    /// Runs all inputs through the layers in batches of similar length, and calls `each` with the indices of a batch, its last hidden state
+    /// Runs all inputs of a request through the layers in batches of similar length, and calls `each` with the indices of a batch, its last hidden state
     /// `[rows, hidden]` and the first row and length of each input. Stops early if `cancelled`.
     pub(crate) fn for_each_batch(
         &self,
         inputs: &[Encoding],
+        adapter: Option<usize>,
         cancelled: &dyn Fn() -> bool,
         mut each: impl FnMut(&[usize], Tensor<2>, &EncoderInput),
     ) {
@@ -193,7 +238,7 @@ impl Encoder {
                 count += 1;
             }
             let (batch, rest) = order.split_at(count);
-            let hidden = self.network.forward(self.run(), &input);
+            let hidden = self.network.forward(self.run(adapter), &input);
             each(batch, hidden, &input);
             order = rest;
         }
@@ -202,10 +247,46 @@ impl Encoder {
     /// What the head makes of a batch: see [`Head::forward`].
     ///
     /// # Panics
-    /// If the encoder was loaded without.
-    pub(crate) fn logits(&self, hidden: Tensor<2>, input: &EncoderInput) -> Tensor<2> {
-        self.head.as_ref().expect("loaded for labels").forward(self.run(), hidden, input)
+    /// If there is none: see [`Encoder::check_head`].
+    pub(crate) fn logits(&self, adapter: Option<usize>, hidden: Tensor<2>, input: &EncoderInput) -> Tensor<2> {
+        self.head(adapter).expect("checked before").forward(self.run(adapter), hidden, input)
     }
+
+    fn head(&self, adapter: Option<usize>) -> Option<&Head> {
+        adapter.map_or(&self.head, |number| &self.choices[number].head).as_ref()
+    }
+
+    /// Whether there is a head with the adapter, or without.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] if adapters alone have heads, and none was chosen.
+    pub(crate) fn check_head(&self, adapter: Option<usize>) -> Result<(), Error> {
+        match self.head(adapter) {
+            Some(_) => Ok(()),
+            None => {
+                let expected = format!("one that has a head: {}", self.adapters().join(", "));
+                Err(Error::InvalidParameter { name: "adapter", got: "none".into(), expected })
+            }
+        }
+    }
+}
+
+/// The configuration of a folder, and the kind of encoder that it is.
+///
+/// # Errors
+/// [`Error::UnsupportedArchitecture`]; those of reading the file.
+fn family_of(path: &Path) -> Result<(ConfigFile, &'static Family), Error> {
+    let file = path.join("config.json");
+    let found = model_type(&file)?;
+    match FAMILIES.iter().find(|family| family.model_type == found) {
+        Some(family) => Ok((ConfigFile { json: read_json(&file)?, path: file }, family)),
+        None => Err(Error::UnsupportedArchitecture { path: file, found, supported: ENCODERS }),
+    }
+}
+
+/// A loader of layers that read prompts alone.
+fn loader(checkpoint: Checkpoint, compute: &Compute, options: &LoadOptions) -> Result<Loader, Error> {
+    Loader::new(checkpoint, compute.clone(), |name| name.to_string()).in_panels().quantized(options.quantize)
 }
 
 /// The values of a float tensor on the host, row-major.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -12,7 +11,7 @@ use crate::chat_template::ChatTemplate;
 use crate::error::Error;
 use crate::generate::TokenLogProb;
 use crate::import;
-use crate::layers::{Adapter, Compute, Phase};
+use crate::layers::{Adapter, Compute, Phase, number_of};
 use crate::options::LoadOptions;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, GgufFile};
@@ -94,12 +93,7 @@ impl LanguageModel {
         let path = path.as_ref();
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
-        let mut compute = options.compute();
-        if let Some(folder) = &options.adapter {
-            compute.adapter = Some(Arc::new(Adapter::open(folder, options.sealer.as_deref())?));
-        }
-        let open = |folder| Adapter::open(folder, options.sealer.as_deref());
-        compute.adapters = options.adapters.values().map(|folder| open(folder)).collect::<Result<_, _>>()?;
+        let compute = options.compute_with_adapters()?;
         let mut model = Self::load_for(path, options, compute)?;
         if model.has_encoder() && !options.adapters.is_empty() {
             let what = "adapters that requests choose from need a model without an encoder".into();
@@ -115,8 +109,7 @@ impl LanguageModel {
             true => Self::load_folder(path, options, compute),
             false => Self::load_gguf(path, options, compute),
         }?;
-        let compute = &model.compute;
-        compute.adapter.as_deref().into_iter().chain(&*compute.adapters).try_for_each(Adapter::finish)?;
+        model.compute.all_adapters().try_for_each(Adapter::finish)?;
         if let Some(id) = &options.model_id {
             model.id.clone_from(id);
         }
@@ -199,11 +192,7 @@ impl LanguageModel {
     /// # Errors
     /// [`Error::InvalidParameter`] for a name that none has.
     pub(crate) fn adapter_number(&self, name: &str) -> Result<usize, Error> {
-        self.adapters.iter().position(|adapter| adapter == name).ok_or_else(|| Error::InvalidParameter {
-            name: "adapter",
-            got: name.to_string(),
-            expected: if self.adapters.is_empty() { "none".into() } else { self.adapters.join(", ") },
-        })
+        number_of(name, &self.adapters)
     }
 
     /// The id by which the model is known.

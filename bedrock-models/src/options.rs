@@ -12,7 +12,7 @@ use burn::tensor::Device;
 
 use crate::error::Error;
 use crate::kernels::{Activations, Pool};
-use crate::layers::Compute;
+use crate::layers::{Adapter, Compute};
 use crate::weights::Dtype;
 
 /// The device that a model computes on.
@@ -72,8 +72,10 @@ pub struct LoadOptions {
     /// classifier's head, and its folder a `config.json` with the labels.
     pub adapter: Option<PathBuf>,
     /// LoRA adapters by name, folders as above, of which each request may choose one:
-    /// [`LocalChatModel::with_adapter`](crate::LocalChatModel::with_adapter), [`GenerationRequest::adapter`](crate::GenerationRequest::adapter).
-    /// They share the weights of the model, and requests of all of them are computed together.
+    /// [`LocalChatModel::with_adapter`](crate::LocalChatModel::with_adapter), [`GenerationRequest::adapter`](crate::GenerationRequest::adapter),
+    /// and functions of this name of [`Embedder`](crate::Embedder), [`SequenceClassifier`](crate::SequenceClassifier),
+    /// [`CrossEncoder`](crate::CrossEncoder) and [`TokenClassifier`](crate::TokenClassifier). They share the weights of the model, and requests of all of
+    /// them to a language model are computed together. Each may have a head and labels of its own; the model itself need not have a head then.
     pub adapters: BTreeMap<String, PathBuf>,
     /// A smaller language model with the same vocabulary, which guesses for [`Speculation::Draft`]: a folder or a `.gguf` file.
     pub draft: Option<PathBuf>,
@@ -148,6 +150,17 @@ impl Default for EngineOptions {
 }
 
 impl LoadOptions {
+    /// [`LoadOptions::compute`] with the adapters, read.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`].
+    pub(crate) fn compute_with_adapters(&self) -> Result<Compute, Error> {
+        let open = |folder: &PathBuf| Adapter::open(folder, self.sealer.as_deref());
+        let adapter = self.adapter.as_ref().map(open).transpose()?.map(Arc::new);
+        let adapters = self.adapters.values().map(open).collect::<Result<_, _>>()?;
+        Ok(Compute { adapter, adapters, ..self.compute() })
+    }
+
     pub(crate) fn compute(&self) -> Compute {
         let (device, pool) = match self.device {
             DeviceKind::Cpu => (Device::flex(), Some(Arc::new(Pool::new(self.threads)))),

@@ -57,7 +57,7 @@ impl BertConfig {
         self.max_position_embeddings.saturating_sub(self.first_position())
     }
 
-    fn validate(&self, file: &ConfigFile<'_>) -> Result<(), Error> {
+    fn validate(&self, file: &ConfigFile) -> Result<(), Error> {
         file.check_sizes(&[
             ("hidden_size", self.hidden_size, 1 << 16),
             ("intermediate_size", self.intermediate_size, 1 << 18),
@@ -177,17 +177,21 @@ struct Bert {
     config: BertConfig,
 }
 
-/// Takes the model, and the head of its `…ForSequenceClassification` or `…ForTokenClassification`.
-pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose) -> Result<Loaded, Error> {
+/// What comes before the names of the encoder's tensors.
+fn prefix(loader: &Loader) -> &'static str {
+    loader.prefix(&["bert.", "roberta.", ""], "embeddings.word_embeddings.weight")
+}
+
+/// Takes the head of `…ForSequenceClassification` or `…ForTokenClassification`.
+pub(crate) fn head(loader: &mut Loader, file: &ConfigFile, purpose: Purpose) -> Result<Option<Head>, Error> {
     let config: BertConfig = file.parse()?;
     config.validate(file)?;
     let hidden = config.hidden_size;
-    let prefix = loader.prefix(&["bert.", "roberta.", ""], "embeddings.word_embeddings.weight");
-    let pooler = format!("{prefix}pooler.dense");
-    let head = match purpose {
+    Ok(match purpose {
         Purpose::Vectors => None,
         Purpose::Tokens { labels } => Some(Head::tokens(loader, labels, hidden)?),
         Purpose::Sequence { labels } if config.model_type == "bert" => {
+            let pooler = format!("{}pooler.dense", prefix(loader));
             let pooler = Transform::load(loader, &pooler, hidden, Activation::Tanh)?;
             Some(Head::first(pooler, loader.linear("classifier", labels, hidden, Bias::Present)?))
         }
@@ -195,7 +199,15 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
             let dense = Transform::load(loader, "classifier.dense", hidden, Activation::Tanh)?;
             Some(Head::first(dense, loader.linear("classifier.out_proj", labels, hidden, Bias::Present)?))
         }
-    };
+    })
+}
+
+/// Takes the model.
+pub(crate) fn load(loader: &mut Loader, file: &ConfigFile) -> Result<Loaded, Error> {
+    let config: BertConfig = file.parse()?;
+    config.validate(file)?;
+    let (hidden, prefix) = (config.hidden_size, prefix(loader));
+    let pooler = format!("{prefix}pooler.dense");
     let embeddings = BertEmbeddings::load(loader, &format!("{prefix}embeddings"), &config)?;
     let layers = (0..config.num_hidden_layers)
         .map(|i| BertLayer::load(loader, &format!("{prefix}encoder.layer.{i}"), &config))
@@ -206,7 +218,7 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
         None
     };
     let network = Box::new(Bert { embeddings, layers, pooler, config });
-    Ok(Loaded { network, head, ignorable: &["*position_ids", "cls.*", "lm_head.*"] })
+    Ok(Loaded { network, ignorable: &["*position_ids", "cls.*", "lm_head.*"] })
 }
 
 impl TextEncoder for Bert {

@@ -6,6 +6,8 @@
 //! Deliberate differences: no dropout, no padding; what relative positions become in each layer is computed once, when loading, but in training
 //! each time.
 
+use std::collections::BTreeSet;
+
 use burn::Tensor;
 use burn::tensor::{Int, TensorData};
 use serde::Deserialize;
@@ -113,7 +115,7 @@ impl DebertaV2Config {
         self.norm_rel_ebd.to_lowercase().split('|').any(|name| name.trim() == "layer_norm")
     }
 
-    fn validate(&self, file: &ConfigFile<'_>) -> Result<(), Error> {
+    fn validate(&self, file: &ConfigFile) -> Result<(), Error> {
         // Each key of a sequence meets all positions at once.
         const MOST_POSITIONS: usize = 1 << 11;
         file.check_sizes(&[
@@ -301,10 +303,18 @@ impl DebertaV2Layer {
         [of(self.c2p, &self.pos_key_proj, &self.key_proj), of(self.p2c, &self.pos_query_proj, &self.query_proj)]
     }
 
-    /// The same layer that keeps what it makes of all positions.
+    /// The same layer that keeps what it makes of all positions, with each adapter that changes it too.
     fn knowing(mut self, run: Run<'_>, positions: &Tensor<2>) -> Self {
         let met = self.met(run, positions);
-        self.attention = self.attention.knowing(run, met);
+        self.attention = self.attention.knowing(run, None, met);
+        let makers =
+            [Some(&self.key_proj), Some(&self.query_proj), self.pos_key_proj.as_ref(), self.pos_query_proj.as_ref()];
+        let numbers: BTreeSet<usize> = makers.into_iter().flatten().flat_map(Linear::chosen_by).collect();
+        for number in numbers {
+            let compute = run.compute.with_adapter(number);
+            let met = self.met(Run { compute: &compute, ..run }, positions);
+            self.attention = self.attention.knowing(run, Some(number), met);
+        }
         Self { pos_key_proj: None, pos_query_proj: None, ..self }
     }
 
@@ -340,6 +350,8 @@ struct ConvLayer {
     activation: Activation,
 }
 
+// One a model.
+#[allow(clippy::large_enum_variant)]
 enum Conv {
     /// One product of all neighbours and features, `[hidden, kernel · hidden]`, zeros between groups.
     Product(Linear),
@@ -432,20 +444,27 @@ struct DebertaV2 {
     config: DebertaV2Config,
 }
 
-/// Takes the model, and the head of `DebertaV2ForSequenceClassification` or `DebertaV2ForTokenClassification`.
-pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose) -> Result<Loaded, Error> {
+/// Takes the head of `DebertaV2ForSequenceClassification` or `DebertaV2ForTokenClassification`.
+pub(crate) fn head(loader: &mut Loader, file: &ConfigFile, purpose: Purpose) -> Result<Option<Head>, Error> {
     let config: DebertaV2Config = file.parse()?;
     config.validate(file)?;
     let hidden = config.hidden_size;
-    let prefix = loader.prefix(&["deberta.", ""], "embeddings.word_embeddings.weight");
-    let head = match purpose {
+    Ok(match purpose {
         Purpose::Vectors => None,
         Purpose::Tokens { labels } => Some(Head::tokens(loader, labels, hidden)?),
         Purpose::Sequence { labels } => {
             let pooler = Transform::load(loader, "pooler.dense", hidden, config.pooler_hidden_act)?;
             Some(Head::first(pooler, loader.linear("classifier", labels, hidden, Bias::Present)?))
         }
-    };
+    })
+}
+
+/// Takes the model.
+pub(crate) fn load(loader: &mut Loader, file: &ConfigFile) -> Result<Loaded, Error> {
+    let config: DebertaV2Config = file.parse()?;
+    config.validate(file)?;
+    let hidden = config.hidden_size;
+    let prefix = loader.prefix(&["deberta.", ""], "embeddings.word_embeddings.weight");
     let embeddings = DebertaV2Embeddings::load(loader, &format!("{prefix}embeddings"), &config)?;
     let encoder = format!("{prefix}encoder");
     let norm = match config.normalizes_positions() {
@@ -483,7 +502,7 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
     // Positions are in the files of models that do not add them to their input.
     let ignorable =
         &["*position_ids", "*embeddings.position_embeddings.weight", "lm_predictions.*", "mask_predictions.*", "cls.*"];
-    Ok(Loaded { network, head, ignorable })
+    Ok(Loaded { network, ignorable })
 }
 
 impl TextEncoder for DebertaV2 {

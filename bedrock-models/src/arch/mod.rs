@@ -158,7 +158,7 @@ impl<'a> Step<'a> {
             step.at_least = len;
             match &compute.chosen {
                 Some(chosen) => {
-                    let its = vec![chosen[sequence.first_row]; position];
+                    let its = vec![chosen.of(sequence.first_row); position];
                     network.hidden(&compute.with_chosen(its), &mut step);
                 }
                 None => {

@@ -116,7 +116,7 @@ impl ModernBertConfig {
         }
     }
 
-    fn validate(&self, file: &ConfigFile<'_>) -> Result<(), Error> {
+    fn validate(&self, file: &ConfigFile) -> Result<(), Error> {
         file.check_sizes(&[
             ("hidden_size", self.hidden_size, 1 << 16),
             ("intermediate_size", self.intermediate_size, 1 << 18),
@@ -139,7 +139,7 @@ impl ModernBertConfig {
     }
 
     /// The rotations of layers of a type.
-    fn rotary(&self, layer_type: LayerType, file: &ConfigFile<'_>) -> Result<Rotary, Error> {
+    fn rotary(&self, layer_type: LayerType, file: &ConfigFile) -> Result<Rotary, Error> {
         let by_layer = self.rope_parameters.as_ref();
         let (parameters, theta) = match layer_type {
             LayerType::FullAttention => (by_layer.and_then(|rope| rope.full_attention.as_ref()), None),
@@ -149,7 +149,7 @@ impl ModernBertConfig {
         };
         let parameters = parameters.or(self.rope_scaling.as_ref()).cloned().unwrap_or_default();
         let (theta, max) = (theta.unwrap_or(self.global_rope_theta), self.max_position_embeddings as f64);
-        let wrong = |source| Error::Rope { path: file.path.to_path_buf(), source };
+        let wrong = |source| Error::Rope { path: file.path.clone(), source };
         Rotary::new(&parameters, self.head_dim(), theta, max).map_err(wrong)
     }
 
@@ -282,7 +282,7 @@ struct ModernBert {
 }
 
 /// `ModernBertPredictionHead` and the classifier on it.
-fn head(loader: &mut Loader, config: &ModernBertConfig, reads: Reads, labels: usize) -> Result<Head, Error> {
+fn head_of(loader: &mut Loader, config: &ModernBertConfig, reads: Reads, labels: usize) -> Result<Head, Error> {
     let hidden = config.hidden_size;
     let dense = loader.linear("head.dense", hidden, hidden, bias(config.classifier_bias))?;
     let norm = Some(config.norm(loader, "head.norm")?);
@@ -290,17 +290,24 @@ fn head(loader: &mut Loader, config: &ModernBertConfig, reads: Reads, labels: us
     Ok(Head { reads, transform, output: loader.linear("classifier", labels, hidden, Bias::Present)? })
 }
 
-/// Takes the model, and the head of `ModernBertForSequenceClassification` or `ModernBertForTokenClassification`.
-pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose) -> Result<Loaded, Error> {
+/// Takes the head of `ModernBertForSequenceClassification` or `ModernBertForTokenClassification`.
+pub(crate) fn head(loader: &mut Loader, file: &ConfigFile, purpose: Purpose) -> Result<Option<Head>, Error> {
+    let config: ModernBertConfig = file.parse()?;
+    config.validate(file)?;
+    let (reads, labels) = match (purpose, config.classifier_pooling) {
+        (Purpose::Vectors, _) => return Ok(None),
+        (Purpose::Tokens { labels }, _) => (Reads::Every, labels),
+        (Purpose::Sequence { labels }, ClassifierPooling::Cls) => (Reads::First, labels),
+        (Purpose::Sequence { labels }, ClassifierPooling::Mean) => (Reads::Mean, labels),
+    };
+    head_of(loader, &config, reads, labels).map(Some)
+}
+
+/// Takes the model.
+pub(crate) fn load(loader: &mut Loader, file: &ConfigFile) -> Result<Loaded, Error> {
     let config: ModernBertConfig = file.parse()?;
     config.validate(file)?;
     let prefix = loader.prefix(&["model.", ""], "embeddings.tok_embeddings.weight");
-    let head = match (purpose, config.classifier_pooling) {
-        (Purpose::Vectors, _) => None,
-        (Purpose::Tokens { labels }, _) => Some(head(loader, &config, Reads::Every, labels)?),
-        (Purpose::Sequence { labels }, ClassifierPooling::Cls) => Some(head(loader, &config, Reads::First, labels)?),
-        (Purpose::Sequence { labels }, ClassifierPooling::Mean) => Some(head(loader, &config, Reads::Mean, labels)?),
-    };
     let table = format!("{prefix}embeddings.tok_embeddings");
     let network = Box::new(ModernBert {
         tok_embeddings: loader.embedding(&table, config.vocab_size, config.hidden_size)?,
@@ -313,7 +320,7 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
         sliding_rotary: config.rotary(LayerType::SlidingAttention, file)?,
         config,
     });
-    Ok(Loaded { network, head, ignorable: &["head.*", "decoder.*"] })
+    Ok(Loaded { network, ignorable: &["head.*", "decoder.*"] })
 }
 
 impl TextEncoder for ModernBert {

@@ -55,7 +55,7 @@ const FIRST_POSITION: usize = 2;
 const BUCKETS: Buckets = Buckets { count: 32, max_distance: 128, both_sides: true };
 
 impl MpnetConfig {
-    fn validate(&self, file: &ConfigFile<'_>) -> Result<(), Error> {
+    fn validate(&self, file: &ConfigFile) -> Result<(), Error> {
         file.check_sizes(&[
             ("hidden_size", self.hidden_size, 1 << 16),
             ("intermediate_size", self.intermediate_size, 1 << 18),
@@ -176,20 +176,27 @@ struct Mpnet {
     config: MpnetConfig,
 }
 
-/// Takes the model, and the head of `MPNetForSequenceClassification` or `MPNetForTokenClassification`.
-pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose) -> Result<Loaded, Error> {
+/// Takes the head of `MPNetForSequenceClassification` or `MPNetForTokenClassification`.
+pub(crate) fn head(loader: &mut Loader, file: &ConfigFile, purpose: Purpose) -> Result<Option<Head>, Error> {
     let config: MpnetConfig = file.parse()?;
     config.validate(file)?;
-    let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-    let prefix = loader.prefix(&["mpnet.", ""], "embeddings.word_embeddings.weight");
-    let head = match purpose {
+    let hidden = config.hidden_size;
+    Ok(match purpose {
         Purpose::Vectors => None,
         Purpose::Tokens { labels } => Some(Head::tokens(loader, labels, hidden)?),
         Purpose::Sequence { labels } => {
             let dense = Transform::load(loader, "classifier.dense", hidden, Activation::Tanh)?;
             Some(Head::first(dense, loader.linear("classifier.out_proj", labels, hidden, Bias::Present)?))
         }
-    };
+    })
+}
+
+/// Takes the model.
+pub(crate) fn load(loader: &mut Loader, file: &ConfigFile) -> Result<Loaded, Error> {
+    let config: MpnetConfig = file.parse()?;
+    config.validate(file)?;
+    let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+    let prefix = loader.prefix(&["mpnet.", ""], "embeddings.word_embeddings.weight");
     let embeddings = MpnetEmbeddings::load(loader, &format!("{prefix}embeddings"), &config)?;
     let layers = (0..config.num_hidden_layers)
         .map(|i| MpnetLayer::load(loader, &format!("{prefix}encoder.layer.{i}"), &config))
@@ -203,7 +210,7 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
         None
     };
     let network = Box::new(Mpnet { embeddings, layers, relative_attention_bias, pooler, config });
-    Ok(Loaded { network, head, ignorable: &["*position_ids", "lm_head.*"] })
+    Ok(Loaded { network, ignorable: &["*position_ids", "lm_head.*"] })
 }
 
 impl TextEncoder for Mpnet {

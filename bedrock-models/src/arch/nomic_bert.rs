@@ -83,7 +83,7 @@ struct Sizes {
 }
 
 impl NomicBertConfig {
-    fn sizes(&self, file: &ConfigFile<'_>) -> Result<Sizes, Error> {
+    fn sizes(&self, file: &ConfigFile) -> Result<Sizes, Error> {
         for (name, unsupported) in [
             ("prenorm", self.prenorm),
             ("parallel_block", self.parallel_block),
@@ -134,7 +134,7 @@ impl NomicBertConfig {
         Ok(sizes)
     }
 
-    fn rotary(&self, sizes: &Sizes, file: &ConfigFile<'_>) -> Result<Rotary, Error> {
+    fn rotary(&self, sizes: &Sizes, file: &ConfigFile) -> Result<Rotary, Error> {
         if let Some(base) = self.rotary_emb_scale_base {
             return Err(file.wrong(format!("rotary_emb_scale_base is {base}, which is not supported")));
         }
@@ -147,7 +147,7 @@ impl NomicBertConfig {
         }
         parameters.partial_rotary_factor = parameters.partial_rotary_factor.or(self.rotary_emb_fraction);
         let theta = self.rope_theta.or(self.rotary_emb_base).unwrap_or(1000.0);
-        let wrong = |source| Error::Rope { path: file.path.to_path_buf(), source };
+        let wrong = |source| Error::Rope { path: file.path.clone(), source };
         let mut rotary = Rotary::new(&parameters, sizes.dim, theta, max).map_err(wrong)?;
         rotary.pairs = self.rotary_emb_interleaved;
         Ok(rotary)
@@ -230,21 +230,32 @@ struct NomicBert {
     sizes: Sizes,
 }
 
-/// Takes the model, and the head of `NomicBertForSequenceClassification` or `NomicBertForTokenClassification`.
-pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose) -> Result<Loaded, Error> {
+/// What comes before the names of the encoder's tensors.
+fn prefix(loader: &Loader) -> &'static str {
+    loader.prefix(&["nomic_bert.", "bert.", ""], "embeddings.word_embeddings.weight")
+}
+
+/// Takes the head of `NomicBertForSequenceClassification` or `NomicBertForTokenClassification`.
+pub(crate) fn head(loader: &mut Loader, file: &ConfigFile, purpose: Purpose) -> Result<Option<Head>, Error> {
     let config: NomicBertConfig = file.parse()?;
-    let sizes = config.sizes(file)?;
-    let hidden = sizes.hidden;
-    let prefix = loader.prefix(&["nomic_bert.", "bert.", ""], "embeddings.word_embeddings.weight");
-    let pooler = format!("{prefix}pooler.dense");
-    let head = match purpose {
+    let hidden = config.sizes(file)?.hidden;
+    Ok(match purpose {
         Purpose::Vectors => None,
         Purpose::Tokens { labels } => Some(Head::tokens(loader, labels, hidden)?),
         Purpose::Sequence { labels } => {
+            let pooler = format!("{}pooler.dense", prefix(loader));
             let pooler = Transform::load(loader, &pooler, hidden, Activation::Tanh)?;
             Some(Head::first(pooler, loader.linear("classifier", labels, hidden, Bias::Present)?))
         }
-    };
+    })
+}
+
+/// Takes the model.
+pub(crate) fn load(loader: &mut Loader, file: &ConfigFile) -> Result<Loaded, Error> {
+    let config: NomicBertConfig = file.parse()?;
+    let sizes = config.sizes(file)?;
+    let (hidden, prefix) = (sizes.hidden, prefix(loader));
+    let pooler = format!("{prefix}pooler.dense");
     let words = format!("{prefix}embeddings.word_embeddings");
     let types = format!("{prefix}embeddings.token_type_embeddings");
     let network = Box::new(NomicBert {
@@ -264,7 +275,7 @@ pub(crate) fn load(loader: &mut Loader, file: &ConfigFile<'_>, purpose: Purpose)
         },
         sizes,
     });
-    Ok(Loaded { network, head, ignorable: &["cls.*", "*inv_freq", "*position_ids"] })
+    Ok(Loaded { network, ignorable: &["cls.*", "*inv_freq", "*position_ids"] })
 }
 
 impl TextEncoder for NomicBert {

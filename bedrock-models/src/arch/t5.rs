@@ -111,7 +111,7 @@ impl T5Config {
     }
 
     /// The activation function, and whether it gates: `gated-gelu`, `relu` …
-    fn feed_forward(&self, file: &ConfigFile<'_>) -> Result<(Activation, bool), Error> {
+    fn feed_forward(&self, file: &ConfigFile) -> Result<(Activation, bool), Error> {
         let stated = self.or(self.feed_forward_proj.as_deref(), "relu", "gated-gelu");
         let (name, is_gated) = match stated {
             // A historical name: it is the other form of the function.
@@ -128,7 +128,7 @@ impl T5Config {
         Buckets { count, max_distance, both_sides }
     }
 
-    fn validate(&self, file: &ConfigFile<'_>) -> Result<(), Error> {
+    fn validate(&self, file: &ConfigFile) -> Result<(), Error> {
         file.check_sizes(&[
             ("d_model", self.d_model, 1 << 17),
             ("d_kv", self.d_kv, 1 << 12),
@@ -364,7 +364,7 @@ struct T5 {
 impl T5 {
     /// `path` is what errors call the configuration.
     fn load(mut owned: Loader, config: &T5Config, path: &Path) -> Result<Self, Error> {
-        let file = &ConfigFile { path, json: Value::Null };
+        let file = &ConfigFile { path: path.to_path_buf(), json: Value::Null };
         config.validate(file)?;
         let (model, heads, vocabulary) = (config.d_model, config.heads(), config.vocabulary());
         let feed_forward = config.feed_forward(file)?;

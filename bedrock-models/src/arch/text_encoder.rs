@@ -2,7 +2,7 @@
 //!
 //! A family is one file of this folder with a `load` function, and a row of [`FAMILIES`].
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use burn::Tensor;
 use burn::tensor::{Int, TensorData};
@@ -18,39 +18,41 @@ use crate::layers::{Activation, LayerNorm, Linear, Loader, Run, Sequence};
 pub(crate) struct Family {
     /// `model_type` of `config.json`.
     pub(crate) model_type: &'static str,
-    pub(crate) load: fn(&mut Loader, &ConfigFile<'_>, Purpose) -> Result<Loaded, Error>,
+    /// The head that a purpose needs. It is taken before the rest, which does without what it took.
+    pub(crate) head: fn(&mut Loader, &ConfigFile, Purpose) -> Result<Option<Head>, Error>,
+    pub(crate) load: fn(&mut Loader, &ConfigFile) -> Result<Loaded, Error>,
 }
 
 /// Every kind of encoder.
 pub(crate) const FAMILIES: &[Family] = &[
-    Family { model_type: "bert", load: bert::load },
-    Family { model_type: "roberta", load: bert::load },
-    Family { model_type: "xlm-roberta", load: bert::load },
-    Family { model_type: "mpnet", load: mpnet::load },
-    Family { model_type: "modernbert", load: modernbert::load },
-    Family { model_type: "nomic_bert", load: nomic_bert::load },
-    Family { model_type: "deberta-v2", load: deberta_v2::load },
+    Family { model_type: "bert", head: bert::head, load: bert::load },
+    Family { model_type: "roberta", head: bert::head, load: bert::load },
+    Family { model_type: "xlm-roberta", head: bert::head, load: bert::load },
+    Family { model_type: "mpnet", head: mpnet::head, load: mpnet::load },
+    Family { model_type: "modernbert", head: modernbert::head, load: modernbert::load },
+    Family { model_type: "nomic_bert", head: nomic_bert::head, load: nomic_bert::load },
+    Family { model_type: "deberta-v2", head: deberta_v2::head, load: deberta_v2::load },
 ];
 
 /// A `config.json`, read.
-pub(crate) struct ConfigFile<'a> {
-    pub(crate) path: &'a Path,
+pub(crate) struct ConfigFile {
+    pub(crate) path: PathBuf,
     pub(crate) json: Value,
 }
 
-impl ConfigFile<'_> {
+impl ConfigFile {
     /// The configuration of an architecture.
     ///
     /// # Errors
     /// [`Error::Config`]
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        let wrong = |source| Error::Config { path: self.path.to_path_buf(), source };
+        let wrong = |source| Error::Config { path: self.path.clone(), source };
         serde_json::from_value(self.json.clone()).map_err(wrong)
     }
 
     /// The error for a value that this crate does not support.
     pub(crate) fn wrong(&self, what: String) -> Error {
-        Error::ConfigValue { path: self.path.to_path_buf(), what }
+        Error::ConfigValue { path: self.path.clone(), what }
     }
 
     /// Checks `(name, value, most)`: each value must be 1 to `most`.
@@ -98,10 +100,9 @@ pub(crate) enum Purpose {
     Tokens { labels: usize },
 }
 
-/// An encoder, and the head that its purpose needs.
+/// An encoder.
 pub(crate) struct Loaded {
     pub(crate) network: Box<dyn TextEncoder>,
-    pub(crate) head: Option<Head>,
     /// Tensors that may be left over in the checkpoint: heads of pre-training, buffers of old exports.
     pub(crate) ignorable: &'static [&'static str],
 }

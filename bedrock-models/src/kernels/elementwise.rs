@@ -312,6 +312,12 @@ pub(crate) fn soft_cap_rows(pool: &Pool, x: &mut [f32], width: usize, cap: f32) 
     by_rows(pool, x, width, |_, x| soft_cap(isa, x, cap));
 }
 
+/// A function of single values, on the threads of the pool.
+pub(crate) fn apply(pool: &Pool, x: &mut [f32], width: usize, function: fn(Isa, &mut [f32])) {
+    let isa = isa();
+    by_rows(pool, x, width, |_, x| function(isa, x));
+}
+
 /// `x += y`.
 pub(crate) fn add(pool: &Pool, x: &mut [f32], y: &[f32], width: usize) {
     let isa = isa();

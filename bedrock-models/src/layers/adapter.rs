@@ -15,7 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::parameter::{Parameter, Parameters};
-use super::run::{self, Compute, Run};
+use super::run::{self, Chosen, Compute, Run};
 use crate::error::Error;
 use crate::kernels::gemm::{self, Product};
 use crate::kernels::{Matrix, elementwise};
@@ -185,6 +185,12 @@ impl Adapter {
         self.whole.iter().any(is_in)
     }
 
+    /// Whether it has modules whole.
+    #[cfg(feature = "tune")]
+    pub(crate) fn has_wholes(&self) -> bool {
+        !self.whole.is_empty()
+    }
+
     /// Puts the modules that a stored adapter has whole into a checkpoint, in the place of the base's.
     pub(crate) fn put_wholes(&self, checkpoint: &mut Checkpoint) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -311,6 +317,18 @@ impl Adapter {
     }
 }
 
+/// The number of an adapter, in the order of their names.
+///
+/// # Errors
+/// [`Error::InvalidParameter`] for a name that none has.
+pub(crate) fn number_of(name: &str, adapters: &[String]) -> Result<usize, Error> {
+    adapters.iter().position(|adapter| adapter == name).ok_or_else(|| Error::InvalidParameter {
+        name: "adapter",
+        got: name.to_string(),
+        expected: if adapters.is_empty() { "none".into() } else { adapters.join(", ") },
+    })
+}
+
 /// What Hugging Face's models with a head call the one without.
 const OUTER: &[&str] = &["bert.", "roberta.", "mpnet.", "nomic_bert.", "deberta.", "model."];
 
@@ -369,12 +387,14 @@ impl Lora {
         run: Run<'_>,
         x: &Tensor<2>,
         y: Tensor<2>,
-        chosen: &[Option<usize>],
+        chosen: &Chosen,
         number: usize,
     ) -> Tensor<2> {
         let ([rows, columns], [_, width]) = (x.dims(), y.dims());
-        assert_eq!(chosen.len(), rows, "an adapter for each row");
-        let is_its = |row: &usize| chosen[*row] == Some(number);
+        if let Chosen::Each(chosen) = chosen {
+            assert_eq!(chosen.len(), rows, "an adapter for each row");
+        }
+        let is_its = |row: &usize| chosen.of(*row) == Some(number);
         let its: Vec<usize> = (0..rows).filter(is_its).collect();
         if its.is_empty() {
             return y;

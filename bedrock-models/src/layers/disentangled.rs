@@ -1,5 +1,7 @@
 //! Disentangled attention (He et al. 2020): content and relative position, each against the other.
 
+use std::collections::BTreeMap;
+
 use burn::Tensor;
 use burn::tensor::{Int, TensorData, activation::softmax};
 
@@ -75,16 +77,17 @@ pub(crate) struct DisentangledAttention {
     dim: usize,
     scale: f32,
     buckets: PositionBuckets,
-    known: [Option<Table>; 2],
+    /// For requests without an adapter, or whose adapter changes nothing here, and for others by its number.
+    known: BTreeMap<Option<usize>, [Option<Table>; 2]>,
 }
 
 impl DisentangledAttention {
     pub(crate) fn new((heads, dim, scale): (usize, usize, f32), buckets: PositionBuckets) -> Self {
-        Self { heads, dim, scale, buckets, known: [None, None] }
+        Self { heads, dim, scale, buckets, known: BTreeMap::new() }
     }
 
-    /// The same with vectors for positions that stay as they are.
-    pub(crate) fn knowing(mut self, run: Run<'_>, positions: Met) -> Self {
+    /// The same with vectors for positions that stay as they are, for requests with an adapter or without.
+    pub(crate) fn knowing(mut self, run: Run<'_>, adapter: Option<usize>, positions: Met) -> Self {
         let table = |x: Tensor<2>| {
             let [rows, _] = x.dims();
             match run.pool() {
@@ -92,7 +95,8 @@ impl DisentangledAttention {
                 None => Table::Tensor(self.turned(x)),
             }
         };
-        self.known = positions.map(|positions| positions.map(table));
+        let tables = positions.map(|positions| positions.map(table));
+        self.known.insert(adapter, tables);
         self
     }
 
@@ -105,8 +109,12 @@ impl DisentangledAttention {
     /// # Shapes
     /// - `queries`, `keys`, `values`: `[rows, heads · dim]`; returns the same
     pub(crate) fn forward(&self, run: Run<'_>, qkv: [Tensor<2>; 3], sequences: &[Sequence]) -> Tensor<2> {
+        // An encoder's batch is of one request.
+        let adapter = run.compute.chosen.as_ref().and_then(|chosen| chosen.of(0));
+        let known = self.known.get(&adapter).or_else(|| self.known.get(&None));
+        let known = [0, 1].map(|which| known.and_then(|known| known[which].as_ref()));
         let Some(pool) = run.pool() else {
-            let known = self.known.each_ref().map(|table| match table {
+            let known = known.map(|table| match table {
                 Some(Table::Tensor(table)) => Some(table.clone()),
                 _ => None,
             });
@@ -115,7 +123,7 @@ impl DisentangledAttention {
         let shape = qkv[0].dims();
         let qkv = qkv.map(run::flex);
         let buckets = self.buckets.within(sequences, 0);
-        let [keys, queries] = self.known.each_ref().map(|table| Table::kernel(table.as_ref()));
+        let [keys, queries] = known.map(Table::kernel);
         let Self { heads, dim, scale, .. } = *self;
         let layer = kernel::Disentangled { heads, dim, scale, keys, queries, buckets: &buckets };
         let sequences: Vec<(usize, usize)> = sequences.iter().map(|s| (s.first_row, s.tokens)).collect();

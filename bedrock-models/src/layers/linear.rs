@@ -11,8 +11,8 @@ use super::parameter::Parameter;
 #[cfg(feature = "tune")]
 use super::product::{self, Weights};
 use super::run::{self, Compute, Phase, Run};
-use crate::kernels::Matrix;
 use crate::kernels::gemm::{self, Product, Then};
+use crate::kernels::{Matrix, elementwise};
 
 /// `y = x · Wᵀ + b`.
 #[derive(Debug)]
@@ -70,6 +70,11 @@ impl Linear {
         Self { choices, ..self }
     }
 
+    /// The numbers of adapters that requests choose from and that are beside this layer.
+    pub(crate) fn chosen_by(&self) -> impl Iterator<Item = usize> + '_ {
+        self.choices.iter().map(|(number, _)| *number)
+    }
+
     /// A result without adapters, with theirs added.
     fn adapted(&self, run: Run<'_>, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         let y = match &self.lora {
@@ -98,13 +103,17 @@ impl Linear {
     /// - `x`: `[rows, in]`
     /// - returns `[rows, out]`
     pub(crate) fn forward_activated(&self, run: Run<'_>, x: Tensor<2>, activation: Activation) -> Tensor<2> {
-        match activation.kernel() {
-            Some(kernel) if run.pool().is_some() && self.lora.is_none() && self.choices.is_empty() => {
-                let [y] = project_then(run, [self], x, Some(kernel));
-                y
-            }
-            _ => activation.forward(self.forward(run, x)),
+        let (Some(pool), Some(kernel)) = (run.pool(), activation.kernel()) else {
+            return activation.forward(self.forward(run, x));
+        };
+        if self.lora.is_none() && self.choices.is_empty() {
+            let [y] = project_then(run, [self], x, Some(kernel));
+            return y;
         }
+        // The same function, so that rows without an adapter are the same to the bit as where there is none.
+        let mut y = run::flex(self.forward(run, x));
+        elementwise::apply(pool, run::values_mut(&mut y), self.rows, kernel);
+        run::from_flex(y)
     }
 }
 

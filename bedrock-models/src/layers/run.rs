@@ -25,7 +25,7 @@ pub(crate) struct Compute {
     /// Those of which each request chooses one or none, by their numbers.
     pub(crate) adapters: Arc<[Adapter]>,
     /// Which each row of a forward pass has; none: no row has any.
-    pub(crate) chosen: Option<Arc<[Option<usize>]>>,
+    pub(crate) chosen: Option<Chosen>,
     /// Where layers put the parameters that are trained: those of the adapter, or all.
     pub(crate) parameters: Option<Arc<Parameters>>,
     /// Ends loading between two tensors once it is set.
@@ -33,6 +33,25 @@ pub(crate) struct Compute {
     /// Kernels that record, in training on the CPU. [`Compute::pool`] is `None` then.
     #[cfg(feature = "tune")]
     pub(crate) tape: Option<Tape>,
+}
+
+/// Which adapters, by their numbers, the rows of a forward pass have.
+#[derive(Debug, Clone)]
+pub(crate) enum Chosen {
+    /// All the same, however many they are.
+    All(usize),
+    /// Each its own, or none.
+    Each(Arc<[Option<usize>]>),
+}
+
+impl Chosen {
+    /// That of a row.
+    pub(crate) fn of(&self, row: usize) -> Option<usize> {
+        match self {
+            Self::All(number) => Some(*number),
+            Self::Each(numbers) => numbers[row],
+        }
+    }
 }
 
 impl Compute {
@@ -67,6 +86,11 @@ impl Compute {
         self.pool.is_some()
     }
 
+    /// The adapter of all requests, and those that they choose from.
+    pub(crate) fn all_adapters(&self) -> impl Iterator<Item = &Adapter> {
+        self.adapter.as_deref().into_iter().chain(&*self.adapters)
+    }
+
     /// Whether modules have to be those of the Hugging Face checkpoint, because an adapter knows them so.
     pub(crate) fn adapts(&self) -> bool {
         self.adapter.is_some() || !self.adapters.is_empty()
@@ -74,7 +98,12 @@ impl Compute {
 
     /// The same for a forward pass whose rows have these adapters.
     pub(crate) fn with_chosen(&self, chosen: Vec<Option<usize>>) -> Self {
-        Self { chosen: Some(chosen.into()), ..self.clone() }
+        Self { chosen: Some(Chosen::Each(chosen.into())), ..self.clone() }
+    }
+
+    /// The same for forward passes all of whose rows have this adapter.
+    pub(crate) fn with_adapter(&self, number: usize) -> Self {
+        Self { chosen: Some(Chosen::All(number)), ..self.clone() }
     }
 
     /// Whether the weights themselves are trained.

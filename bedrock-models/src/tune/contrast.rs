@@ -174,21 +174,8 @@ impl EmbeddingTrainer {
         if self.inner.adapts() {
             return self.inner.save_adapter(folder, EXTRACTION);
         }
-        let write = |name: &Path, bytes: &[u8]| {
-            let path = folder.join(name);
-            let parent = path.parent().unwrap_or(folder);
-            fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_path_buf(), source })?;
-            replace(&path, bytes)
-        };
-        let pooling = Path::new(self.settings.pooling_folder.as_deref().unwrap_or_default()).join("config.json");
-        let named = ["modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"].map(Path::new);
-        let of_pooling = self.settings.pooling_folder.as_ref().map(|_| &*pooling);
-        for name in named.into_iter().chain(of_pooling) {
-            let from = self.path.join(name);
-            if from.is_file() {
-                write(name, &fs::read(&from).map_err(|source| Error::Read { path: from.clone(), source })?)?;
-            }
-        }
+        copy_settings(&self.settings, &self.path, folder)?;
+        let write = |name: &str, bytes: &[u8]| write_in(folder, Path::new(name), bytes);
         if self.settings.pooling_folder.is_none() {
             let module = |index: usize, path: &str, kind: &str| json!({ "idx": index, "name": index.to_string(), "path": path, "type": format!("sentence_transformers.models.{kind}") });
             let modules = json!([module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")]);
@@ -196,11 +183,38 @@ impl EmbeddingTrainer {
                 "word_embedding_dimension": self.inner.encoder.network.hidden_size(), "pooling_mode_mean_tokens": true,
                 "pooling_mode_cls_token": false, "pooling_mode_max_tokens": false, "pooling_mode_mean_sqrt_len_tokens": false,
             });
-            write(Path::new("1_Pooling/config.json"), format!("{pooling:#}\n").as_bytes())?;
-            write(Path::new("modules.json"), format!("{modules:#}\n").as_bytes())?;
+            write("1_Pooling/config.json", format!("{pooling:#}\n").as_bytes())?;
+            write("modules.json", format!("{modules:#}\n").as_bytes())?;
         }
         self.inner.save(folder, Checkpoint::open_with(&self.path, self.inner.learner.sealer())?, |_| ())
     }
+}
+
+/// Writes a file in a folder, whose folders are made.
+fn write_in(folder: &Path, name: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let path = folder.join(name);
+    let parent = path.parent().unwrap_or(folder);
+    fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_path_buf(), source })?;
+    replace(&path, bytes)
+}
+
+/// Copies the `sentence-transformers` files that a model has, with those of layers after the pooling.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Write`].
+pub(super) fn copy_settings(settings: &Settings, from: &Path, to: &Path) -> Result<(), Error> {
+    let named = ["modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"].map(PathBuf::from);
+    let pooling = settings.pooling_folder.iter().map(|folder| Path::new(folder).join("config.json"));
+    let files = ["config.json", "model.safetensors", "model.safetensors.sealed"];
+    let dense = settings.dense.iter().flat_map(|folder| files.map(|file| Path::new(folder).join(file)));
+    for name in named.into_iter().chain(pooling).chain(dense) {
+        let path = from.join(&name);
+        if path.is_file() {
+            let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+            write_in(to, &name, &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// A row for each text.

@@ -127,7 +127,7 @@ impl TrainedEncoder {
     fn run(&self, inputs: &[&Encoding], rows: Rows<'_>) -> Tensor<2> {
         let mut input = EncoderInput::default();
         inputs.iter().for_each(|encoding| input.push(&encoding.ids, &encoding.type_ids));
-        rows(self.encoder.network.forward(self.encoder.run(), &input), &input)
+        rows(self.encoder.network.forward(self.encoder.run(None), &input), &input)
     }
 
     /// Whether an adapter is trained.

@@ -318,16 +318,11 @@ impl Job {
             (_, Some(_)) => return Err(wrong("customizationConfig", "only a distillation has one")),
             (_, None) => {}
         }
-        if matches!(self.customization_type, CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning) {
-            if self.merge {
-                return Err(wrong("merge", "of language models alone"));
-            }
-            if self.hyper_parameters.activation_checkpointing {
-                return Err(wrong(
-                    "activationCheckpointing",
-                    "of language models alone: an encoder's batch is run in parts",
-                ));
-            }
+        let of_encoder =
+            matches!(self.customization_type, CustomizationType::EmbeddingTuning | CustomizationType::ClassifierTuning);
+        if of_encoder && self.hyper_parameters.activation_checkpointing {
+            let reason = "of language models alone: an encoder's batch is run in parts";
+            return Err(wrong("activationCheckpointing", reason));
         }
         if self.merge && self.method == JobMethod::Full {
             return Err(wrong("merge", "only an adapter can be merged"));
@@ -428,7 +423,6 @@ mod tests {
             r#", "merge": true, "method": "full""#,
             r#", "customizationType": "DISTILLATION""#,
             r#", "customizationType": "CLASSIFIER_TUNING", "hyperParameters": {"activationCheckpointing": true}"#,
-            r#", "customizationType": "EMBEDDING_TUNING", "merge": true"#,
             r#", "customizationConfig": {"distillationConfig": {"teacherModelConfig": {"teacherModelIdentifier": "t"}}}"#,
             r#", "customizationType": "DISTILLATION", "customizationConfig": {"distillationConfig": {"teacherModelConfig":
                 {"teacherModelIdentifier": "t", "maxResponseLengthForInference": 0}}}"#,

@@ -25,6 +25,7 @@ use crate::arch::text_encoder::Purpose;
 use crate::classify;
 use crate::error::Error;
 use crate::language_model::read_json;
+use crate::layers::Adapter;
 use crate::options::LoadOptions;
 use crate::tokenizer::Encoding;
 use crate::weights::{Checkpoint, Dtype, StoredTensor};
@@ -162,7 +163,7 @@ impl ClassifierTrainer {
             return Err(Error::NoTokens);
         }
         let (inputs, count): (Vec<&Encoding>, _) = (items.iter().map(|item| &item.input).collect(), items.len());
-        let logits = |hidden, input: &_| self.inner.encoder.logits(hidden, input);
+        let logits = |hidden, input: &_| self.inner.encoder.logits(None, hidden, input);
         let (loss, right) = self.inner.measure((0, &inputs), &logits, learn, |logits| {
             let found = largest(&logits).into_iter().zip(items);
             let right = found.filter(|(found, item)| *found == item.label).count();
@@ -199,30 +200,10 @@ impl ClassifierTrainer {
 
 impl Head {
     /// The tensors of a classifier with this head, given those of the base.
-    fn put_on(&self, mut checkpoint: Checkpoint, config: &Value, path: &Path) -> Result<Checkpoint, Error> {
+    fn put_on(&self, checkpoint: Checkpoint, config: &Value, path: &Path) -> Result<Checkpoint, Error> {
         let Some(seed) = self.seed else { return Ok(checkpoint) };
         let file = path.join("config.json");
-        let found = config["model_type"].as_str().unwrap_or_default();
-        let Some((kind, _, prefix, first, second)) = HEADS.into_iter().find(|(kind, ..)| *kind == found) else {
-            const KINDS: &[&str] = &[HEADS[0].0, HEADS[1].0, HEADS[2].0, HEADS[3].0];
-            return Err(Error::UnsupportedArchitecture { path: file, found: found.into(), supported: KINDS });
-        };
-        // Other heads, and RoBERTa's pooler, which its classifiers do not have, go; the encoder gets its name in the whole, of which DeBERTa's pooler
-        // is a part beside it.
-        let bare = !checkpoint.iter().any(|stored| stored.name.starts_with(prefix));
-        let names: Vec<String> = checkpoint.iter().map(|stored| stored.name.clone()).collect();
-        for name in names {
-            let inner = name.strip_prefix(prefix).unwrap_or(&name);
-            let others = ["classifier.", "cls.", "lm_head.", "lm_predictions.", "mask_predictions."];
-            let is_other = others.iter().any(|head| name.starts_with(head));
-            let is_pooler = inner.starts_with("pooler.");
-            if is_other || (is_pooler && !first.ends_with("pooler.dense")) || inner.ends_with("position_ids") {
-                checkpoint.take_optional(&name);
-            } else if bare && (!is_pooler || first.starts_with(prefix)) {
-                let tensor = checkpoint.take(&name)?;
-                checkpoint.insert(StoredTensor { name: format!("{prefix}{name}"), ..tensor });
-            }
-        }
+        let (mut checkpoint, [first, second]) = without_head(checkpoint, config, path)?;
         let hidden = config["hidden_size"].as_u64().and_then(|hidden| usize::try_from(hidden).ok());
         let Some(hidden) = hidden.filter(|hidden| (1..=WIDEST).contains(hidden)) else {
             let what = format!("hidden_size is {}, outside 1..={WIDEST}", config["hidden_size"]);
@@ -260,6 +241,70 @@ impl Head {
         config.insert("label2id".into(), by_label.into());
         config.remove("num_labels");
     }
+}
+
+/// The tensors of a base by their names in the class with a head, without a head, and the names of its two layers, of which the first may be there.
+fn without_head(
+    mut checkpoint: Checkpoint,
+    config: &Value,
+    path: &Path,
+) -> Result<(Checkpoint, [&'static str; 2]), Error> {
+    let found = config["model_type"].as_str().unwrap_or_default();
+    let Some((_, _, prefix, first, second)) = HEADS.into_iter().find(|(kind, ..)| *kind == found) else {
+        const KINDS: &[&str] = &[HEADS[0].0, HEADS[1].0, HEADS[2].0, HEADS[3].0];
+        let (path, found) = (path.join("config.json"), found.into());
+        return Err(Error::UnsupportedArchitecture { path, found, supported: KINDS });
+    };
+    // Other heads, and RoBERTa's pooler, which its classifiers do not have, go; the encoder gets its name in the whole, of which DeBERTa's pooler
+    // is a part beside it.
+    let bare = !checkpoint.iter().any(|stored| stored.name.starts_with(prefix));
+    let names: Vec<String> = checkpoint.iter().map(|stored| stored.name.clone()).collect();
+    for name in names {
+        let inner = name.strip_prefix(prefix).unwrap_or(&name);
+        let others = ["classifier.", "cls.", "lm_head.", "lm_predictions.", "mask_predictions."];
+        let is_other = others.iter().any(|head| name.starts_with(head));
+        let is_pooler = inner.starts_with("pooler.");
+        if is_other || (is_pooler && !first.ends_with("pooler.dense")) || inner.ends_with("position_ids") {
+            checkpoint.take_optional(&name);
+        } else if bare && (!is_pooler || first.starts_with(prefix)) {
+            let tensor = checkpoint.take(&name)?;
+            checkpoint.insert(StoredTensor { name: format!("{prefix}{name}"), ..tensor });
+        }
+    }
+    Ok((checkpoint, [first, second]))
+}
+
+/// The tensors of a base with those that an adapter has whole, its head, in their place. `config` has the labels.
+///
+/// # Errors
+/// [`Error::MissingTensor`] if a layer of the head is in neither, [`Error::TensorShape`] if there are more or fewer labels;
+/// [`Error::UnsupportedArchitecture`] for a base that cannot be given a head.
+pub(super) fn with_wholes(
+    mut checkpoint: Checkpoint,
+    adapter: &Adapter,
+    config: &Value,
+    path: &Path,
+) -> Result<Checkpoint, Error> {
+    let mut layers = Vec::new();
+    if !checkpoint.iter().any(|stored| stored.name.starts_with("classifier.")) {
+        let (renamed, made) = without_head(checkpoint, config, path)?;
+        (checkpoint, layers) = (renamed, made.to_vec());
+    }
+    adapter.put_wholes(&mut checkpoint);
+    let mut names = layers.iter().map(|layer| format!("{layer}.weight"));
+    if let Some(name) = names.find(|name| !checkpoint.contains(name)) {
+        return Err(Error::MissingTensor { path: path.to_path_buf(), name });
+    }
+    let count = classify::labels(config, path)?.len();
+    for name in ["classifier.weight", "classifier.out_proj.weight"] {
+        if let Some(stored) = checkpoint.get(name)
+            && stored.shape.first() != Some(&count)
+        {
+            let expected = [&[count], stored.shape.get(1..).unwrap_or_default()].concat();
+            return Err(Error::TensorShape { name: name.into(), expected, got: stored.shape.clone() });
+        }
+    }
+    Ok(checkpoint)
 }
 
 /// A number of the normal distribution (Box and Muller 1958).

@@ -5,16 +5,21 @@ use std::path::Path;
 
 use bedrock_core::Sealer;
 
-use super::model;
+use serde_json::{Map, Value};
+
+use super::{contrast, labels, model};
 use crate::arch::llama::gguf_places;
+use crate::embed::Settings;
+use crate::encoder::ENCODERS;
 use crate::error::Error;
+use crate::language_model::read_json;
 use crate::layers::Adapter;
-use crate::weights::{Checkpoint, Dtype, GgufFile, StoredTensor, Value, block, gguf_write};
+use crate::weights::{self, Checkpoint, Dtype, GgufFile, StoredTensor, block, gguf_write};
 
 /// Writes a model that answers as `base` does with `adapter`.
 ///
 /// Of a base in Hugging Face layout `output` becomes such a folder: all weights in single precision, the adapter's products added, the other
-/// files those of the base. Of a `.gguf` file of the `llama` architecture it becomes a GGUF file: matrices with an adapter in 8 bits (`Q8_0`) if
+/// files those of the base. An encoder gets the head that comes with an adapter, and its labels. Of a `.gguf` file of the `llama` architecture it becomes a GGUF file: matrices with an adapter in 8 bits (`Q8_0`) if
 /// they were in blocks, because what is added is often less than a step of fewer; all else as it is there.
 ///
 /// # Errors
@@ -34,14 +39,14 @@ pub fn merge_with(
     output: impl AsRef<Path>,
     sealer: Option<&dyn Sealer>,
 ) -> Result<(), Error> {
-    let (base, output) = (base.as_ref(), output.as_ref());
-    let adapter = Adapter::open(adapter.as_ref(), sealer)?;
+    let (base, folder, output) = (base.as_ref(), adapter.as_ref(), output.as_ref());
+    let adapter = Adapter::open(folder, sealer)?;
     match (is_gguf(base), sealer) {
         (true, Some(_)) => {
             Err(Error::ConfigValue { path: base.to_path_buf(), what: "what is merged with it cannot be sealed".into() })
         }
         (true, None) => into_file(base, &adapter, output),
-        (false, sealer) => into_folder(base, &adapter, output, sealer),
+        (false, sealer) => into_folder(base, (folder, &adapter), output, sealer),
     }
 }
 
@@ -75,10 +80,28 @@ impl Delta {
     }
 }
 
-fn into_folder(base: &Path, adapter: &Adapter, output: &Path, sealer: Option<&dyn Sealer>) -> Result<(), Error> {
+fn into_folder(
+    base: &Path,
+    (folder, adapter): (&Path, &Adapter),
+    output: &Path,
+    sealer: Option<&dyn Sealer>,
+) -> Result<(), Error> {
     let layout = model::Layout::of(base)?;
     model::check(base)?;
-    let checkpoint = Checkpoint::open_with(base, sealer)?;
+    let mut checkpoint = Checkpoint::open_with(base, sealer)?;
+    let mut config: Value = read_json(&base.join("config.json"))?;
+    let is_encoder = config["model_type"].as_str().is_some_and(|family| ENCODERS.contains(&family));
+    let own = folder.join("config.json");
+    if is_encoder && own.is_file() {
+        let own: Map<String, Value> = read_json(&own)?;
+        if let Some(config) = config.as_object_mut() {
+            config.retain(|key, _| !OF_A_HEAD.contains(&&**key));
+            config.extend(own.into_iter().filter(|(key, _)| OF_A_HEAD.contains(&&**key)));
+        }
+    }
+    if is_encoder && adapter.has_wholes() {
+        checkpoint = labels::with_wholes(checkpoint, adapter, &config, base)?;
+    }
     model::write(
         (output, sealer),
         base,
@@ -104,10 +127,21 @@ fn into_folder(base: &Path, adapter: &Adapter, output: &Path, sealer: Option<&dy
                 values
             })))
         },
-        || adapter.finish(),
-        |_| (),
+        || {
+            adapter.finish()?;
+            if is_encoder { contrast::copy_settings(&Settings::read(base)?, base, output) } else { Ok(()) }
+        },
+        |written| {
+            for key in OF_A_HEAD.iter().filter(|_| is_encoder) {
+                written.remove(*key);
+                written.extend(config.get(*key).map(|value| (key.to_string(), value.clone())));
+            }
+        },
     )
 }
+
+/// What a configuration says about a head.
+const OF_A_HEAD: [&str; 5] = ["architectures", "id2label", "label2id", "num_labels", "problem_type"];
 
 fn into_file(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Error> {
     let GgufFile { mut metadata, checkpoint } = GgufFile::open(base)?;
@@ -136,7 +170,7 @@ fn into_file(base: &Path, adapter: &Adapter, output: &Path) -> Result<(), Error>
         .collect();
     if plans.iter().zip(&tensors).any(|(plan, tensor)| plan.dtype != tensor.dtype) {
         // ggml's `LLAMA_FTYPE`: what most of the file is.
-        metadata.insert("general.file_type", Value::U32(7));
+        metadata.insert("general.file_type", weights::Value::U32(7));
     }
     gguf_write::write_gguf(output, &metadata, &plans, |index| {
         let (tensor, dtype) = (tensors[index], plans[index].dtype);
