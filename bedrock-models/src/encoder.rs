@@ -78,7 +78,7 @@ impl Encoder {
     ) -> Result<Self, Error> {
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
-        let compute = options.compute_with_adapters()?;
+        let compute = options.compute_with_adapters(path)?;
         let checkpoint = Checkpoint::open_with(path, options.sealer.as_deref())?;
         let (config, family) = family_of(path)?;
         let mut heads = Vec::with_capacity(of_choices.len());

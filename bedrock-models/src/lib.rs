@@ -48,6 +48,7 @@
 //! | `conformance` | comparing a model with recorded outputs of its original implementation | nothing |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod adapters;
 mod arch;
 pub mod catalog;
 mod chat;

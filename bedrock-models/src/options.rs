@@ -1,7 +1,7 @@
 //! How a model is loaded and where it runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,9 +10,10 @@ use std::time::Duration;
 use bedrock_core::Sealer;
 use burn::tensor::Device;
 
+use crate::adapters;
 use crate::error::Error;
 use crate::kernels::{Activations, Pool};
-use crate::layers::{Adapter, Compute};
+use crate::layers::Compute;
 use crate::weights::Dtype;
 
 /// The device that a model computes on.
@@ -68,10 +69,10 @@ pub struct LoadOptions {
     /// [`quantize`](crate::quantize::quantize) for which. Less memory and faster answers at some loss; quantised files stay as
     /// they are.
     pub quantize: Option<Dtype>,
-    /// A LoRA adapter as PEFT writes it, a folder: models answer with it beside their own weights. Of an encoder it may have a
-    /// classifier's head, and its folder a `config.json` with the labels.
+    /// A LoRA adapter as PEFT writes it, a folder, or as llama.cpp has it, a GGUF file, of models of Llama's and Mistral's family: models answer with
+    /// it beside their own weights. Of an encoder it may have a classifier's head, and its folder a `config.json` with the labels.
     pub adapter: Option<PathBuf>,
-    /// LoRA adapters by name, folders as above, of which each request may choose one:
+    /// LoRA adapters by name, as above, of which each request may choose one:
     /// [`LocalChatModel::with_adapter`](crate::LocalChatModel::with_adapter), [`GenerationRequest::adapter`](crate::GenerationRequest::adapter),
     /// and functions of this name of [`Embedder`](crate::Embedder), [`SequenceClassifier`](crate::SequenceClassifier),
     /// [`CrossEncoder`](crate::CrossEncoder) and [`TokenClassifier`](crate::TokenClassifier). They share the weights of the model, and requests of all of
@@ -153,9 +154,9 @@ impl LoadOptions {
     /// [`LoadOptions::compute`] with the adapters, read.
     ///
     /// # Errors
-    /// As [`Adapter::open`].
-    pub(crate) fn compute_with_adapters(&self) -> Result<Compute, Error> {
-        let open = |folder: &PathBuf| Adapter::open(folder, self.sealer.as_deref());
+    /// As [`adapters::open`].
+    pub(crate) fn compute_with_adapters(&self, base: &Path) -> Result<Compute, Error> {
+        let open = |adapter: &PathBuf| adapters::open(base, adapter, self.sealer.as_deref());
         let adapter = self.adapter.as_ref().map(open).transpose()?.map(Arc::new);
         let adapters = self.adapters.values().map(open).collect::<Result<_, _>>()?;
         Ok(Compute { adapter, adapters, ..self.compute() })

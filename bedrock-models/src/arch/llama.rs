@@ -17,16 +17,13 @@ use super::family::Configuration;
 use super::gguf::{DECODER_NAMES, Gguf};
 use super::{CausalLm, Step};
 use crate::error::Error;
-#[cfg(feature = "tune")]
 use crate::export::unpaired;
 use crate::kernels::attention::{Heads, Mask, Page};
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, Linear, Loader, RmsNorm, RopeFields, Rotary,
     Run, Sequence, attention::rotate, norm::add, project,
 };
-#[cfg(feature = "tune")]
-use crate::weights::Checkpoint;
-use crate::weights::{Metadata, Value};
+use crate::weights::{Checkpoint, Metadata, Value};
 
 /// The base of the rotation where a file names none.
 const THETA: f64 = 10_000.0;
@@ -161,7 +158,6 @@ pub(crate) struct Place {
     pub(crate) pairs: Option<usize>,
 }
 
-#[cfg(feature = "tune")]
 impl Place {
     /// The row of the checkpoint that is this one of the file: see [`Loader::unpair`].
     pub(crate) fn row(&self, row: usize) -> usize {
@@ -270,7 +266,6 @@ impl LlamaConfig {
 ///
 /// # Errors
 /// [`Error::ConfigValue`] for a file of another family; what its metadata lack.
-#[cfg(feature = "tune")]
 pub(crate) fn gguf_places(metadata: &Metadata, checkpoint: &Checkpoint) -> Result<Vec<Place>, Error> {
     let file = Gguf::new(metadata, checkpoint)?;
     if file.architecture() != "llama" || !LlamaConfig::is_in(&file)? {

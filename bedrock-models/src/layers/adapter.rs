@@ -125,11 +125,15 @@ fn mix(start: u64, at: u64) -> u64 {
 }
 
 impl LoraConfig {
+    /// `alpha / r` times, but for modules with an alpha of their own.
+    pub(crate) fn stored(r: usize, alpha: f64, alpha_pattern: BTreeMap<String, f64>) -> Self {
+        let peft_type = "LORA".into();
+        Self { peft_type, r, lora_alpha: alpha, use_rslora: false, lora_dropout: 0.0, alpha_pattern, use_dora: false }
+    }
+
     #[cfg(feature = "tune")]
     pub(crate) fn new(r: usize, alpha: f64, dropout: f32, use_rslora: bool) -> Self {
-        let alpha_pattern = BTreeMap::new();
-        let (peft_type, lora_alpha, lora_dropout) = ("LORA".into(), alpha, dropout);
-        Self { peft_type, r, lora_alpha, use_rslora, lora_dropout, alpha_pattern, use_dora: false }
+        Self { use_rslora, lora_dropout: dropout, ..Self::stored(r, alpha, BTreeMap::new()) }
     }
 }
 
@@ -156,7 +160,12 @@ impl Adapter {
             return Err(wrong(format!("r is {} and lora_alpha {}", config.r, config.lora_alpha)));
         }
         let tensors = Checkpoint::open_with(folder.join("adapter_model.safetensors"), sealer)?;
-        Ok(Self::with(folder, config, Some(tensors), Vec::new(), 0))
+        Ok(Self::of(folder, config, tensors))
+    }
+
+    /// An adapter of factors by PEFT's names.
+    pub(crate) fn of(path: &Path, config: LoraConfig, tensors: Checkpoint) -> Self {
+        Self::with(path, config, Some(tensors), Vec::new(), 0)
     }
 
     /// A new adapter of the modules whose last name is one of `targets`: `A` uniform in `±1/√in`, `B` zero.

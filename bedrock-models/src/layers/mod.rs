@@ -25,10 +25,8 @@ pub(crate) mod tape;
 
 pub(crate) use activation::Activation;
 #[cfg(feature = "tune")]
-pub(crate) use adapter::LoraConfig;
-#[cfg(feature = "tune")]
 pub(crate) use adapter::inner_name;
-pub(crate) use adapter::{Adapter, number_of};
+pub(crate) use adapter::{Adapter, LoraConfig, number_of};
 pub(crate) use attention::{Attention, LayerCache, Scratch, Sequence};
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;

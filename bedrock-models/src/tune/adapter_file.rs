@@ -2,14 +2,11 @@
 
 use std::path::Path;
 
-use super::merge::is_gguf;
-use crate::arch::llama::gguf_places;
+use crate::adapters;
 use crate::error::Error;
-use crate::export;
-use crate::layers::Adapter;
-use crate::weights::{Checkpoint, Dtype, GgufFile, Metadata, Value, gguf_write};
+use crate::weights::{Dtype, Metadata, Value, gguf_write};
 
-/// Writes a LoRA adapter, a folder as PEFT has it, as a GGUF file that llama.cpp loads beside a GGUF file of `base`: a folder in Hugging Face layout of
+/// Writes a LoRA adapter, a folder as PEFT has it or such a file, as a GGUF file that llama.cpp loads beside a GGUF file of `base`: a folder in Hugging Face layout of
 /// Llama's or Mistral's family, or a `.gguf` file of the `llama` architecture.
 ///
 /// Factors are in single precision. Scales other than `alpha / r`, or of single modules, are multiplied into them.
@@ -23,25 +20,11 @@ pub fn adapter_to_gguf(
     output: impl AsRef<Path>,
 ) -> Result<(), Error> {
     let (base, output) = (base.as_ref(), output.as_ref());
-    let adapter = Adapter::open(adapter.as_ref(), None)?;
-    let (places, checkpoint) = match is_gguf(base) {
-        true => {
-            let GgufFile { metadata, checkpoint } = GgufFile::open(base)?;
-            (gguf_places(&metadata, &checkpoint)?, checkpoint)
-        }
-        false => {
-            let config = export::config(base)?;
-            config.validate(&base.join("config.json"))?;
-            (config.places(), Checkpoint::open(base)?)
-        }
-    };
+    let adapter = adapters::open(base, adapter.as_ref(), None)?;
     let mut alpha = None;
     let (mut plans, mut values) = (Vec::new(), Vec::new());
-    for place in places {
-        let stored = checkpoint.get(if is_gguf(base) { &place.tensor } else { &place.name });
-        let (Some(module), Some(&[rows, columns])) =
-            (place.name.strip_suffix(".weight"), stored.map(|stored| stored.shape.as_slice()))
-        else {
+    for (place, stored) in adapters::places_of(base, None)? {
+        let (Some(module), &[rows, columns]) = (place.name.strip_suffix(".weight"), &stored.shape[..]) else {
             continue;
         };
         let Some((a, b, r)) = adapter.factors(module, rows, columns)? else { continue };

@@ -52,7 +52,7 @@ impl TrainedEncoder {
         (method, whole): (Method, Vec<String>),
     ) -> Result<Self, Error> {
         let parameters = Arc::new(Parameters::default());
-        let (adapter, lora) = method.adapter(options)?;
+        let (adapter, lora) = method.adapter(path, options)?;
         let adapter = match lora {
             Some(_) => adapter.map(|adapter| adapter.with_whole(whole)),
             None => adapter,

@@ -8,6 +8,7 @@ use bedrock_core::Sealer;
 use serde_json::{Map, Value};
 
 use super::{contrast, labels, model};
+use crate::adapters;
 use crate::arch::llama::gguf_places;
 use crate::embed::Settings;
 use crate::encoder::ENCODERS;
@@ -40,7 +41,7 @@ pub fn merge_with(
     sealer: Option<&dyn Sealer>,
 ) -> Result<(), Error> {
     let (base, folder, output) = (base.as_ref(), adapter.as_ref(), output.as_ref());
-    let adapter = Adapter::open(folder, sealer)?;
+    let adapter = adapters::open(base, folder, sealer)?;
     match (is_gguf(base), sealer) {
         (true, Some(_)) => {
             Err(Error::ConfigValue { path: base.to_path_buf(), what: "what is merged with it cannot be sealed".into() })

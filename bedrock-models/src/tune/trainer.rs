@@ -11,6 +11,7 @@ use super::metrics::Metrics;
 use super::model;
 use super::optimizer::AdamW;
 use super::preference::Preference;
+use crate::adapters;
 use crate::error::Error;
 use crate::language_model::LanguageModel;
 use crate::layers::{Adapter, LoraConfig, Parameters};
@@ -27,7 +28,7 @@ pub enum Method {
     Full,
     /// A new low-rank adapter beside the weights.
     Lora(Lora),
-    /// A stored adapter, further: a folder as PEFT writes it.
+    /// A stored adapter, further: as [`LoadOptions::adapter`].
     Adapter(PathBuf),
 }
 
@@ -36,11 +37,11 @@ impl Method {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for an impossible one; those of reading a stored one.
-    pub(super) fn adapter(self, options: &LoadOptions) -> Result<(Option<Adapter>, Option<Lora>), Error> {
+    pub(super) fn adapter(self, base: &Path, options: &LoadOptions) -> Result<(Option<Adapter>, Option<Lora>), Error> {
         let mut lora = None;
         let adapter = match self {
             Self::Full => None,
-            Self::Adapter(folder) => Some(Adapter::open(&folder, options.sealer.as_deref())?),
+            Self::Adapter(stored) => Some(adapters::open(base, &stored, options.sealer.as_deref())?),
             Self::Lora(new) => {
                 let wrong = |name, got: String, expected: &str| Error::InvalidParameter {
                     name,
@@ -123,7 +124,7 @@ impl Trainer {
     /// As [`LanguageModel::load`]; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer
     /// has the name of a target.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions, method: Method) -> Result<Self, Error> {
-        let (adapter, lora) = method.adapter(options)?;
+        let (adapter, lora) = method.adapter(path.as_ref(), options)?;
         let parameters = Arc::new(Parameters::default());
         let (compute, pool) = training(options, adapter, &parameters);
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
