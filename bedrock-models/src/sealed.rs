@@ -7,6 +7,8 @@
 #[cfg(feature = "tune")]
 mod log;
 #[cfg(feature = "tune")]
+mod reseal;
+#[cfg(feature = "tune")]
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use bytes::Bytes;
 
 #[cfg(feature = "tune")]
 pub(crate) use log::Log;
+#[cfg(feature = "tune")]
+pub use reseal::reseal;
 #[cfg(feature = "tune")]
 pub(crate) use writer::Writer;
 

@@ -5,17 +5,18 @@ use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bedrock_core::testing::{Reply, ScriptedModel};
 use bedrock_core::{
-    AesGcmSealer, ContentBlock, ConverseRequest, EmbedPurpose, EmbedRequest, EmbeddingModel, KeyRing, SecretKey,
+    AesGcmSealer, ContentBlock, ConverseRequest, EmbedPurpose, EmbedRequest, EmbeddingModel, KeyRing, Sealer, SecretKey,
 };
 use bedrock_models::import::{ImportOptions, ModelStore};
 use bedrock_models::tune::{
     CustomizationConfig, CustomizationType, DistillationConfig, Job, JobEvent, JobLora, JobMethod, JobOptions,
-    JobStatus, Stop, Teacher, TeacherModelConfig, merge, merge_with,
+    JobStatus, Stop, Teacher, TeacherModelConfig, merge, merge_with, reseal,
 };
 use bedrock_models::weights::Checkpoint;
 use bedrock_models::{Embedder, Error, LanguageModel, LoadOptions, SequenceClassifier};
@@ -244,6 +245,75 @@ fn a_killed_job_goes_on_as_if_it_had_not_been() {
     assert!(events.contains(&JobEvent::Resumed { step: 6 }), "{events:?}");
     let name = "adapter_model.safetensors";
     assert_eq!(tensors(&killed.out(name), &sealed()), tensors(&whole.out(name), &plain()));
+}
+
+/// A sealer whose process ends, as if it was killed, instead of sealing once more than this.
+struct Killed(Arc<dyn Sealer>, AtomicUsize);
+
+impl Sealer for Killed {
+    fn seal(&self, plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>, bedrock_core::Error> {
+        if self.1.fetch_sub(1, Ordering::Relaxed) == 0 {
+            process::abort();
+        }
+        self.0.seal(plaintext, context)
+    }
+
+    fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, bedrock_core::Error> {
+        self.0.open(sealed, context)
+    }
+}
+
+/// Wherever a change of keys is killed, each file has one of both keys, and the next call does the rest.
+#[test]
+fn a_killed_change_of_keys_goes_on() {
+    const CHILD: &str = "BEDROCK_TEST_KILLED_RESEAL";
+    let (old, new) = (sealed().sealer.unwrap(), keyed("two", 2).sealer.unwrap());
+    if let Some(folder) = env::var_os(CHILD) {
+        let seals = env::var("BEDROCK_TEST_SEALS").unwrap().parse().unwrap();
+        let ended = reseal(folder, &*old, &Killed(new, AtomicUsize::new(seals)));
+        panic!("nobody killed {ended:?}");
+    }
+    let mut bench = Bench::pairs();
+    bench.job.merge = true;
+    bench.run(sealed());
+    // What a stopped job keeps too.
+    let stopped = Bench::pairs();
+    stopped.stopped_after(4, sealed(), false, || ());
+    let checkpoints = bench.out("checkpoints");
+    fs::create_dir(&checkpoints).unwrap();
+    let name = "step-000000004.safetensors.sealed";
+    fs::copy(stopped.out("checkpoints").join(name), checkpoints.join(name)).unwrap();
+    let names = ["adapter_model.safetensors", "merged/model.safetensors", "checkpoints/step-000000004.safetensors"];
+    let want = names.map(|name| tensors(&bench.out(name), &sealed()));
+    let moved = |name: &str| Checkpoint::open_with(bench.out(name), Some(&*new)).is_ok();
+    // A head and a piece of each of three files.
+    for seals in 0..6 {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", "--nocapture", "a_killed_change_of_keys_goes_on"]).stderr(Stdio::null());
+        child.env(CHILD, &bench.job.output_dir).env("BEDROCK_TEST_SEALS", seals.to_string()).stdout(Stdio::null());
+        let status = child.status().unwrap();
+        // What was moved before is not moved again, so that a child may have no more to do than it may seal.
+        let all = names.iter().all(|name| moved(name));
+        assert!(!status.success() && (all || status.code().is_none()), "{seals}: {status:?}");
+        for (name, want) in names.iter().zip(&want) {
+            let load = if moved(name) { keyed("two", 2) } else { sealed() };
+            assert_eq!(&tensors(&bench.out(name), &load), want, "{seals} {name}");
+        }
+    }
+    reseal(&bench.job.output_dir, &*old, &*new).unwrap();
+    for (name, want) in names.iter().zip(&want) {
+        assert_eq!(&tensors(&bench.out(name), &keyed("two", 2)), want, "{name}");
+        assert!(matches!(Checkpoint::open_with(bench.out(name), Some(&*old)), Err(Error::Seal { .. })));
+    }
+    assert_eq!(reseal(&bench.job.output_dir, &*old, &*new).unwrap(), 0);
+    assert!(files(&bench.job.output_dir).iter().all(|path| path.extension().is_none_or(|end| end != "part")));
+
+    // A stopped job goes on with the new key.
+    assert_eq!(reseal(&stopped.job.output_dir, &*old, &*new).unwrap(), 1);
+    let resume = |load: LoadOptions| stopped.job.run(&JobOptions { resume: true, ..options(load) }, |_| ());
+    assert!(matches!(resume(sealed()), Err(Error::Seal { .. })));
+    assert_eq!(resume(keyed("two", 2)).unwrap().status, JobStatus::Completed);
+    assert_eq!(tensors(&stopped.out("adapter_model.safetensors"), &keyed("two", 2)), want[0]);
 }
 
 #[test]

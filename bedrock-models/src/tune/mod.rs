@@ -42,6 +42,7 @@
 //! ```
 //!
 //! With [`LoadOptions::sealer`](crate::LoadOptions::sealer) all that holds texts or what was learnt of them is written sealed: see [`Job::run`].
+//! [`reseal`] moves what was written to another key.
 
 mod adapter;
 mod adapter_file;
@@ -88,3 +89,5 @@ pub use optimizer::AdamW;
 pub use preference::Preference;
 pub use run::JobOptions;
 pub use trainer::{Lora, Method, Step, Trainer};
+
+pub use crate::sealed::reseal;
