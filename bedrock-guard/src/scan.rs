@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
-use crate::policy::pii::marks::Marks;
+use crate::policy::pii::marks::{Marks, Wanted};
 
 /// Bytes to the left of a position that stay visible in a window, and so the furthest a recogniser may look back.
 pub(crate) const LOOK_BEHIND: usize = 256;
@@ -108,9 +108,9 @@ pub(crate) trait Recognizer: Send + Sync + fmt::Debug {
     /// `from` is 0 or an earlier answer for the same text.
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize;
 
-    /// Whether it is faster with [`Marks`].
-    fn wants_marks(&self) -> bool {
-        false
+    /// The [`Marks`] that make it faster.
+    fn wanted(&self) -> Wanted {
+        Wanted::Nothing
     }
 }
 
@@ -337,8 +337,13 @@ pub(crate) fn next_letter(text: &str, at: usize) -> usize {
 pub(crate) fn plain_word(text: &str, at: usize) -> Option<usize> {
     let rest = &text.as_bytes()[at..];
     let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    (length > 0 && ends_plainly(text, at, at + length)).then_some(at + length)
+}
+
+/// Whether letters of ASCII in a row are a whole word that no more text would change.
+pub(crate) fn ends_plainly(text: &str, start: usize, end: usize) -> bool {
     let ends = |byte: &u8| !matches!(ASCII[usize::from(*byte)], Ascii::Link | Ascii::None);
-    ((1..=MAX_TOKEN).contains(&length) && rest.get(length).is_some_and(ends)).then_some(at + length)
+    end - start <= MAX_TOKEN && text.as_bytes().get(end).is_some_and(ends)
 }
 
 fn classify(character: char) -> TokenKind {

@@ -1,9 +1,12 @@
 //! Source code is full of numbers, and none of them may pass for a number with check digits.
 
+mod random;
+
 use std::path::{Path, PathBuf};
 
 use bedrock_core::GuardrailPiiEntityType as Kind;
 use bedrock_guard::PiiRecognizer;
+use random::Random;
 
 /// The kinds that have check digits.
 const CHECKED: [Kind; 8] = [
@@ -54,23 +57,6 @@ fn the_sources_of_this_workspace_have_no_checked_numbers() {
         assert_nothing_is_found(&recognizer, &file.display().to_string(), &code);
     }
     assert!(bytes > 1_000_000, "only {bytes} bytes");
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
 }
 
 /// A line of the number-heavy kinds of code: tables, hashes, identifiers, times, versions, addresses.

@@ -15,31 +15,14 @@ use bedrock_models::weights::{Dtype, GgufFile};
 use bedrock_models::{Error, LanguageModel, LoadOptions};
 use serde_json::Value;
 
-fn base(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformance").join(name)
-}
+mod bench;
 
-fn load() -> LoadOptions {
-    LoadOptions { threads: 2, ..LoadOptions::default() }
-}
-
-fn options() -> JobOptions {
-    JobOptions { load: load(), ..JobOptions::default() }
-}
-
-/// A folder with data, and a job of them on a tiny model.
-struct Bench {
-    folder: tempfile::TempDir,
-    job: Job,
-}
+use bench::{Bench, base, load, options};
 
 impl Bench {
     fn new(name: &str, lines: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("train.jsonl");
-        fs::write(&data, lines).unwrap();
-        let mut job = Job::new(base(name).display().to_string(), data, folder.path().join("out"));
-        job.hyper_parameters = HyperParameters {
+        let mut bench = Self::of(name, lines);
+        bench.job.hyper_parameters = HyperParameters {
             epoch_count: 3,
             batch_size: 2,
             learning_rate: 1e-2,
@@ -50,8 +33,8 @@ impl Bench {
             seed: 5,
             ..HyperParameters::default()
         };
-        job.method = JobMethod::Lora(JobLora { r: 4, alpha: 8.0, dropout: 0.1, ..JobLora::default() });
-        Self { folder, job }
+        bench.job.method = JobMethod::Lora(JobLora { r: 4, alpha: 8.0, dropout: 0.1, ..JobLora::default() });
+        bench
     }
 
     fn pairs(name: &str) -> Self {
@@ -65,29 +48,19 @@ impl Bench {
         path
     }
 
-    fn out(&self, name: &str) -> Vec<u8> {
-        fs::read(self.job.output_dir.join(name)).unwrap()
-    }
-
     fn rows(&self, name: &str) -> Vec<Vec<String>> {
         let text = String::from_utf8(self.out(name)).unwrap();
         text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
     }
 
-    fn events(&self, options: &JobOptions) -> (Result<Trained, Error>, Vec<JobEvent>) {
-        let mut events = Vec::new();
-        let trained = self.job.run(options, |event| events.push(event.clone()));
-        (trained, events)
-    }
-
-    fn run(&self) -> (Trained, Vec<JobEvent>) {
-        let (trained, events) = self.events(&options());
+    fn trained(&self) -> (Trained, Vec<JobEvent>) {
+        let (trained, events) = self.run(&options());
         (trained.unwrap(), events)
     }
 
     /// The file and line that are wrong, and why.
     fn refused(&self) -> (Option<usize>, String) {
-        let (result, events) = self.events(&options());
+        let (result, events) = self.run(&options());
         assert!(matches!(&events[..], [JobEvent::Failed { .. }]), "{events:?}");
         assert!(!self.job.output_dir.exists(), "something was written");
         match result {
@@ -114,7 +87,7 @@ fn an_adapter_learns_and_is_what_was_trained() {
     let mut bench = Bench::pairs("llama_default");
     bench.job.validation_data =
         vec![bench.file("valid.jsonl", "{\"prompt\": \"the 9\", \"completion\": \"end of 9\"}\n")];
-    let (trained, events) = bench.run();
+    let (trained, events) = bench.trained();
     // Seven items, two at a time, three times.
     let (losses, validations) = (losses(&events), validations(&events));
     assert_eq!((trained.steps, trained.status, losses.len()), (12, JobStatus::Completed, 12));
@@ -159,7 +132,7 @@ fn an_adapter_learns_and_is_what_was_trained() {
 fn the_base_is_not_changed_and_a_second_run_is_the_same() {
     let before = fs::read(base("llama_default").join("model.safetensors")).unwrap();
     let (first, second) = (Bench::pairs("llama_default"), Bench::pairs("llama_default"));
-    let (a, b) = (losses(&first.run().1), losses(&second.run().1));
+    let (a, b) = (losses(&first.trained().1), losses(&second.trained().1));
     assert_eq!(a, b);
     assert_eq!(first.out("adapter_model.safetensors"), second.out("adapter_model.safetensors"));
     assert_eq!(fs::read(base("llama_default").join("model.safetensors")).unwrap(), before);
@@ -177,7 +150,7 @@ fn a_stopped_job_goes_on_as_if_it_had_not_been() {
             bench
         };
         let whole = bench();
-        let (undisturbed, all) = whole.run();
+        let (undisturbed, all) = whole.trained();
         // In the middle of an epoch, and between two.
         for stops in [vec![5], vec![4, 8, 11], vec![1]] {
             let broken = bench();
@@ -198,7 +171,7 @@ fn a_stopped_job_goes_on_as_if_it_had_not_been() {
                 options.resume = true;
             }
             options.stop = Stop::default();
-            let (resumed, events) = broken.events(&options);
+            let (resumed, events) = broken.run(&options);
             let resumed = resumed.unwrap();
             assert!(
                 events.iter().any(|event| matches!(event, JobEvent::Resumed { step } if Some(step) == stops.last()))
@@ -289,7 +262,7 @@ fn too_long_items_are_refused_cut_or_left_out() {
     assert!(line == Some(2) && reason.contains("more than the 64"), "{line:?} {reason}");
     for (too_long, counts) in [(TooLong::Truncate, (2, 1, 1)), (TooLong::Skip, (1, 0, 2))] {
         bench.job.too_long = too_long;
-        let (_, events) = bench.run();
+        let (_, events) = bench.trained();
         let JobEvent::Started { items, truncated, skipped, tokens, .. } = events[0] else { panic!("{events:?}") };
         assert_eq!((items, truncated, skipped), counts);
         assert!(tokens < 100, "{tokens}");
@@ -306,7 +279,7 @@ fn text_and_documents_are_learnt_whole() {
         bench.job.training_data = bench.file(name, &content);
         bench.job.customization_type = CustomizationType::ContinuedPreTraining;
         bench.job.method = JobMethod::Full;
-        let (trained, events) = bench.run();
+        let (trained, events) = bench.trained();
         let losses = losses(&events);
         assert!(losses.last().unwrap() + 0.5 < losses[0], "{losses:?}");
         assert_eq!(trained.status, JobStatus::Completed);
@@ -336,7 +309,7 @@ fn a_loss_without_bounds_fails_the_job() {
     bench.job.hyper_parameters.max_gradient_norm = 0.0;
     bench.job.hyper_parameters.epoch_count = 200;
     bench.job.method = JobMethod::Full;
-    let (result, events) = bench.events(&options());
+    let (result, events) = bench.run(&options());
     assert!(matches!(result, Err(Error::Diverged { .. })), "{result:?}");
     let Some(JobEvent::Failed { message }) = events.last() else { panic!("{:?}", events.last()) };
     let status: Value = serde_json::from_slice(&bench.out("job.json")).unwrap();
@@ -391,7 +364,7 @@ fn a_killed_job_goes_on_as_if_it_had_not_been() {
         panic!("nobody killed {ran:?}");
     }
     let whole = Bench::pairs("llama_default");
-    whole.run();
+    whole.trained();
     let mut killed = Bench::pairs("llama_default");
     killed.job.checkpoint_steps = Some(3);
     let file = killed.file("job.json", serde_json::to_vec(&killed.job).unwrap());
@@ -406,7 +379,7 @@ fn a_killed_job_goes_on_as_if_it_had_not_been() {
     child.kill().unwrap();
     child.wait().unwrap();
     let resumed = JobOptions { resume: true, ..options() };
-    let (trained, events) = killed.events(&resumed);
+    let (trained, events) = killed.run(&resumed);
     assert_eq!(trained.unwrap().steps, 12);
     assert!(events.contains(&JobEvent::Resumed { step: 6 }), "{events:?}");
     assert_eq!(killed.out("adapter_model.safetensors"), whole.out("adapter_model.safetensors"));
@@ -525,7 +498,7 @@ fn the_result_says_what_it_is() {
     let mut bench = Bench::pairs("llama_default");
     bench.job.custom_model_name = Some("ends".into());
     bench.job.merge = true;
-    let (trained, _) = bench.run();
+    let (trained, _) = bench.trained();
     let card = String::from_utf8(bench.out("README.md")).unwrap();
     let hash = "87e3dd28cc7de91f61dc573b4126ea08cec970d8ade0eb2957445e8f0e06ce50";
     let loss = format!("| {:.4} |", trained.train_loss.unwrap());

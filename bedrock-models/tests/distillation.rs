@@ -1,36 +1,26 @@
 //! Distillation: a scripted model teaches a tiny one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bedrock_core::testing::{Reply, ScriptedModel};
 use bedrock_core::{ContentBlock, ConverseRequest};
+use bedrock_models::Error;
 use bedrock_models::tune::{
-    CustomizationConfig, CustomizationType, DistillationConfig, HyperParameters, Job, JobEvent, JobLora, JobMethod,
-    JobOptions, JobStatus, Stop, Teacher, TeacherModelConfig, Trained,
+    CustomizationConfig, CustomizationType, DistillationConfig, HyperParameters, JobEvent, JobLora, JobMethod,
+    JobOptions, JobStatus, Stop, Teacher, TeacherModelConfig,
 };
-use bedrock_models::{Error, LoadOptions};
 use serde_json::Value;
 
-fn base() -> String {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    fixtures.join("conformance/llama_default").display().to_string()
-}
+mod bench;
 
-/// A folder with prompts, and jobs of them.
-struct Bench {
-    folder: tempfile::TempDir,
-    job: Job,
-}
+use bench::{Bench, load};
 
 impl Bench {
     fn new(lines: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("prompts.jsonl");
-        fs::write(&data, lines).unwrap();
-        let mut job = Job::new(base(), data, folder.path().join("out"));
+        let mut bench = Self::of("llama_default", lines);
+        let job = &mut bench.job;
         job.customization_type = CustomizationType::Distillation;
         let teacher_model_config =
             TeacherModelConfig { teacher_model_identifier: "wise".into(), max_response_length_for_inference: 9 };
@@ -44,28 +34,17 @@ impl Bench {
             ..HyperParameters::default()
         };
         job.method = JobMethod::Lora(JobLora { r: 4, ..JobLora::default() });
-        Self { folder, job }
+        bench
     }
 
     fn prompts(count: usize) -> Self {
         Self::new(&(0..count).map(|n| format!("{{\"prompt\": \"the {n}\"}}\n")).collect::<String>())
     }
-
-    fn out(&self, name: &str) -> PathBuf {
-        self.job.output_dir.join(name)
-    }
-
-    fn run(&self, options: &JobOptions) -> (Result<Trained, Error>, Vec<JobEvent>) {
-        let mut events = Vec::new();
-        let trained = self.job.run(options, |event| events.push(event.clone()));
-        (trained, events)
-    }
 }
 
 fn options(teacher: &Arc<ScriptedModel>) -> JobOptions {
-    let load = LoadOptions { threads: 2, ..LoadOptions::default() };
     // One at a time, so that a script's replies come in the order of the prompts.
-    JobOptions { load, teacher: Some(Teacher::new(teacher.clone()).at_once(1)), ..JobOptions::default() }
+    JobOptions { load: load(), teacher: Some(Teacher::new(teacher.clone()).at_once(1)), ..JobOptions::default() }
 }
 
 /// Says the number in the prompt back.
@@ -105,19 +84,19 @@ fn what_the_teacher_says_is_learnt() {
     assert_eq!(requests.len(), 5);
     assert!(requests.iter().all(|request| request.model_id == "wise"));
     assert!(requests.iter().all(|request| request.inference_config.as_ref().unwrap().max_tokens == Some(9)));
-    let lines: Vec<Value> = fs::read_to_string(bench.out("responses.jsonl"))
+    let lines: Vec<Value> = fs::read_to_string(bench.path("responses.jsonl"))
         .unwrap()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!((lines.len(), &lines[3]["response"]), (6, &"end of 2".into()));
-    let status: Value = serde_json::from_slice(&fs::read(bench.out("job.json")).unwrap()).unwrap();
+    let status: Value = serde_json::from_slice(&fs::read(bench.path("job.json")).unwrap()).unwrap();
     let config = &status["customizationConfig"]["distillationConfig"]["teacherModelConfig"];
     assert_eq!(
         (&status["customizationType"], &config["teacherModelIdentifier"]),
         (&"DISTILLATION".into(), &"wise".into())
     );
-    assert!(fs::read_to_string(bench.out("README.md")).unwrap().contains("| teacher | wise |"));
+    assert!(fs::read_to_string(bench.path("README.md")).unwrap().contains("| teacher | wise |"));
 
     // The same as fine-tuning on the answers.
     let pairs: String =
@@ -126,7 +105,7 @@ fn what_the_teacher_says_is_learnt() {
     plain.job.customization_type = CustomizationType::FineTuning;
     plain.job.customization_config = None;
     plain.run(&options(&teacher)).0.unwrap();
-    let weights = |bench: &Bench| fs::read(bench.out("adapter_model.safetensors")).unwrap();
+    let weights = |bench: &Bench| fs::read(bench.path("adapter_model.safetensors")).unwrap();
     assert_eq!(weights(&bench), weights(&plain));
 
     // A conversation without a template is refused as elsewhere, after the teacher has answered.
@@ -149,8 +128,8 @@ fn answers_are_not_asked_again() {
     let (result, events) = bench.run(&options(&failing));
     assert!(matches!(&result, Err(Error::Teacher { line: 3, .. })), "{result:?}");
     let Some(JobEvent::Failed { message }) = events.last() else { panic!("{events:?}") };
-    assert!(message.contains("prompts.jsonl:3: not that"), "{message}");
-    let status: Value = serde_json::from_slice(&fs::read(bench.out("job.json")).unwrap()).unwrap();
+    assert!(message.contains("train.jsonl:3: not that"), "{message}");
+    let status: Value = serde_json::from_slice(&fs::read(bench.path("job.json")).unwrap()).unwrap();
     assert_eq!((&status["status"], &status["failureMessage"]), (&"Failed".into(), &message.as_str().into()));
     // Then it is stopped after one answer more.
     let mut resumed = JobOptions { resume: true, ..options(&teacher()) };
@@ -168,14 +147,14 @@ fn answers_are_not_asked_again() {
         [JobEvent::Answered { answered: 3, items: 6 }, JobEvent::Stopping, JobEvent::Stopped(_)]
     ));
     // And killed while it wrote.
-    let path = bench.out("responses.jsonl");
+    let path = bench.path("responses.jsonl");
     let text = fs::read(&path).unwrap();
     fs::write(&path, [&text[..], b"{\"prompt\": 4, \"resp"].concat()).unwrap();
     let last = teacher();
     resumed = JobOptions { resume: true, stop: Stop::default(), ..options(&last) };
     bench.run(&resumed).0.unwrap();
     assert_eq!(last.requests().len(), 3);
-    let weights = |bench: &Bench| fs::read(bench.out("adapter_model.safetensors")).unwrap();
+    let weights = |bench: &Bench| fs::read(bench.path("adapter_model.safetensors")).unwrap();
     assert_eq!(weights(&bench), weights(&whole));
     // Answers to other prompts are not used.
     fs::write(&bench.job.training_data, "{\"prompt\": \"another\"}\n").unwrap();

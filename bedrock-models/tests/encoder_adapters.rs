@@ -12,21 +12,13 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde_json::{Value, json};
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
+mod bench;
 
-fn base(name: &str) -> PathBuf {
-    fixtures().join("conformance").join(name)
-}
+use bench::{base, fixtures, load as plain, without};
 
 fn expected(kind: &str) -> Vec<Value> {
     let bytes = fs::read(fixtures().join("encoder_training/expected.json")).unwrap();
     serde_json::from_slice::<Value>(&bytes).unwrap()[kind].as_array().unwrap().clone()
-}
-
-fn plain() -> LoadOptions {
-    LoadOptions { threads: 2, ..LoadOptions::default() }
 }
 
 fn with(adapter: &Path) -> LoadOptions {
@@ -38,18 +30,6 @@ fn choice<const N: usize>(adapters: [(&str, &Path); N]) -> LoadOptions {
     let adapters: BTreeMap<String, PathBuf> =
         adapters.into_iter().map(|(name, folder)| (name.to_string(), folder.to_path_buf())).collect();
     LoadOptions { adapters, ..plain() }
-}
-
-/// A model without the tensors of some beginnings, in a folder.
-fn without(name: &str, prefixes: &[&str], folder: &Path) -> PathBuf {
-    for file in ["config.json", "tokenizer.json"] {
-        fs::copy(base(name).join(file), folder.join(file)).unwrap();
-    }
-    let whole = fs::read(base(name).join("model.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&whole).unwrap().tensors();
-    let kept = tensors.into_iter().filter(|(name, _)| !prefixes.iter().any(|prefix| name.starts_with(prefix)));
-    fs::write(folder.join("model.safetensors"), serialize(kept, None).unwrap()).unwrap();
-    folder.to_path_buf()
 }
 
 /// An adapter of all matrices of a model whose names end so, of rank 2.

@@ -1,41 +1,20 @@
 //! Sentence embeddings and classifiers in training against PyTorch, see `fixtures/encoder_training/SOURCE.md`, and as jobs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use bedrock_core::{EmbedPurpose, EmbedRequest, EmbeddingModel};
 use bedrock_models::tune::{
-    AdamW, ClassifierTrainer, Contrast, CustomizationType, EmbeddingTrainer, HyperParameters, Job, JobEvent, JobLora,
-    JobMethod, JobOptions, JobStatus, Labelled, Lora, Method, Metrics, Stop, Trained,
+    AdamW, ClassifierTrainer, Contrast, CustomizationType, EmbeddingTrainer, HyperParameters, JobEvent, JobLora,
+    JobMethod, JobStatus, Labelled, Lora, Method, Metrics, Stop,
 };
 use bedrock_models::weights::Checkpoint;
 use bedrock_models::{Embedder, Error, LoadOptions, SequenceClassifier};
 use serde::Deserialize;
 use serde_json::Value;
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
+mod bench;
 
-fn base(name: &str) -> PathBuf {
-    fixtures().join("conformance").join(name)
-}
-
-/// A model without some of its tensors, in a folder.
-fn without(name: &str, prefix: &str, folder: &tempfile::TempDir) -> PathBuf {
-    for file in ["config.json", "tokenizer.json"] {
-        fs::copy(base(name).join(file), folder.path().join(file)).unwrap();
-    }
-    let whole = fs::read(base(name).join("model.safetensors")).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap().tensors();
-    let tensors = tensors.into_iter().filter(|(name, _)| !name.starts_with(prefix));
-    fs::write(folder.path().join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
-    folder.path().to_path_buf()
-}
-
-fn load() -> LoadOptions {
-    LoadOptions { threads: 2, ..LoadOptions::default() }
-}
+use bench::{Bench, base, fixtures, load, options, without};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -129,7 +108,7 @@ fn embeddings_are_learnt_as_in_pytorch_and_peft() {
         let bare = tempfile::tempdir().unwrap();
         // Of a classifier the encoder.
         let base = if case.case == "deberta_v2_entities" {
-            without(&case.case, "classifier.", &bare)
+            without(&case.case, &["classifier."], bare.path())
         } else {
             base(&case.case)
         };
@@ -202,23 +181,15 @@ fn gradients_are_slopes_in_parts_too() {
     }
 }
 
-/// A folder with data, and a job of them.
-struct Bench {
-    folder: tempfile::TempDir,
-    job: Job,
-}
-
 impl Bench {
     fn new(kind: CustomizationType, base_model: &str, lines: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("train.jsonl");
-        fs::write(&data, lines).unwrap();
-        let mut job = Job::new(base(base_model).display().to_string(), data, folder.path().join("out"));
+        let mut bench = Self::of(base_model, lines);
+        let job = &mut bench.job;
         job.customization_type = kind;
         job.method = JobMethod::Full;
         job.hyper_parameters =
             HyperParameters { epoch_count: 6, batch_size: 3, learning_rate: 5e-3, ..HyperParameters::default() };
-        Self { folder, job }
+        bench
     }
 
     fn pairs(base_model: &str) -> Self {
@@ -229,16 +200,6 @@ impl Bench {
     fn labels(base_model: &str) -> Self {
         let line = |row: &[&str; 2]| format!("{{\"text\": \"{}\", \"label\": \"{}\"}}\n", row[0], row[1]);
         Self::new(CustomizationType::ClassifierTuning, base_model, &LABELS.iter().map(line).collect::<String>())
-    }
-
-    fn out(&self, name: &str) -> Vec<u8> {
-        fs::read(self.job.output_dir.join(name)).unwrap()
-    }
-
-    fn run(&self, options: &JobOptions) -> (Result<Trained, Error>, Vec<JobEvent>) {
-        let mut events = Vec::new();
-        let trained = self.job.run(options, |event| events.push(event.clone()));
-        (trained, events)
     }
 
     fn refused(&self) -> (Option<usize>, String) {
@@ -261,10 +222,6 @@ const LABELS: [[&str; 2]; 6] = [
     ["a map", "thing"],
     ["a lamp", "thing"],
 ];
-
-fn options() -> JobOptions {
-    JobOptions { load: load(), ..JobOptions::default() }
-}
 
 fn accuracies(events: &[JobEvent]) -> Vec<f64> {
     let accuracy = |event: &JobEvent| match event {
@@ -338,7 +295,8 @@ fn a_job_learns_an_adapter_of_an_encoder() {
     {
         let mut bench = Bench::pairs(name);
         let bare = tempfile::tempdir().unwrap();
-        let model = if name == "deberta_v2_entities" { without(name, "classifier.", &bare) } else { base(name) };
+        let model =
+            if name == "deberta_v2_entities" { without(name, &["classifier."], bare.path()) } else { base(name) };
         bench.job.base_model = model.display().to_string();
         bench.job.method = JobMethod::Lora(JobLora { dropout: 0.1, ..JobLora::default() });
         bench.job.hyper_parameters.batch_size = 5;
@@ -417,7 +375,7 @@ fn a_job_learns_labels_with_an_adapter() {
         let mut bench = Bench::labels(name);
         let (mut model, bare) = (base(name), tempfile::tempdir().unwrap());
         if is_bare {
-            model = without(name, "pooler.", &bare);
+            model = without(name, &["pooler."], bare.path());
             bench.job.base_model = model.display().to_string();
         }
         bench.job.method = JobMethod::Lora(JobLora { dropout: 0.1, ..JobLora::default() });

@@ -1,23 +1,19 @@
 //! Preference tuning against PyTorch and PEFT, see `fixtures/preference/SOURCE.md`, and as a job.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bedrock_models::tune::{
-    AdamW, CustomizationType, HyperParameters, Job, JobEvent, JobLora, JobMethod, JobOptions, JobStatus, Method,
-    Metrics, Preference, Sequence, Stop, Trained, Trainer,
+    AdamW, CustomizationType, HyperParameters, JobEvent, JobLora, JobMethod, JobStatus, Method, Metrics, Preference,
+    Sequence, Stop, Trainer,
 };
 use bedrock_models::{Error, LanguageModel, LoadOptions};
 use serde::Deserialize;
 use serde_json::Value;
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
+mod bench;
 
-fn load() -> LoadOptions {
-    LoadOptions { threads: 2, ..LoadOptions::default() }
-}
+use bench::{Bench, fixtures, load, options};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -171,23 +167,15 @@ fn what_cannot_be_compared_changes_nothing() {
     assert_eq!((trainer.preference_loss(&whole, 0.1).unwrap(), trainer.steps()), (before, 0));
 }
 
-/// A folder with data, and a job of them on a tiny model.
-struct Bench {
-    folder: tempfile::TempDir,
-    job: Job,
-}
-
 impl Bench {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let line = |n: usize| {
             format!("{{\"prompt\": \"the {n}\", \"chosen\": \"end of {n}\", \"rejected\": \"a word {n} more\"}}\n")
         };
-        let [data, validation] = ["train.jsonl", "valid.jsonl"].map(|name| folder.path().join(name));
-        fs::write(&data, (0..7).map(line).collect::<String>()).unwrap();
+        let mut bench = Self::of("llama_default", &(0..7).map(line).collect::<String>());
+        let validation = bench.folder.path().join("valid.jsonl");
         fs::write(&validation, (7..9).map(line).collect::<String>()).unwrap();
-        let base = fixtures().join("conformance/llama_default").display().to_string();
-        let mut job = Job::new(base, data, folder.path().join("out"));
+        let job = &mut bench.job;
         job.customization_type = CustomizationType::PreferenceTuning;
         job.validation_data = vec![validation];
         job.hyper_parameters = HyperParameters {
@@ -199,22 +187,8 @@ impl Bench {
             ..HyperParameters::default()
         };
         job.method = JobMethod::Lora(JobLora { r: 4, alpha: 8.0, ..JobLora::default() });
-        Self { folder, job }
+        bench
     }
-
-    fn out(&self, name: &str) -> Vec<u8> {
-        fs::read(self.job.output_dir.join(name)).unwrap()
-    }
-
-    fn run(&self, options: &JobOptions) -> (Result<Trained, Error>, Vec<JobEvent>) {
-        let mut events = Vec::new();
-        let trained = self.job.run(options, |event| events.push(event.clone()));
-        (trained, events)
-    }
-}
-
-fn options() -> JobOptions {
-    JobOptions { load: load(), ..JobOptions::default() }
 }
 
 #[test]

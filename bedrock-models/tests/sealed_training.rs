@@ -21,13 +21,9 @@ use bedrock_models::tune::{
 use bedrock_models::weights::Checkpoint;
 use bedrock_models::{Embedder, Error, LanguageModel, LoadOptions, SequenceClassifier};
 
-fn base(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformance").join(name)
-}
+mod bench;
 
-fn plain() -> LoadOptions {
-    LoadOptions { threads: 2, ..LoadOptions::default() }
-}
+use bench::{Bench, base, load as plain};
 
 /// With a key of this name and bytes.
 fn keyed(name: &str, byte: u8) -> LoadOptions {
@@ -43,24 +39,16 @@ fn options(load: LoadOptions) -> JobOptions {
     JobOptions { load, ..JobOptions::default() }
 }
 
-/// A folder with data, and a job of them on a tiny model.
-struct Bench {
-    folder: tempfile::TempDir,
-    job: Job,
-}
-
 impl Bench {
     fn new(name: &str, lines: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("train.jsonl");
-        fs::write(&data, lines).unwrap();
-        let mut job = Job::new(base(name).display().to_string(), data, folder.path().join("out"));
+        let mut bench = Self::of(name, lines);
+        let job = &mut bench.job;
         job.hyper_parameters.epoch_count = 3;
         job.hyper_parameters.batch_size = 2;
         job.hyper_parameters.learning_rate = 1e-2;
         job.hyper_parameters.max_sequence_length = 64;
         job.method = JobMethod::Lora(JobLora { r: 4, alpha: 8.0, dropout: 0.1, ..JobLora::default() });
-        Self { folder, job }
+        bench
     }
 
     fn pairs() -> Self {
@@ -75,11 +63,7 @@ impl Bench {
         bench
     }
 
-    fn out(&self, name: &str) -> PathBuf {
-        self.job.output_dir.join(name)
-    }
-
-    fn run(&self, load: LoadOptions) {
+    fn complete(&self, load: LoadOptions) {
         assert_eq!(self.job.run(&options(load), |_| ()).unwrap().status, JobStatus::Completed);
     }
 
@@ -137,32 +121,32 @@ fn the_sealed_result_is_the_result() {
             bench.job.checkpoint_steps = Some(2);
             bench
         });
-        readable.run(plain());
-        let expected = tensors(&readable.out(name), &plain());
-        secret.run(sealed());
-        assert_eq!(tensors(&secret.out(name), &sealed()), expected);
+        readable.complete(plain());
+        let expected = tensors(&readable.path(name), &plain());
+        secret.complete(sealed());
+        assert_eq!(tensors(&secret.path(name), &sealed()), expected);
         hides(&secret.job.output_dir, &expected, &["end of"]);
         for name in ["step_wise_training_metrics.csv", "loss.svg"] {
-            assert_eq!(fs::read(secret.out(name)).unwrap(), fs::read(readable.out(name)).unwrap(), "{name}");
+            assert_eq!(fs::read(secret.path(name)).unwrap(), fs::read(readable.path(name)).unwrap(), "{name}");
         }
         // Stopped twice, with checkpoints in between of which nothing can be read either.
         let mut looks = 0;
         for (steps, resume) in [(5, false), (8, true)] {
             broken.stopped_after(steps, sealed(), resume, || {
-                looks += files(&broken.out("checkpoints")).len();
+                looks += files(&broken.path("checkpoints")).len();
                 hides(&broken.job.output_dir, &expected, &["end of", "\"losses\":", "parameter."]);
             });
         }
         assert!(looks > 3);
-        let checkpoint = files(&broken.out("checkpoints"));
-        assert_eq!(checkpoint, [broken.out("checkpoints/step-000000008.safetensors.sealed")]);
+        let checkpoint = files(&broken.path("checkpoints"));
+        assert_eq!(checkpoint, [broken.path("checkpoints/step-000000008.safetensors.sealed")]);
         let state = tensors(&checkpoint[0], &sealed());
         assert_eq!(state.iter().filter(|(name, ..)| name.starts_with("mean.")).count() * 3 + 1, state.len());
         let moments = state.into_iter().filter(|(name, ..)| name != "state").collect();
         hides(&broken.job.output_dir, &moments, &[]);
         let resumed = JobOptions { resume: true, ..options(sealed()) };
         broken.job.run(&resumed, |_| ()).unwrap();
-        assert_eq!(tensors(&broken.out(name), &sealed()), expected);
+        assert_eq!(tensors(&broken.path(name), &sealed()), expected);
     }
 }
 
@@ -175,7 +159,7 @@ fn a_job_goes_on_with_its_key_alone() {
     for load in [keyed("one", 2), keyed("two", 1)] {
         assert!(matches!(resume(load), Err(Error::Seal { .. })));
     }
-    let path = bench.out("checkpoints/step-000000004.safetensors.sealed");
+    let path = bench.path("checkpoints/step-000000004.safetensors.sealed");
     let file = fs::read(&path).unwrap();
     for at in (0..file.len()).step_by(file.len() / 23) {
         let mut changed = file.clone();
@@ -187,24 +171,24 @@ fn a_job_goes_on_with_its_key_alone() {
         }
     }
     // A checkpoint of another step under this name, and one that is not sealed.
-    fs::write(bench.out("checkpoints/step-000000005.safetensors.sealed"), &file).unwrap();
+    fs::write(bench.path("checkpoints/step-000000005.safetensors.sealed"), &file).unwrap();
     assert!(matches!(resume(sealed()), Err(Error::Seal { .. })));
-    fs::remove_file(bench.out("checkpoints/step-000000005.safetensors.sealed")).unwrap();
+    fs::remove_file(bench.path("checkpoints/step-000000005.safetensors.sealed")).unwrap();
     fs::remove_file(&path).unwrap();
     let readable = Bench::pairs();
     readable.stopped_after(4, plain(), false, || ());
     let name = "checkpoints/step-000000004.safetensors";
-    fs::copy(readable.out(name), bench.out(name)).unwrap();
+    fs::copy(readable.path(name), bench.path(name)).unwrap();
     assert!(matches!(resume(sealed()), Err(Error::SealMismatch { sealed: false, .. })));
-    fs::remove_file(bench.out(name)).unwrap();
+    fs::remove_file(bench.path(name)).unwrap();
     fs::write(&path, &file).unwrap();
     assert_eq!(resume(sealed()).unwrap().status, JobStatus::Completed);
     // What a run without the key wrote there goes when one with it writes.
-    readable.run(plain());
+    readable.complete(plain());
     let data = fs::read(&readable.job.training_data).unwrap();
     fs::write(&readable.job.training_data, data).unwrap();
-    readable.run(sealed());
-    hides(&readable.job.output_dir, &tensors(&readable.out("adapter_model.safetensors"), &sealed()), &["end of"]);
+    readable.complete(sealed());
+    hides(&readable.job.output_dir, &tensors(&readable.path("adapter_model.safetensors"), &sealed()), &["end of"]);
 }
 
 #[test]
@@ -224,7 +208,7 @@ fn a_killed_job_goes_on_as_if_it_had_not_been() {
         panic!("nobody killed {ran:?}");
     }
     let whole = Bench::pairs();
-    whole.run(plain());
+    whole.complete(plain());
     let mut killed = Bench::pairs();
     killed.job.checkpoint_steps = Some(3);
     let file = killed.folder.path().join("job.json");
@@ -244,7 +228,7 @@ fn a_killed_job_goes_on_as_if_it_had_not_been() {
     killed.job.run(&resumed, |event| events.push(event.clone())).unwrap();
     assert!(events.contains(&JobEvent::Resumed { step: 6 }), "{events:?}");
     let name = "adapter_model.safetensors";
-    assert_eq!(tensors(&killed.out(name), &sealed()), tensors(&whole.out(name), &plain()));
+    assert_eq!(tensors(&killed.path(name), &sealed()), tensors(&whole.path(name), &plain()));
 }
 
 /// A sealer whose process ends, as if it was killed, instead of sealing once more than this.
@@ -275,17 +259,17 @@ fn a_killed_change_of_keys_goes_on() {
     }
     let mut bench = Bench::pairs();
     bench.job.merge = true;
-    bench.run(sealed());
+    bench.complete(sealed());
     // What a stopped job keeps too.
     let stopped = Bench::pairs();
     stopped.stopped_after(4, sealed(), false, || ());
-    let checkpoints = bench.out("checkpoints");
+    let checkpoints = bench.path("checkpoints");
     fs::create_dir(&checkpoints).unwrap();
     let name = "step-000000004.safetensors.sealed";
-    fs::copy(stopped.out("checkpoints").join(name), checkpoints.join(name)).unwrap();
+    fs::copy(stopped.path("checkpoints").join(name), checkpoints.join(name)).unwrap();
     let names = ["adapter_model.safetensors", "merged/model.safetensors", "checkpoints/step-000000004.safetensors"];
-    let want = names.map(|name| tensors(&bench.out(name), &sealed()));
-    let moved = |name: &str| Checkpoint::open_with(bench.out(name), Some(&*new)).is_ok();
+    let want = names.map(|name| tensors(&bench.path(name), &sealed()));
+    let moved = |name: &str| Checkpoint::open_with(bench.path(name), Some(&*new)).is_ok();
     // A head and a piece of each of three files.
     for seals in 0..6 {
         let mut child = Command::new(env::current_exe().unwrap());
@@ -297,13 +281,13 @@ fn a_killed_change_of_keys_goes_on() {
         assert!(!status.success() && (all || status.code().is_none()), "{seals}: {status:?}");
         for (name, want) in names.iter().zip(&want) {
             let load = if moved(name) { keyed("two", 2) } else { sealed() };
-            assert_eq!(&tensors(&bench.out(name), &load), want, "{seals} {name}");
+            assert_eq!(&tensors(&bench.path(name), &load), want, "{seals} {name}");
         }
     }
     reseal(&bench.job.output_dir, &*old, &*new).unwrap();
     for (name, want) in names.iter().zip(&want) {
-        assert_eq!(&tensors(&bench.out(name), &keyed("two", 2)), want, "{name}");
-        assert!(matches!(Checkpoint::open_with(bench.out(name), Some(&*old)), Err(Error::Seal { .. })));
+        assert_eq!(&tensors(&bench.path(name), &keyed("two", 2)), want, "{name}");
+        assert!(matches!(Checkpoint::open_with(bench.path(name), Some(&*old)), Err(Error::Seal { .. })));
     }
     assert_eq!(reseal(&bench.job.output_dir, &*old, &*new).unwrap(), 0);
     assert!(files(&bench.job.output_dir).iter().all(|path| path.extension().is_none_or(|end| end != "part")));
@@ -313,17 +297,17 @@ fn a_killed_change_of_keys_goes_on() {
     let resume = |load: LoadOptions| stopped.job.run(&JobOptions { resume: true, ..options(load) }, |_| ());
     assert!(matches!(resume(sealed()), Err(Error::Seal { .. })));
     assert_eq!(resume(keyed("two", 2)).unwrap().status, JobStatus::Completed);
-    assert_eq!(tensors(&stopped.out("adapter_model.safetensors"), &keyed("two", 2)), want[0]);
+    assert_eq!(tensors(&stopped.path("adapter_model.safetensors"), &keyed("two", 2)), want[0]);
 }
 
 #[test]
 fn what_is_sealed_is_served_to_who_has_the_key() {
     let mut bench = Bench::pairs();
     bench.job.merge = true;
-    bench.run(sealed());
+    bench.complete(sealed());
     let mut readable = Bench::pairs();
     readable.job.merge = true;
-    readable.run(plain());
+    readable.complete(plain());
     let llama = base("llama_default");
     let logits =
         |path: &Path, load: &LoadOptions| LanguageModel::load(path, load).map(|it| it.logits(&[3, 1, 4]).unwrap());
@@ -339,19 +323,19 @@ fn what_is_sealed_is_served_to_who_has_the_key() {
     assert!(matches!(LanguageModel::load(&llama, &named(plain())), Err(Error::SealMismatch { .. })));
 
     // Merged, by the job and later; a sealed model is a base, too.
-    let merged = logits(&readable.out("merged"), &plain()).unwrap();
-    assert_eq!(logits(&bench.out("merged"), &sealed()).unwrap(), merged);
-    assert!(matches!(logits(&bench.out("merged"), &plain()), Err(Error::SealMismatch { .. })));
+    let merged = logits(&readable.path("merged"), &plain()).unwrap();
+    assert_eq!(logits(&bench.path("merged"), &sealed()).unwrap(), merged);
+    assert!(matches!(logits(&bench.path("merged"), &plain()), Err(Error::SealMismatch { .. })));
     let later = bench.folder.path().join("later");
     assert!(matches!(merge(&llama, &bench.job.output_dir, &later), Err(Error::SealMismatch { .. })));
     assert!(!later.exists());
     merge_with(&llama, &bench.job.output_dir, &later, sealed().sealer.as_deref()).unwrap();
     assert_eq!(logits(&later, &sealed()).unwrap(), merged);
-    hides(&bench.job.output_dir, &tensors(&readable.out("merged"), &plain()), &["end of"]);
+    hides(&bench.job.output_dir, &tensors(&readable.path("merged"), &plain()), &["end of"]);
     let mut further = Bench::pairs();
-    further.job.base_model = bench.out("merged").display().to_string();
+    further.job.base_model = bench.path("merged").display().to_string();
     further.job.method = JobMethod::Full;
-    further.run(sealed());
+    further.complete(sealed());
     logits(&further.job.output_dir, &sealed()).unwrap();
 
     // What cannot be sealed is refused before anything is done.
@@ -363,7 +347,7 @@ fn what_is_sealed_is_served_to_who_has_the_key() {
     further.job.merge = true;
     assert!(matches!(further.job.run(&options(sealed()), |_| ()), Err(Error::Job { what, .. }) if what == "merge"));
     let store = ModelStore::open(Some(bench.folder.path().join("store").as_path())).unwrap();
-    let imported = store.import(bench.out("merged"), "mine", &ImportOptions::default(), |_| true);
+    let imported = store.import(bench.path("merged"), "mine", &ImportOptions::default(), |_| true);
     assert!(matches!(&imported, Err(Error::SealMismatch { sealed: true, .. })), "{imported:?}");
 }
 
@@ -371,9 +355,9 @@ fn what_is_sealed_is_served_to_who_has_the_key() {
 fn encoders_are_sealed_too() {
     let pair = |n| format!("{{\"query\": \"where is {n}\", \"positive\": \"it is at {n}\"}}\n");
     let [readable, secret] = [0; 2].map(|_| Bench::full(CustomizationType::EmbeddingTuning, "bert_mean", pair));
-    readable.run(plain());
-    secret.run(sealed());
-    let weights = tensors(&readable.out("model.safetensors"), &plain());
+    readable.complete(plain());
+    secret.complete(sealed());
+    let weights = tensors(&readable.path("model.safetensors"), &plain());
     assert_eq!(tensors(&secret.job.output_dir, &sealed()), weights);
     hides(&secret.job.output_dir, &weights, &["where is", "it is at"]);
     let request = EmbedRequest::new(EmbedPurpose::Query, ["where is it?"]);
@@ -386,7 +370,7 @@ fn encoders_are_sealed_too() {
 
     let labelled = |n| format!("{{\"text\": \"where is {n}\", \"label\": \"kind {}\"}}\n", n % 2);
     let secret = Bench::full(CustomizationType::ClassifierTuning, "bert_mean", labelled);
-    secret.run(sealed());
+    secret.complete(sealed());
     hides(&secret.job.output_dir, &tensors(&secret.job.output_dir, &sealed()), &["where is"]);
     SequenceClassifier::load(&secret.job.output_dir, &sealed()).unwrap();
     assert!(matches!(SequenceClassifier::load(&secret.job.output_dir, &plain()), Err(Error::SealMismatch { .. })));
@@ -426,7 +410,7 @@ fn what_the_teacher_says_is_sealed() {
     };
     let (readable, secret) = (distillation(), distillation());
     taught(&readable, plain(), &teacher(), false, usize::MAX).unwrap();
-    let expected = tensors(&readable.out("adapter_model.safetensors"), &plain());
+    let expected = tensors(&readable.path("adapter_model.safetensors"), &plain());
 
     let stopped = taught(&secret, sealed(), &teacher(), false, 2).unwrap();
     assert_eq!(stopped.status, JobStatus::Stopped);
@@ -435,7 +419,7 @@ fn what_the_teacher_says_is_sealed() {
     let resumed = |load, teacher: &_| taught(&secret, load, teacher, true, usize::MAX);
     assert!(matches!(resumed(plain(), &teacher()), Err(Error::SealMismatch { sealed: true, .. })));
     assert!(matches!(resumed(keyed("one", 2), &teacher()), Err(Error::Seal { .. })));
-    let path = secret.out("responses.jsonl.sealed");
+    let path = secret.path("responses.jsonl.sealed");
     let file = fs::read(&path).unwrap();
     let mut changed = file.clone();
     changed[file.len() / 2] ^= 1;
@@ -447,11 +431,11 @@ fn what_the_teacher_says_is_sealed() {
     let wise = teacher();
     assert_eq!(resumed(sealed(), &wise).unwrap().status, JobStatus::Completed);
     assert_eq!(wise.requests().len(), 4);
-    assert_eq!(tensors(&secret.out("adapter_model.safetensors"), &sealed()), expected);
+    assert_eq!(tensors(&secret.path("adapter_model.safetensors"), &sealed()), expected);
     hides(&secret.job.output_dir, &expected, &["end of", "the 0"]);
     // Without the key from the beginning: what was sealed goes.
     assert!(taught(&secret, plain(), &teacher(), false, usize::MAX).is_ok());
-    assert!(!path.exists() && secret.out("responses.jsonl").exists());
+    assert!(!path.exists() && secret.path("responses.jsonl").exists());
 }
 
 #[test]
@@ -463,17 +447,17 @@ fn what_preferences_are_measured_against_is_sealed() {
         bench
     };
     let (readable, secret) = (bench(), bench());
-    readable.run(plain());
+    readable.complete(plain());
     secret.stopped_after(4, sealed(), false, || {
-        for path in files(&secret.out("checkpoints")) {
+        for path in files(&secret.path("checkpoints")) {
             assert_eq!(path.extension().unwrap(), "sealed");
         }
     });
-    assert!(secret.out("checkpoints/reference.safetensors.sealed").exists());
+    assert!(secret.path("checkpoints/reference.safetensors.sealed").exists());
     let resumed = |load| secret.job.run(&JobOptions { resume: true, ..options(load) }, |_| ());
     assert!(matches!(resumed(plain()), Err(Error::SealMismatch { .. })));
     resumed(sealed()).unwrap();
     let name = "adapter_model.safetensors";
-    assert_eq!(tensors(&secret.out(name), &sealed()), tensors(&readable.out(name), &plain()));
-    assert!(!secret.out("checkpoints").exists());
+    assert_eq!(tensors(&secret.path(name), &sealed()), tensors(&readable.path(name), &plain()));
+    assert!(!secret.path("checkpoints").exists());
 }

@@ -210,10 +210,22 @@ impl Folded {
             Self { text: String::with_capacity(text.len() - from), origins: Vec::new(), apart: Vec::new() };
         let bytes = text.as_bytes();
         let (mut at, mut blank) = (from, false);
+        // Up to where bytes were looked at together in vain.
+        let mut tried = from;
         loop {
-            // Nearly everything: what stays as it is but for its case.
+            // Nearly everything: what stays as it is but for its case, many bytes at a time.
             let start = at;
             while let Some(byte) = bytes.get(at) {
+                if at >= tried
+                    && !blank
+                    && let Some(next) = bytes[at..].first_chunk()
+                {
+                    tried = at + next.len();
+                    if is_even(next) {
+                        (at, blank) = (tried, next[next.len() - 1] == b' ');
+                        continue;
+                    }
+                }
                 match byte {
                     b' ' if !blank => blank = true,
                     b' ' | b'\t'..=b'\r' | 0x80.. => break,
@@ -307,6 +319,13 @@ impl Folded {
     }
 }
 
+/// Whether nothing but ASCII without line breaks, tabs and double blanks is there.
+fn is_even(bytes: &[u8; 32]) -> bool {
+    let odd = bytes.iter().fold(0u8, |odd, byte| odd | *byte & 0x80 | u8::from(byte.wrapping_sub(b'\t') < 5));
+    let blanks = bytes.iter().zip(&bytes[1..]);
+    blanks.fold(odd, |odd, (left, right)| odd | u8::from(*left == b' ') & u8::from(*right == b' ')) == 0
+}
+
 /// What stands between letters that are set apart.
 fn is_gap(character: char) -> bool {
     matches!(character, ' ' | '.' | '-' | '*' | '/' | '\\' | '|' | '~' | '+')
@@ -398,6 +417,25 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn many_bytes_at_a_time_are_folded_as_one_by_one(text in "([a-zA-Z]{1,12}[ .,]|[a-zA-Z .,]{30,70}|[ \\t\n]{1,3}|[é\u{ad}\u{a0}İ]){0,8}", from in 0usize..9) {
+            let from = text.ceil_char_boundary(from.min(text.len()));
+            let folded = Folded::new(&text, from);
+            let (mut slow, mut origins, mut blank) = (String::new(), Vec::new(), false);
+            for (at, character) in text[from..].char_indices() {
+                if is_invisible_character(character) || blank && character.is_whitespace() {
+                    continue;
+                }
+                blank = character.is_whitespace();
+                slow.extend(if blank { vec![' '] } else { character.to_lowercase().collect() });
+                origins.resize(slow.len(), from + at);
+            }
+            proptest::prop_assert_eq!(&folded.text, &slow);
+            let found: Vec<usize> = (0..slow.len()).filter(|at| slow.is_char_boundary(*at)).map(|at| folded.origin(at)).collect();
+            let meant: Vec<usize> = (0..slow.len()).filter(|at| slow.is_char_boundary(*at)).map(|at| origins[at]).collect();
+            proptest::prop_assert_eq!(found, meant, "{:?}", text);
+        }
+
         #[test]
         fn a_growing_text_is_folded_like_a_whole_one(
             pieces in proptest::collection::vec(proptest::sample::select(vec![

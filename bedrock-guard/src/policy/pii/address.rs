@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use bedrock_core::GuardrailPiiEntityType as Kind;
 
+use super::marks::Wanted;
 use super::rule::Cues;
 use super::rules::ADDRESS_CUES;
 use super::{kind_index, lists};
@@ -44,11 +45,20 @@ impl Recognizer for AddressRecognizer {
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
         let touched = Cell::new(false);
         let mut at = from;
+        // Tokens were noted from the start of the text on.
+        let marks = window.marks.filter(|_| window.complete && from == 0);
+        let mut streets = marks.map(|marks| marks.streets.iter().map(|start| *start as usize));
         loop {
-            at = next_letter(window.text, at);
+            at = match &mut streets {
+                Some(streets) => match streets.find(|start| *start >= at) {
+                    Some(start) => start,
+                    None => return window.text.len(),
+                },
+                None => next_letter(window.text, at),
+            };
             if let Some(end) = plain_word(window.text, at)
                 && !(may_be_street(&window, end) && may_reach_number(window.text, end))
-                && !window.text[at..end].eq_ignore_ascii_case("corner")
+                && !is_corner(&window.text[at..end])
             {
                 at = end;
                 continue;
@@ -69,6 +79,24 @@ impl Recognizer for AddressRecognizer {
             }
         }
     }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::Tokens
+    }
+}
+
+/// Whether an address may begin with a word of ASCII letters alone.
+#[inline]
+pub(super) fn may_begin(window: &Window<'_>, start: usize, end: usize) -> bool {
+    // Most words have a small one behind them.
+    let passed = |second: &u8| second.is_ascii_lowercase() && !matches!(second, b'd' | b'l' | b'k' | b'u' | b't');
+    let bytes = window.text.as_bytes();
+    let none = bytes.get(end) == Some(&b' ') && bytes.get(end + 1).is_some_and(passed);
+    !none && may_be_street(window, end) && may_reach_number(window.text, end) || is_corner(&window.text[start..end])
+}
+
+fn is_corner(word: &str) -> bool {
+    word.eq_ignore_ascii_case("corner")
 }
 
 /// Reads an address that begins with `first`: its end and its score.
@@ -86,7 +114,7 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
             number_first(cursor)?
         }
         TokenKind::Word => {
-            if first.text.eq_ignore_ascii_case("corner") {
+            if is_corner(first.text) {
                 corner(cursor)?
             } else if !may_be_street(window, first.end()) {
                 return None;

@@ -1,27 +1,28 @@
 //! Word lists behind the grammars of names and addresses. Sources and licences: `data/SOURCE.md`.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
-/// FNV-1a. The lists are fixed, so nobody can choose keys that collide in them, and every word of every text is looked up.
-pub(super) struct Fnv(u64);
+/// Eight bytes at a time, multiplied. The lists are fixed, so nobody can choose keys that collide in them, and every word of every text is
+/// looked up.
+#[derive(Default)]
+pub(super) struct Multiply(u64);
 
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
+impl Hasher for Multiply {
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        let mut add = |eight: u64| self.0 = (self.0.rotate_left(23) ^ eight).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (whole, rest) = bytes.as_chunks::<8>();
+        whole.iter().for_each(|eight| add(u64::from_le_bytes(*eight)));
+        add(rest.iter().fold(bytes.len() as u64, |sum, byte| sum << 8 | u64::from(*byte)));
     }
+
+    // What ends a text, which its length does.
+    fn write_u8(&mut self, _: u8) {}
 
     fn finish(&self) -> u64 {
-        self.0
+        self.0 ^ self.0 >> 32
     }
 }
 
@@ -30,12 +31,13 @@ const LAST: u8 = 2;
 const COMMON: u8 = 4;
 const CAPITALIZED: u8 = 8;
 const PLACE: u8 = 16;
-const ORGANIZATION: u8 = 32;
+pub(super) const ORGANIZATION: u8 = 32;
 pub(super) const STREET: u8 = 64;
 const STREET_PREFIX: u8 = 128;
+const TITLE: u16 = 256;
 
 /// A set of words that are known beforehand.
-pub(super) type Set = HashSet<&'static str, BuildHasherDefault<Fnv>>;
+pub(super) type Set = HashSet<&'static str, BuildHasherDefault<Multiply>>;
 
 pub(super) fn set(words: &[&'static str]) -> Set {
     words.iter().copied().collect()
@@ -62,14 +64,16 @@ impl Endings {
 static LISTS: LazyLock<Lists> = LazyLock::new(Lists::new);
 
 struct Lists {
-    words: HashMap<&'static str, u8, BuildHasherDefault<Fnv>>,
-    /// One bit for each sketch of a given name: most words are done with it.
+    words: Table,
+    /// One bit for each sketch of a given name of more than three bytes that is nothing else: most words are done with it.
     first: Box<[u64; 1024]>,
+    /// One bit for the hash of the first word of each place of several.
+    places: Box<[u64; 64]>,
 }
 
 impl Lists {
-    fn new() -> Self {
-        let mut words = HashMap::default();
+    fn words() -> HashMap<&'static str, u16, BuildHasherDefault<Multiply>> {
+        let mut words: HashMap<&'static str, u16, BuildHasherDefault<Multiply>> = HashMap::default();
         let first = [include_str!("../../../data/first.txt"), include_str!("../../../data/first_international.txt")];
         let last = include_str!("../../../data/last.txt");
         let vocabulary = include_str!("../../../data/vocabulary.txt");
@@ -83,23 +87,77 @@ impl Lists {
         ];
         for (sources, list) in lists {
             for word in sources.iter().flat_map(|source| source.split_whitespace()) {
-                *words.entry(word).or_insert(0) |= list;
+                *words.entry(word).or_insert(0) |= u16::from(list);
             }
         }
         for prefix in STREET_PREFIXES {
-            *words.entry(*prefix).or_insert(0) |= STREET_PREFIX;
+            *words.entry(*prefix).or_insert(0) |= u16::from(STREET_PREFIX);
         }
         for place in PLACE_NAMES.split(',').map(str::trim).filter(|place| !place.is_empty()) {
-            *words.entry(place).or_insert(0) |= PLACE;
+            *words.entry(place).or_insert(0) |= u16::from(PLACE);
         }
+        for title in super::name::TITLES {
+            *words.entry(*title).or_insert(0) |= TITLE;
+        }
+        words
+    }
+
+    fn new() -> Self {
+        let words = Self::words();
         let mut sketches = Box::new([0; 1024]);
+        let others = u16::from(PLACE | CAPITALIZED);
         for (word, lists) in &words {
-            if lists & FIRST != 0 {
+            let name = lists & u16::from(FIRST) != 0 && lists & others == 0 && word.len() > 3;
+            if name && !stems(word).any(|stem| words.get(&*stem).is_some_and(|lists| lists & u16::from(COMMON) != 0)) {
                 let (slot, bit) = sketch(word);
                 sketches[slot] |= bit;
             }
         }
-        Self { words, first: sketches }
+        let mut places = Box::new([0; 64]);
+        for (head, _) in words.keys().filter_map(|word| word.split_once(' ')) {
+            let bit = super::tagger::hash(head) >> 52;
+            places[bit as usize >> 6] |= 1 << (bit & 63);
+        }
+        Self { words: Table::new(&words), first: sketches, places }
+    }
+}
+
+/// The lists that words are on, by their hashes alone: half a megabyte, where words themselves would not stay in a processor's cache. A word of
+/// up to seven bytes has a hash of its own; that a longer one is taken for another happens once in 10^14 words.
+struct Table(Box<[u64]>);
+
+impl Table {
+    const BITS: u32 = 16;
+
+    fn new(words: &HashMap<&'static str, u16, BuildHasherDefault<Multiply>>) -> Self {
+        let mut slots = vec![0; 1 << Self::BITS].into_boxed_slice();
+        for (word, lists) in words {
+            let (mut slot, tag) = Self::place(word);
+            while slots[slot] != 0 {
+                slot = (slot + 1) & (slots.len() - 1);
+            }
+            slots[slot] = tag << 16 | u64::from(*lists);
+        }
+        Self(slots)
+    }
+
+    /// The first slot of a word, and what else there is of its hash.
+    fn place(word: &str) -> (usize, u64) {
+        let mut hash = Multiply::default();
+        hash.write(word.as_bytes());
+        ((hash.0 >> (64 - Self::BITS)) as usize, hash.0 << Self::BITS >> Self::BITS)
+    }
+
+    /// The lists of a word, as bits; 0 for none.
+    fn get(&self, word: &str) -> u16 {
+        let (mut slot, tag) = Self::place(word);
+        loop {
+            let here = self.0[slot & (self.0.len() - 1)];
+            if here == 0 || here >> 16 == tag {
+                return (here & 0xffff) as u16;
+            }
+            slot += 1;
+        }
     }
 }
 
@@ -114,35 +172,39 @@ fn sketch(word: &str) -> (usize, u64) {
 
 /// What the lists say of a word, in small letters.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Listed(u8);
+pub(super) struct Listed(u16);
 
 impl Listed {
     pub(super) fn new(lower: &str) -> Self {
-        let lists = LISTS.words.get(lower).copied().unwrap_or(0);
-        let marked = if lower.is_ascii() { None } else { LISTS.words.get(plain(lower).as_str()) };
-        Self(lists | marked.copied().unwrap_or(0) & (FIRST | LAST))
+        let lists = LISTS.words.get(lower);
+        let marked = if lower.is_ascii() { 0 } else { LISTS.words.get(&plain(lower)) };
+        Self(lists | marked & u16::from(FIRST | LAST))
     }
 
     /// The lists, as bits.
     pub(super) fn bits(self) -> u8 {
-        self.0
+        (self.0 & 0xff) as u8
+    }
+
+    pub(super) fn is_title(self) -> bool {
+        self.0 & TITLE != 0
     }
 
     pub(super) fn is_first(self) -> bool {
-        self.0 & FIRST != 0
+        self.bits() & FIRST != 0
     }
 
     pub(super) fn is_last(self) -> bool {
-        self.0 & LAST != 0
+        self.bits() & LAST != 0
     }
 
     pub(super) fn is_place(self) -> bool {
-        self.0 & PLACE != 0
+        self.bits() & PLACE != 0
     }
 
     /// Whether the word itself, not only its stem, is an ordinary one or one that always has a capital.
     pub(super) fn is_common(self) -> bool {
-        self.0 & (COMMON | CAPITALIZED) != 0
+        self.bits() & (COMMON | CAPITALIZED) != 0
     }
 }
 
@@ -152,7 +214,7 @@ pub(super) fn without_names(bits: u8) -> u8 {
 }
 
 fn is_on(lower: &str, list: u8) -> bool {
-    LISTS.words.get(lower).is_some_and(|lists| lists & list != 0)
+    LISTS.words.get(lower) & u16::from(list) != 0
 }
 
 static STREET_ENDS: LazyLock<Endings> = LazyLock::new(|| Endings::new(STREET_ENDINGS));
@@ -164,10 +226,20 @@ pub(crate) fn prepare() {
 
 /// Whether the word (lower case, ASCII letters alone) is an ordinary one and nobody's name.
 pub(crate) fn is_only_common(lower: &str) -> bool {
-    LISTS.words.get(lower).is_some_and(|lists| lists & (COMMON | CAPITALIZED) != 0 && lists & (FIRST | LAST) == 0)
+    only_common((LISTS.words.get(lower) & 0xff) as u8)
 }
 
-/// Whether the word can be a given name at all. Words that are not ASCII always can.
+/// The same of the lists that a word is on.
+pub(super) fn only_common(lists: u8) -> bool {
+    lists & (COMMON | CAPITALIZED) != 0 && lists & (FIRST | LAST) == 0
+}
+
+/// Whether the word is a title, lower case.
+pub(super) fn is_title(lower: &str) -> bool {
+    LISTS.words.get(lower) & TITLE != 0
+}
+
+/// Whether the word can be a given name of more than three bytes that is no place, no term and no ordinary word. Words that are not ASCII always can.
 pub(crate) fn may_be_first(lower: &str) -> bool {
     let (slot, bit) = sketch(lower);
     LISTS.first[slot] & bit != 0 || !lower.is_ascii()
@@ -185,11 +257,17 @@ pub(crate) fn is_last(lower: &str) -> bool {
 
 /// Words that English writes in lower case, lower case; also their simple plurals and participles.
 pub(crate) fn is_common(lower: &str) -> bool {
-    let known = |word: &str| is_on(word, COMMON);
-    if known(lower) {
-        return true;
-    }
-    let stems = [
+    stems(lower).any(|stem| is_on(&stem, COMMON))
+}
+
+/// The same of a word that is not itself on the list.
+pub(super) fn has_common_stem(lower: &str) -> bool {
+    stems(lower).skip(1).any(|stem| is_on(&stem, COMMON))
+}
+
+/// The word and what it may be a plural or participle of.
+fn stems(lower: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    const ENDINGS: [(&str, &str); 13] = [
         ("'s", ""),
         ("’s", ""),
         ("s", ""),
@@ -204,12 +282,13 @@ pub(crate) fn is_common(lower: &str) -> bool {
         ("er", "e"),
         ("n't", ""),
     ];
-    stems.iter().any(|(ending, instead)| {
-        lower.strip_suffix(ending).is_some_and(|stem| {
-            stem.len() >= 3
-                && (known(stem) && instead.is_empty() || !instead.is_empty() && known(&format!("{stem}{instead}")))
-        })
-    })
+    let inflected = matches!(lower.as_bytes().last(), Some(b's' | b'd' | b'g' | b'y' | b'r' | b't'));
+    let endings = if inflected { &ENDINGS[..] } else { &[] };
+    let stem = move |(ending, instead): &(&str, &str)| {
+        let stem = lower.strip_suffix(ending).filter(|stem| stem.len() >= 3)?;
+        Some(if instead.is_empty() { Cow::Borrowed(stem) } else { Cow::Owned(format!("{stem}{instead}")) })
+    };
+    std::iter::once(Cow::Borrowed(lower)).chain(endings.iter().filter_map(stem))
 }
 
 /// Days, months, peoples, languages and other words that are written with a capital but name no person.
@@ -220,6 +299,12 @@ pub(crate) fn is_capitalized_term(lower: &str) -> bool {
 /// Countries, states and large cities, lower case, one or several words.
 pub(crate) fn is_place(lower: &str) -> bool {
     is_on(lower, PLACE)
+}
+
+/// Whether a place of several words may begin with a word of this hash ([`hash`](super::tagger::hash)).
+pub(super) fn may_begin_place(hash: u64) -> bool {
+    let bit = hash >> 52;
+    LISTS.places[bit as usize >> 6] & 1 << (bit & 63) != 0
 }
 
 /// Words that make the name before them one of an organisation or a thing.
@@ -385,3 +470,38 @@ const STREET_SUFFIXES: &str = "street st avenue ave av road rd boulevard blvd la
     crossing xing path pike ridge view vista hill heights heights point pointe parade esplanade promenade quay rise green croft drove wharf \
     streets roads avenues courts coves cove parks park meadow meadows mill mills run pass passage island islands extension extensions extn \
     freeway fwy junction jct knoll landing manor mount orchard oval shore shores spring springs summit valley villas yard bypass";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_of_every_word_and_of_others_what_the_lists_say() {
+        let words = Lists::words();
+        for (word, lists) in &words {
+            assert_eq!(LISTS.words.get(word), *lists, "{word}");
+            let changed = [
+                word.to_uppercase(),
+                format!("{word}x"),
+                word.chars().rev().collect(),
+                word[..word.floor_char_boundary(word.len() - 1)].to_owned(),
+            ];
+            for other in changed {
+                assert_eq!(LISTS.words.get(&other), words.get(other.as_str()).copied().unwrap_or(0), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn given_names_that_are_nothing_else_may_be_first() {
+        let mut passed = 0;
+        for (word, _) in Lists::words().iter().filter(|(word, lists)| word.len() > 3 && **lists & u16::from(FIRST) != 0)
+        {
+            let other = is_common(word) || is_place(word) || is_capitalized_term(word);
+            assert!(other || may_be_first(word), "{word}");
+            passed += usize::from(!other);
+        }
+        assert!(passed > 1000, "{passed}");
+        assert!(may_be_first("zoë") && !may_be_first("word"));
+    }
+}

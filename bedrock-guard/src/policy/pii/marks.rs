@@ -4,12 +4,17 @@
 //! names it. The pass notes these places, and a rule searches only around those that it needs (its [`Anchor`]). How far around
 //! follows from its expression ([`Extent`](crate::pattern::Extent)), so that what is found is what a search of the whole text finds;
 //! a property test compares the two. Growing texts are searched without marks: they come slower than any search.
+//!
+//! The same pass reads the tokens of the text and notes those that names and addresses can begin with, which most cannot.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::rule::{CUE_BYTES, Near};
 use super::rules::RULES;
+use super::{address, name, tagger};
+use crate::scan::{Cursor, TokenKind, Window, ends_plainly};
 
 const _: () = assert!(RULES.len() <= u64::BITS as usize, "a bit for each rule");
 
@@ -40,6 +45,70 @@ pub(crate) enum Anchor {
 /// A range of bytes.
 type Place = (u32, u32);
 
+/// What a set of recognisers needs to be marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wanted {
+    Nothing,
+    /// What values have in them.
+    Values,
+    /// Tokens too.
+    Tokens,
+}
+
+/// A word that may be looked at for a name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// Letters of ASCII alone, that no sign joins to others.
+    pub(crate) plain: bool,
+}
+
+/// Which bytes of a text are of a kind, as bits.
+struct Runs(Vec<u64>);
+
+impl Runs {
+    fn of(bytes: &[u8], is: impl Fn(&u8) -> bool) -> Self {
+        let (whole, rest) = bytes.as_chunks::<64>();
+        let mut runs = Vec::with_capacity(whole.len() + 1);
+        let bits = |block: &[u8; 64]| {
+            let marked: [u8; 64] = block.map(|byte| u8::from(is(&byte)));
+            let (eights, _) = marked.as_chunks::<8>();
+            // Eight bytes of 0 or 1 become eight bits.
+            eights.iter().rev().fold(0u64, |bits, eight| {
+                bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
+            })
+        };
+        runs.extend(whole.iter().map(bits));
+        let mut last = [0; 64];
+        last[..rest.len()].copy_from_slice(rest);
+        runs.push(bits(&last) & ((1 << rest.len()) - 1));
+        Self(runs)
+    }
+
+    /// The first byte from `at` on that is one.
+    fn next(&self, at: usize) -> Option<usize> {
+        let mut block = at / 64;
+        let mut bits = *self.0.get(block)? >> (at % 64) << (at % 64);
+        while bits == 0 {
+            block += 1;
+            bits = *self.0.get(block)?;
+        }
+        Some(block * 64 + bits.trailing_zeros() as usize)
+    }
+
+    /// The first byte from `at` on that is none, or the end of the text.
+    fn end(&self, at: usize) -> usize {
+        let mut block = at / 64;
+        let mut bits = !self.0[block] >> (at % 64) << (at % 64);
+        while bits == 0 {
+            block += 1;
+            bits = self.0.get(block).map_or(0, |bits| !bits);
+        }
+        block * 64 + bits.trailing_zeros() as usize
+    }
+}
+
 /// What was noted of a text.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
@@ -54,6 +123,14 @@ pub(crate) struct Marks {
     capitals: Vec<Place>,
     /// Start of each word that some rule asks for, and the rules, as bits.
     words: Vec<(u32, u64)>,
+    /// Words with a capital, and those in small letters that may be names.
+    pub(crate) named: Vec<Named>,
+    /// Starts of words and numbers that an address may begin with.
+    pub(crate) streets: Vec<u32>,
+    /// Signs of source code ([`tagger::is_code`]).
+    pub(crate) codes: Vec<u32>,
+    /// Blanks before small words of German ([`tagger::is_german`]).
+    pub(crate) german: Vec<u32>,
 }
 
 /// Words that rules ask for, and which rules do.
@@ -96,6 +173,8 @@ const DIGIT: u8 = 1;
 const CAPITAL: u8 = 2;
 const SIGN: u8 = 4;
 const SMALL: u8 = 8;
+const CODE: u8 = 16;
+const OTHER: u8 = 32;
 
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -106,6 +185,8 @@ static CLASSES: [u8; 256] = {
             b'A'..=b'Z' => CAPITAL,
             b'a'..=b'z' => SMALL,
             b'@' | b'.' | b':' | b'-' => SIGN,
+            0x80.. => OTHER,
+            sign if tagger::is_code(sign) => CODE,
             _ => 0,
         };
         byte += 1;
@@ -115,10 +196,11 @@ static CLASSES: [u8; 256] = {
 
 impl Marks {
     /// The marks of a text; `None` for one of four gigabytes and more.
-    pub(crate) fn of(text: &str) -> Option<Self> {
+    pub(crate) fn of(text: &str, wanted: Wanted) -> Option<Self> {
         let bytes = text.as_bytes();
         u32::try_from(bytes.len()).ok()?;
         let mut marks = Self::default();
+        let mut tokens = (wanted == Wanted::Tokens).then(|| Tokens::new(text));
         let words = &*WORDS;
         let word = |marks: &mut Self, at: usize| {
             let Some(second) = bytes.get(at + 1) else { return };
@@ -132,15 +214,28 @@ impl Marks {
                 }
             }
         };
-        let run =
-            |at: usize, class: u8| bytes[at..].iter().take_while(|b| CLASSES[usize::from(**b)] & class != 0).count();
+        let (letters, digits) = (Runs::of(bytes, u8::is_ascii_alphabetic), Runs::of(bytes, u8::is_ascii_digit));
+        let visible = Runs::of(bytes, |byte| *byte > b' ');
         let mut at = 0;
-        while at < bytes.len() {
+        while let Some(next) = visible.next(at) {
+            at = next;
             let byte = bytes[at];
             match CLASSES[usize::from(byte)] {
                 0 => at += 1,
+                CODE => {
+                    if tokens.is_some() {
+                        marks.codes.push(at as u32);
+                    }
+                    at += 1;
+                }
+                OTHER => {
+                    if let Some(tokens) = &mut tokens {
+                        tokens.other(&mut marks, at);
+                    }
+                    at += 1;
+                }
                 DIGIT => {
-                    let end = at + run(at, DIGIT);
+                    let end = digits.end(at);
                     let place = (at as u32, end as u32);
                     marks.digits.push(place);
                     let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
@@ -149,19 +244,25 @@ impl Marks {
                     } else if end - at <= 3 {
                         marks.small.push(place);
                     }
+                    if let Some(tokens) = &mut tokens {
+                        tokens.run(&mut marks, at, end);
+                    }
                     at = end;
                 }
-                class @ (SMALL | CAPITAL) => {
-                    if at == 0 || !bytes[at - 1].is_ascii_alphabetic() {
-                        word(&mut marks, at);
+                SMALL | CAPITAL => {
+                    word(&mut marks, at);
+                    let end = letters.end(at);
+                    // Four in a row have one at such a place.
+                    let mut fourth = at + 3;
+                    while fourth < end {
+                        if bytes[fourth].is_ascii_uppercase() {
+                            marks.capitals(bytes, at, end);
+                            break;
+                        }
+                        fourth += 4;
                     }
-                    if class == SMALL {
-                        at += run(at, SMALL);
-                        continue;
-                    }
-                    let end = at + run(at, CAPITAL);
-                    if end - at >= 4 {
-                        marks.capitals.push((at as u32, end as u32));
+                    if let Some(tokens) = &mut tokens {
+                        tokens.letters(&mut marks, at, end);
                     }
                     at = end;
                 }
@@ -191,6 +292,18 @@ impl Marks {
         Some(marks)
     }
 
+    /// Notes four capitals and more in a row among the letters of a range.
+    fn capitals(&mut self, bytes: &[u8], start: usize, end: usize) {
+        let mut at = start;
+        while at < end {
+            let length = bytes[at..end].iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+            if length >= 4 {
+                self.capitals.push((at as u32, (at + length) as u32));
+            }
+            at += length.max(1);
+        }
+    }
+
     fn places(&self, anchor: Anchor) -> &[Place] {
         match anchor {
             Anchor::Digits(_) => &self.digits,
@@ -204,6 +317,71 @@ impl Marks {
             Anchor::Capitals => &self.capitals,
             Anchor::Word => &[],
         }
+    }
+}
+
+/// The tokens of a text as far as the pass has come.
+struct Tokens<'t> {
+    window: Window<'t>,
+    /// End of the last one that is no blank or sign.
+    end: usize,
+}
+
+impl<'t> Tokens<'t> {
+    fn new(text: &'t str) -> Self {
+        Self { window: Window::whole(text), end: 0 }
+    }
+
+    /// All letters of ASCII in a row.
+    fn letters(&mut self, marks: &mut Marks, start: usize, end: usize) {
+        let text = self.window.text;
+        if start < self.end || !ends_plainly(text, start, end) {
+            return self.run(marks, start, end);
+        }
+        let bytes = text.as_bytes();
+        let blanks = (start.checked_sub(1).map(|before| bytes[before]), bytes[end]);
+        if end - start == 3 && blanks == (Some(b' '), b' ') && tagger::is_german(&bytes[start..=end]) {
+            marks.german.push(start as u32 - 1);
+        }
+        let word = &text[start..end];
+        if !bytes[start].is_ascii_lowercase() || name::may_be_uncapitalized(&self.window, start, word) {
+            marks.named.push(Named { start: start as u32, end: end as u32, plain: true });
+        }
+        if address::may_begin(&self.window, start, end) {
+            marks.streets.push(start as u32);
+        }
+        self.end = end;
+    }
+
+    /// Letters or digits in a row that may be joined to others.
+    fn run(&mut self, marks: &mut Marks, start: usize, end: usize) {
+        self.end = self.end.max(start);
+        while self.end < end {
+            self.read(marks);
+        }
+    }
+
+    /// A byte that is not ASCII.
+    fn other(&mut self, marks: &mut Marks, at: usize) {
+        if at >= self.end {
+            self.end = at;
+            self.read(marks);
+        }
+    }
+
+    fn read(&mut self, marks: &mut Marks) {
+        let touched = Cell::new(false);
+        let Some(token) = Cursor::new(&self.window, self.end, &touched).peek() else { return };
+        let start = token.start as u32;
+        if token.kind == TokenKind::Word
+            && (token.is_capitalized() || name::may_be_uncapitalized(&self.window, token.start, token.text))
+        {
+            marks.named.push(Named { start, end: token.end() as u32, plain: false });
+        }
+        if matches!(token.kind, TokenKind::Word | TokenKind::Number) {
+            marks.streets.push(start);
+        }
+        self.end = token.end();
     }
 }
 
@@ -347,6 +525,9 @@ mod tests {
         "account", "bank", "routing", "111000025", "passport", "C12345678", "license", "D1234567", "MORGA607054SM9IJ", "plate", "7ABC123", "AB51 ABC",
         "vin", "1M8GDM9AXKP042788", "health", "9876-543-217", "130-692-544", "943 476 5919", "AB 12 34 56 C", "utr", "1123456789", "P.O. Box 12",
         "apo ae", "09012", "CO 80202", "SW1A 1AA", "apt. 5", "zip", "40 years old", "aged", "age", "63", "31yo", "I am", "y/o", "é", "日本", "х", "😀", "{PIN}", "x", "A",
+        "Ada", "Lovelace", "ADA LOVELACE", "Anne-Marie", "O'Brien", "O’Neill's", "van der", "Berg", "J.", "Dr.", "Mrs", "john", "maria", "garcia's", "smith",
+        "my name is", "name: ", "call me", "Émile", "Zoë", "The", "New", "York", "South", "Korea", "Bank", "said", "der", "und", "mit", "{NAME}", "fn", "{", "};", "==",
+        "Rua do", "Arenque 1634", "ul.", "Miła 53", "Hauptstraße", "221B Baker Street", "corner of 5th and Main", "12 rue de la", "Paix", "12B-Smith", "½", "x’",
         "-", ".", ",", ":", "/", "(", ")", "'", "_", "#", "$", "+", "=", "\n", " ", "  ", "\t", "",
     ];
 
@@ -355,6 +536,8 @@ mod tests {
             8 => prop::sample::select(PIECES).prop_map(str::to_owned),
             1 => "[0-9a-fA-F:. -]{0,40}",
             1 => "[a-z]{60,260}",
+            1 => "[A-Za-z' -]{100,300}",
+            1 => "[A-Z][a-z]{2,7}( [A-Z][a-z]{2,7}){0,2}",
             1 => "\\PC{0,6}",
         ];
         let glue = prop_oneof![4 => Just(" "), 2 => Just(""), 1 => Just("\n"), 1 => Just("-")];
@@ -363,7 +546,7 @@ mod tests {
     }
 
     fn rules(threshold: f32) -> Vec<Box<dyn Recognizer>> {
-        recognizers(&KINDS, threshold).into_iter().filter(|recognizer| recognizer.wants_marks()).collect()
+        recognizers(&KINDS, threshold).into_iter().filter(|recognizer| recognizer.wanted() != Wanted::Nothing).collect()
     }
 
     static RULES_AT: LazyLock<[Vec<Box<dyn Recognizer>>; 2]> = LazyLock::new(|| [rules(THRESHOLD), rules(0.15)]);
@@ -374,7 +557,7 @@ mod tests {
         #[test]
         fn what_marks_lead_to_is_what_a_search_of_the_whole_text_finds(text in texts(), skipped in 0usize..60) {
             let plain = Window::whole(&text);
-            let marks = Marks::of(&text).unwrap();
+            let marks = Marks::of(&text, Wanted::Tokens).unwrap();
             let marked = Window { marks: Some(&marks), ..plain };
             let skipped = if skipped < text.len() && text.is_char_boundary(skipped) { skipped } else { 0 };
             for from in [0, skipped] {
@@ -384,6 +567,19 @@ mod tests {
                     prop_assert_eq!(slow, fast, "{:?} from {}", text, from);
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn runs_are_those_of_the_bytes(text in "[ab1 é]{0,150}", at in 0usize..150) {
+            let bytes = text.as_bytes();
+            let at = at.min(bytes.len());
+            let runs = Runs::of(bytes, u8::is_ascii_alphabetic);
+            let first = bytes[at..].iter().position(u8::is_ascii_alphabetic).map(|first| at + first);
+            prop_assert_eq!(runs.next(at), first);
+            let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            prop_assert_eq!(runs.end(at), at + length);
         }
     }
 

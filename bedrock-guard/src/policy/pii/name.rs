@@ -4,17 +4,21 @@
 //! alone where a word beside them gives them away. What the grammar reads is evidence for the tagger (`tagger.rs`), which decides; words in
 //! small letters are the grammar's alone.
 
+use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::LazyLock;
 
 use bedrock_core::GuardrailPiiEntityType as Kind;
 
-use super::tagger::{MAX, Seen, Tagger, hash, tagger};
+use super::marks::{Named, Wanted};
+use super::tagger::{MAX, Noted, Seen, Sums, Tagger, hash, tagger};
 use super::{THRESHOLD, kind_index, lists};
 use crate::scan::{Candidate, Cursor, Label, Recognizer, Token, TokenKind, Window, next_letter, plain_word};
 
 #[rustfmt::skip]
-const TITLES: &[&str] = &[
+pub(super) const TITLES: &[&str] = &[
     "mr", "mrs", "ms", "miss", "mx", "dr", "prof", "professor", "sir", "madam", "lady", "lord", "dame", "rev",
     "reverend", "father", "sister", "captain", "capt", "sgt", "sergeant", "lt", "lieutenant", "col", "colonel", "gen",
     "general", "president", "senator", "sen", "rep", "governor", "gov", "judge", "justice", "doctor", "herr", "frau",
@@ -76,14 +80,26 @@ const STRONG_VERBS: &[&str] = &[
 #[rustfmt::skip]
 const WORKS: &[&str] = &["novel", "novels", "concert", "fan", "biography", "family", "estate", "symphony", "painting", "painter", "song", "album", "book", "residence"];
 
-static TITLE_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(TITLES));
 static PARTICLE_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(PARTICLES));
-static PERSON_VERB_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(PERSON_VERBS));
-static STRONG_VERB_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(STRONG_VERBS));
-static WORK_SET: LazyLock<lists::Set> = LazyLock::new(|| lists::set(WORKS));
+/// What the word behind a name says.
+static NEXT_WORDS: LazyLock<HashMap<&'static str, Next, BuildHasherDefault<lists::Multiply>>> = LazyLock::new(|| {
+    let of = |words: &[&'static str], next: Next| words.iter().map(move |word| (*word, next)).collect::<Vec<_>>();
+    // A word that is on several lists is what the last one says.
+    [of(PERSON_VERBS, Next::Verb), of(WORKS, Next::Work), of(STRONG_VERBS, Next::StrongVerb)]
+        .concat()
+        .into_iter()
+        .collect()
+});
 static STRONG_CUE_ENDS: LazyLock<lists::Endings> = LazyLock::new(|| lists::Endings::new(STRONG_CUES));
 static WEAK_CUE_ENDS: LazyLock<lists::Endings> = LazyLock::new(|| lists::Endings::new(WEAK_CUES));
 static SURNAME_ENDS: LazyLock<lists::Endings> = LazyLock::new(|| lists::Endings::new(SURNAME_ENDINGS));
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    StrongVerb,
+    Work,
+    Verb,
+}
 
 fn is_in(set: &lists::Set, word: &str) -> bool {
     set.contains(word)
@@ -98,13 +114,11 @@ pub(crate) struct NameRecognizer {
 }
 
 /// A word of a possible name and what the lists say of it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Part<'t> {
     /// Without a possessive ending.
-    text: &'t str,
-    /// The same in small letters.
-    pub(super) lower: String,
-    /// Of the same.
+    pub(super) text: &'t str,
+    /// Of the same in small letters.
     pub(super) hash: u64,
     pub(super) start: usize,
     end: usize,
@@ -112,9 +126,9 @@ pub(super) struct Part<'t> {
     pub(super) token_end: usize,
     /// The lists that it is on, as bits.
     lists: u8,
-    possessive: bool,
+    pub(super) possessive: bool,
     initial: bool,
-    particle: bool,
+    pub(super) particle: bool,
     first: bool,
     last: bool,
     /// An ordinary word, or one that is always written with a capital.
@@ -129,9 +143,27 @@ pub(super) struct Part<'t> {
     title: bool,
     /// How it is written, as bits.
     pub(super) form: u64,
+    /// What [`Part::traits`] says.
+    pub(super) traits: u64,
 }
 
-impl Part<'_> {
+impl<'t> Part<'t> {
+    /// In small letters.
+    pub(super) fn lower(&self) -> Cow<'t, str> {
+        if self.text.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            Cow::Borrowed(self.text)
+        } else {
+            Cow::Owned(self.text.to_lowercase())
+        }
+    }
+
+    /// The same as a small word inside a name.
+    fn into_particle(mut self) -> Self {
+        (self.particle, self.common, self.first, self.last) = (true, false, false, false);
+        self.traits = self.traits(false);
+        self
+    }
+
     fn known(&self) -> bool {
         self.first || self.last || self.shape
     }
@@ -147,6 +179,38 @@ impl Part<'_> {
     }
 }
 
+/// What was learned of the words of a text while it is looked through: names come again and again.
+struct Memory<'t> {
+    parts: Box<[(&'t str, Part<'t>)]>,
+    sums: Sums<'t>,
+}
+
+impl<'t> Memory<'t> {
+    fn new(text: &str) -> Self {
+        let room = (text.len() / 64).next_power_of_two().clamp(8, 2048);
+        let nothing = Part::read(Token { kind: TokenKind::Word, start: 0, text: "" });
+        Self { parts: vec![("", nothing); room].into_boxed_slice(), sums: Sums::new(room) }
+    }
+
+    fn part(&mut self, token: Token<'t>) -> Part<'t> {
+        let known = &mut self.parts[slot(token.text) & (self.parts.len() - 1)];
+        if known.0 != token.text {
+            *known = (token.text, Part::read(token));
+        }
+        Part { start: token.start, end: token.start + known.1.text.len(), token_end: token.end(), ..known.1 }
+    }
+}
+
+/// A place for a word: by its first bytes, its last ones and its length.
+fn slot(word: &str) -> usize {
+    let bytes = word.as_bytes();
+    let head = bytes.first_chunk::<4>().map_or(0, |head| u32::from_le_bytes(*head));
+    let tail = bytes.last_chunk::<4>().map_or(0, |tail| u32::from_le_bytes(*tail));
+    let short = if bytes.len() < 4 { bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)) } else { 0 };
+    let sum = u64::from(head) << 32 | u64::from(tail ^ short);
+    ((sum ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize
+}
+
 impl NameRecognizer {
     pub(crate) fn new(threshold: f32) -> Self {
         Self::with(threshold, tagger())
@@ -158,8 +222,14 @@ impl NameRecognizer {
     }
 
     /// The names of a run of capitalised words.
-    fn find(&self, seen: &Seen<'_, '_>, judged: &mut Vec<(f32, bool)>, found: &mut Vec<Candidate>) {
-        self.tagger.judge(seen, judged);
+    fn find<'t>(
+        &self,
+        seen: &Seen<'_, 't>,
+        sums: &mut Sums<'t>,
+        judged: &mut Vec<(f32, bool)>,
+        found: &mut Vec<Candidate>,
+    ) {
+        self.tagger.judge(seen, self.threshold, sums, judged);
         let mut word = 0;
         while word < judged.len() {
             let (mut score, begin) = (judged[word].0, word);
@@ -192,17 +262,17 @@ impl NameRecognizer {
 pub(crate) fn runs(text: &str, mut visit: impl FnMut(&Seen<'_, '_>, &[std::ops::Range<usize>])) {
     lists::prepare();
     let (window, touched) = (Window::whole(text), Cell::new(false));
-    let mut at = 0;
+    let (mut at, mut memory, mut parts) = (0, Memory::new(text), Vec::new());
     while let Some(token) = next_token(&window, &mut at, &touched) {
         at = token.end();
         if token.kind == TokenKind::Word && token.is_capitalized() {
-            let parts = run(&window, token, &touched);
+            run(&window, token, &mut memory, &mut parts, &touched);
             at = parts.last().map_or(at, |last| last.token_end);
             if is_sign(&window, &parts) {
                 continue;
             }
             let spans: Vec<_> = parts.iter().map(|part| part.start..part.end).collect();
-            visit(&see(&window, &parts, &touched), &spans);
+            visit(&see(&window, &parts, &mut None, &touched), &spans);
         }
     }
 }
@@ -241,9 +311,14 @@ fn next_token<'t>(window: &Window<'t>, at: &mut usize, touched: &Cell<bool>) -> 
 }
 
 /// A run, what stands around it, and what the grammar says of it.
-fn see<'p, 't>(window: &Window<'t>, parts: &'p [Part<'t>], touched: &Cell<bool>) -> Seen<'p, 't> {
-    let mut seen = Seen::new(window, parts, touched);
-    let left = LowerLeft::new(window, parts[0].start);
+fn see<'p, 't>(
+    window: &Window<'t>,
+    parts: &'p [Part<'t>],
+    noted: &mut Option<Noted<'_>>,
+    touched: &Cell<bool>,
+) -> Seen<'p, 't> {
+    let mut seen = Seen::new(window, parts, noted, touched);
+    let left = Lower::left(window, parts[0].start);
     let left = left.text();
     seen.cue = if ends_with_any(left, &STRONG_CUE_ENDS) { 2 } else { u8::from(ends_with_any(left, &WEAK_CUE_ENDS)) };
     let mut word = 0;
@@ -254,7 +329,7 @@ fn see<'p, 't>(window: &Window<'t>, parts: &'p [Part<'t>], touched: &Cell<bool>)
             let named = seen.named;
             parse(window, parts, (left, &|| named), touched)
         } else {
-            let left = LowerLeft::new(window, part.start);
+            let left = Lower::left(window, part.start);
             let named = || !part.common && named_before(window, part.text, part.start);
             parse(window, &parts[word..], (left.text(), &named), touched)
         };
@@ -270,29 +345,65 @@ fn see<'p, 't>(window: &Window<'t>, parts: &'p [Part<'t>], touched: &Cell<bool>)
     seen
 }
 
+/// The next of the words that were noted which may be part of a name, from `at` on, which is put before it.
+fn next_noted<'t>(
+    window: &Window<'t>,
+    named: &mut &[Named],
+    at: &mut usize,
+    memory: &mut Memory<'t>,
+) -> Option<Token<'t>> {
+    loop {
+        let Some((next, rest)) = named.split_first() else {
+            *at = window.text.len();
+            return None;
+        };
+        *named = rest;
+        let (start, end) = (next.start as usize, next.end as usize);
+        if start < *at {
+            continue;
+        }
+        let token = Token { kind: TokenKind::Word, start, text: &window.text[start..end] };
+        let plain = next.plain && token.text.len() <= PLAIN && token.text.as_bytes()[0].is_ascii_uppercase();
+        if plain && lists::only_common(memory.part(token).lists) && is_untitled(window, start) {
+            continue;
+        }
+        *at = start;
+        return Some(token);
+    }
+}
+
 impl Recognizer for NameRecognizer {
     fn scan(&self, window: Window<'_>, from: usize, found: &mut Vec<Candidate>) -> usize {
         let touched = Cell::new(false);
-        let (mut at, mut judged) = (from, Vec::new());
+        let (mut at, mut judged, mut parts) = (from, Vec::new(), Vec::with_capacity(MAX));
+        let mut memory = Memory::new(&window.text[from..]);
+        // Tokens were noted from the start of the text on.
+        let marks = window.marks.filter(|_| window.complete && from == 0);
+        let mut noted = marks.map(Noted::new);
+        let mut named = marks.map(|marks| marks.named.as_slice());
         loop {
-            let Some(token) = next_token(&window, &mut at, &touched) else { return at };
+            let token = match &mut named {
+                Some(named) => next_noted(&window, named, &mut at, &mut memory),
+                None => next_token(&window, &mut at, &touched),
+            };
+            let Some(token) = token else { return at };
             let (start, already) = (at, found.len());
             at = token.end();
             if token.kind == TokenKind::Word {
                 if token.is_capitalized() {
-                    let parts = run(&window, token, &touched);
+                    run(&window, token, &mut memory, &mut parts, &touched);
                     if !is_sign(&window, &parts) {
-                        let seen = see(&window, &parts, &touched);
+                        let seen = see(&window, &parts, &mut noted, &touched);
                         if !touched.get() {
-                            self.find(&seen, &mut judged, found);
+                            self.find(&seen, &mut memory.sums, &mut judged, found);
                         }
                     }
                     at = parts.last().map_or(at, |last| last.token_end);
-                } else if let Some((end, score)) = uncapitalized(&window, token, &touched) {
+                } else if let Some((end, next, score)) = uncapitalized(&window, token, &touched) {
                     if score >= self.threshold {
                         found.push(Candidate { span: start..end, label: Label::Pii(self.kind), score });
                     }
-                    at = end;
+                    at = next;
                 }
             }
             if touched.get() {
@@ -300,6 +411,10 @@ impl Recognizer for NameRecognizer {
                 return start;
             }
         }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::Tokens
     }
 }
 
@@ -309,24 +424,29 @@ const BLANKS: [char; 11] = [' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r
 /// From this score on, the tagger is told of a name that the grammar reads.
 const DOUBT: f32 = 0.3;
 
-/// The left context in small letters, without what may stand between a cue and a name.
-struct LowerLeft {
+/// A short text in small letters.
+struct Lower {
     short: [u8; 40],
     length: usize,
     long: String,
 }
 
-impl LowerLeft {
-    fn new(window: &Window<'_>, at: usize) -> Self {
-        let left = window.look_behind(at, 40).trim_end_matches(BLANKS);
-        let mut lower = Self { short: [0; 40], length: left.len(), long: String::new() };
-        if left.is_ascii() {
-            lower.short[..left.len()].copy_from_slice(left.as_bytes());
-            lower.short.make_ascii_lowercase();
-        } else {
-            lower.long = left.to_lowercase();
+impl Lower {
+    fn new(text: &str) -> Self {
+        let mut lower = Self { short: [0; 40], length: text.len(), long: String::new() };
+        match lower.short.get_mut(..text.len()) {
+            Some(short) if text.is_ascii() => {
+                short.copy_from_slice(text.as_bytes());
+                short.make_ascii_lowercase();
+            }
+            _ => lower.long = text.to_lowercase(),
         }
         lower
+    }
+
+    /// The left context, without what may stand between a cue and a name.
+    fn left(window: &Window<'_>, at: usize) -> Self {
+        Self::new(trim_blanks(window.look_behind(at, 40)))
     }
 
     fn text(&self) -> &str {
@@ -336,6 +456,38 @@ impl LowerLeft {
             &self.long
         }
     }
+}
+
+/// Without what may stand between a cue and a name.
+fn trim_blanks(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let mut end = bytes.len();
+    while let Some(last) = end.checked_sub(1).map(|last| bytes[last]) {
+        if !last.is_ascii() {
+            return text[..end].trim_end_matches(BLANKS);
+        }
+        if !matches!(last, b' ' | b'"' | b'\'' | b'(' | b'*' | b'\n' | b'\r' | b'\t' | b'>') {
+            break;
+        }
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The letters and digits that a text ends in.
+fn last_word(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let mut start = bytes.len();
+    while let Some(before) = start.checked_sub(1).map(|before| bytes[before]) {
+        if !before.is_ascii() {
+            return text.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        }
+        if !before.is_ascii_alphanumeric() {
+            break;
+        }
+        start -= 1;
+    }
+    &text[start..]
 }
 
 /// Reads a name that begins a run: its words and its score.
@@ -348,18 +500,18 @@ fn parse(
     let start = run[0].start;
     let raw = window.look_behind(start, 40);
     // The word before, if only blanks or a dot are between.
-    let previous = left.trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let previous = last_word(left.trim_end_matches('.'));
     let previous_raw = raw_previous(window, start);
     // "Major Smith", "dr. smith", but not "a major Brazilian company".
-    let titled = is_in(&TITLE_SET, previous)
+    let titled = lists::is_title(previous)
         && (matches!(previous, "mr" | "mrs" | "ms" | "dr" | "prof" | "mx")
-            || title_word(raw).is_some_and(|word| word.starts_with(char::is_uppercase)));
+            || title_word(raw).starts_with(char::is_uppercase));
     let after_capital = previous_raw.is_some_and(|word| word.chars().next().is_some_and(char::is_uppercase)) && !titled;
 
     let parts = run;
     let head = &parts[0];
     // "Dear", "The", "Mr": not part of a name.
-    if is_in(&TITLE_SET, &head.lower) && !titled && (head.common || !head.last) {
+    if head.title && !titled && (head.common || !head.last) {
         return None;
     }
     let surname_first = head.last && parts.len() > 1 && parts[1].first;
@@ -400,7 +552,10 @@ fn parse(
     }
     let is_place = match &parts[..length] {
         [only] => only.place,
-        several => lists::is_place(&several.iter().map(|part| part.lower.as_str()).collect::<Vec<_>>().join(" ")),
+        several => {
+            lists::may_begin_place(head.hash)
+                && lists::is_place(&several.iter().map(|part| part.lower()).collect::<Vec<_>>().join(" "))
+        }
     };
     if is_place && !titled {
         return None;
@@ -455,20 +610,14 @@ fn parse(
         score += 0.1;
     }
     match (follows, next) {
-        (Follows::Blank, Some(word)) if is_in(&STRONG_VERB_SET, word) => {
-            score += if words[0].known() || words[0].foreign { 0.2 } else { 0.3 }
-        }
-        (Follows::Blank, Some(word))
-            if is_in(&WORK_SET, word) && (words[0].last || words[0].shape || words[0].foreign) =>
-        {
-            score += 0.4
-        }
-        (Follows::Blank, Some(word)) if is_in(&PERSON_VERB_SET, word) => {
-            score += if words[0].known() || words[0].foreign { 0.15 } else { 0.1 }
-        }
-        (Follows::Blank, Some(word)) if word.chars().next().is_some_and(char::is_uppercase) => score -= 0.2,
+        (Follows::Blank, Some(word)) => match NEXT_WORDS.get(word) {
+            Some(Next::StrongVerb) => score += if words[0].known() || words[0].foreign { 0.2 } else { 0.3 },
+            Some(Next::Work) if words[0].last || words[0].shape || words[0].foreign => score += 0.4,
+            Some(Next::Verb) => score += if words[0].known() || words[0].foreign { 0.15 } else { 0.1 },
+            _ if word.starts_with(char::is_uppercase) => score -= 0.2,
+            _ => {}
+        },
         (Follows::Colon, _) if left.is_empty() || raw_line_start(window, start) => score += 0.2,
-        (Follows::Possessive, _) => {}
         _ => {}
     }
     if previous == "the" || previous == "a" || previous == "an" {
@@ -490,29 +639,49 @@ fn parse(
 }
 
 /// Whether a word in small letters has to be looked at more closely: most neither stand behind a cue nor are a given name.
-fn may_be_uncapitalized(window: &Window<'_>, at: usize, word: &str) -> bool {
-    let left = &window.text.as_bytes()[..at];
-    let cued = match left {
-        // How the cues below end.
-        [.., before, last, b' '] => {
-            let before = before.to_ascii_lowercase();
-            match last.to_ascii_lowercase() {
-                b's' => matches!(before, b'i' | b'\'' | b'r'),
-                b'e' | b'r' => matches!(before, b'm' | b'e'),
-                b'm' => before == b'i',
-                b'.' => matches!(before, b'r' | b's'),
-                b':' | b'?' => before == b'e',
-                _ => false,
-            }
-        }
-        _ => false,
-    };
-    cued || word.len() > 3 && lists::may_be_first(word)
+#[inline]
+pub(super) fn may_be_uncapitalized(window: &Window<'_>, at: usize, word: &str) -> bool {
+    may_be_cued(window, at) || word.len() > 3 && lists::may_be_first(word)
 }
+
+/// Whether what stands before ends as the cues of words in small letters do.
+#[inline]
+fn may_be_cued(window: &Window<'_>, at: usize) -> bool {
+    // How the cues of `uncapitalized` end: first the last two letters, as bits, which few words end in.
+    const ENDS: [u32; 32] = {
+        let mut ends = [0; 32];
+        let pairs: [&[u8; 2]; 11] = [b"is", b"'s", b"rs", b"me", b"er", b"im", b"mr", b"r.", b"s.", b"e:", b"e?"];
+        let mut pair = 0;
+        while pair < pairs.len() {
+            let [before, last] = *pairs[pair];
+            ends[(last & 31) as usize] |= 1 << (before & 31);
+            pair += 1;
+        }
+        ends
+    };
+    let [left @ .., before, last, b' '] = &window.text.as_bytes()[..at] else { return false };
+    if ENDS[usize::from(last & 31)] & 1 << (before & 31) == 0 {
+        return false;
+    }
+    let third = left.last().map_or(0, u8::to_ascii_lowercase);
+    match [before.to_ascii_lowercase(), last.to_ascii_lowercase()] {
+        [b'i', b's'] | [b'm', b'e'] => third == b' ',
+        [b'\'', b's'] => third == b'e',
+        [b'r', b's'] | [b'e', b':' | b'?'] => third == b'm',
+        [b'e', b'r'] | [b'i', b'm'] => third == b'h',
+        [b'm', b'r'] => true,
+        [b'r', b'.'] => matches!(third, b'm' | b'd'),
+        [b's', b'.'] => matches!(third, b'm' | b'r'),
+        _ => false,
+    }
+}
+
+/// Letters of the longest word that may be passed over for being an ordinary one.
+const PLAIN: usize = 16;
 
 /// Whether the word is an ordinary one without a title before it, as most that begin a sentence are. It says so of ASCII alone.
 fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
-    let mut lower = [0; 16];
+    let mut lower = [0; PLAIN];
     let Some(lower) = lower.get_mut(..word.len()) else { return false };
     lower.copy_from_slice(word.as_bytes());
     lower.make_ascii_lowercase();
@@ -525,47 +694,43 @@ fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
 /// Whether no title stands before; it says so of ASCII alone.
 fn is_untitled(window: &Window<'_>, at: usize) -> bool {
     let left = window.look_behind(at, 40);
-    let before = left.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-    let before = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-    left.is_ascii() && !is_in(&TITLE_SET, &before.to_ascii_lowercase())
+    if !left.is_ascii() {
+        return false;
+    }
+    let bytes = left.as_bytes();
+    let end = bytes.iter().rposition(u8::is_ascii_alphanumeric).map_or(0, |last| last + 1);
+    let start = bytes[..end].iter().rposition(|byte| !byte.is_ascii_alphanumeric()).map_or(0, |before| before + 1);
+    let mut lower = [0; LONGEST_TITLE];
+    let Some(lower) = lower.get_mut(..end - start) else { return true };
+    lower.copy_from_slice(&bytes[start..end]);
+    lower.make_ascii_lowercase();
+    !std::str::from_utf8(lower).is_ok_and(lists::is_title)
 }
 
+/// Bytes of the longest title.
+const LONGEST_TITLE: usize = 12;
+
 /// A name in small letters: only right behind "my name is" and its like, and only words that English has no other use for.
-fn uncapitalized(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
-    let left = window.look_behind(first.start, 40);
-    let cued = |left: &str| {
-        // The cues below end so; most words are done here.
-        matches!(left.as_bytes(), [.., b's' | b'e' | b':' | b'm' | b'r' | b'.' | b'?', b' '])
-            && [
-                "name is ",
-                "name: ",
-                "call me ",
-                "name's ",
-                "named him ",
-                "named her ",
-                "mr. ",
-                "mrs. ",
-                "ms. ",
-                "dr. ",
-                "mr ",
-                "mrs ",
-                "name? ",
-            ]
-            .iter()
-            .any(|cue| {
-                left.len() >= cue.len()
-                    && left.is_char_boundary(left.len() - cue.len())
-                    && left[left.len() - cue.len()..].eq_ignore_ascii_case(cue)
-            })
-    };
-    if !cued(left) {
+///
+/// Returns its end, that of its token, and its score.
+fn uncapitalized(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, usize, f32)> {
+    #[rustfmt::skip]
+    const CUES: [&[u8]; 13] = [
+        b"name is ", b"name: ", b"call me ", b"name's ", b"named him ", b"named her ", b"mr. ", b"mrs. ", b"ms. ", b"dr. ", b"mr ", b"mrs ", b"name? ",
+    ];
+    let left = window.look_behind(first.start, 40).as_bytes();
+    let cued =
+        |cue: &&[u8]| left.len().checked_sub(cue.len()).is_some_and(|start| left[start..].eq_ignore_ascii_case(cue));
+    // Capitals ("NMR ") are none.
+    let small = !matches!(left, [.., b'A'..=b'Z', b' ']);
+    if !small || !may_be_cued(window, first.start) || !CUES.iter().any(cued) {
         return uncapitalized_pair(window, first, touched);
     }
     if lists::is_common(&first.text.to_lowercase()) || first.text.chars().count() < 2 {
         return None;
     }
     let mut cursor = Cursor::new(window, first.end(), touched);
-    let mut end = first.start + strip_possessive(first.text).len();
+    let (mut end, mut next) = (first.start + strip_possessive(first.text).len(), first.end());
     let mut score = 0.7;
     // A second word, if the lists know it or it is no English word.
     if end == first.end()
@@ -575,15 +740,15 @@ fn uncapitalized(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) ->
         let lower = second.text.to_lowercase();
         let word = strip_possessive(&lower);
         if lists::is_last(word) || !lists::is_common(word) {
-            end = second.start + strip_possessive(second.text).len();
+            (end, next) = (second.start + strip_possessive(second.text).len(), second.end());
             score = 0.8;
         }
     }
-    Some((end, score))
+    Some((end, next, score))
 }
 
 /// A given name and a surname of the lists in small letters, neither of them an English word: chat without capitals.
-fn uncapitalized_pair(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
+fn uncapitalized_pair(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, usize, f32)> {
     let name = |word: &str| {
         word.len() > 3 && !lists::is_common(word) && !lists::is_place(word) && !lists::is_capitalized_term(word)
     };
@@ -595,7 +760,7 @@ fn uncapitalized_pair(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool
     let second = cursor.take(|token| token.kind == TokenKind::Word)?;
     let word = strip_possessive(second.text);
     let surname = (lists::is_last(word) || surname_shape(word)) && name(word) && !lists::is_organization_word(word);
-    surname.then(|| (second.start + word.len(), 0.6))
+    surname.then(|| (second.start + word.len(), second.end(), 0.6))
 }
 
 fn strip_possessive(word: &str) -> &str {
@@ -603,9 +768,16 @@ fn strip_possessive(word: &str) -> &str {
 }
 
 /// Capitalised words, initials and particles in a row.
-fn run<'t>(window: &Window<'t>, first: Token<'t>, touched: &Cell<bool>) -> Vec<Part<'t>> {
+fn run<'t>(
+    window: &Window<'t>,
+    first: Token<'t>,
+    memory: &mut Memory<'t>,
+    parts: &mut Vec<Part<'t>>,
+    touched: &Cell<bool>,
+) {
     let mut cursor = Cursor::new(window, first.end(), touched);
-    let mut parts = vec![part(first)];
+    parts.clear();
+    parts.push(memory.part(first));
     while parts.len() < MAX {
         let last = parts.last_mut().expect("has the first word");
         if last.possessive {
@@ -617,20 +789,20 @@ fn run<'t>(window: &Window<'t>, first: Token<'t>, touched: &Cell<bool>) -> Vec<P
             last.token_end = last.end;
         }
         let mut ahead = cursor.clone();
-        if ahead.take(|token| token.kind == TokenKind::Blank && token.text.chars().count() == 1).is_none() {
+        let single = |text: &str| text.len() == 1 || text.chars().count() == 1;
+        if ahead.take(|token| token.kind == TokenKind::Blank && single(token.text)).is_none() {
             break;
         }
         let Some(token) = ahead.take(|token| token.kind == TokenKind::Word) else { break };
         if token.is_capitalized() {
-            parts.push(part(token));
+            parts.push(memory.part(token));
         } else if is_in(&PARTICLE_SET, token.text) && particle_continues(&ahead) {
-            parts.push(Part { particle: true, common: false, first: false, last: false, ..part(token) });
+            parts.push(memory.part(token).into_particle());
         } else {
             break;
         }
         cursor = ahead;
     }
-    parts
 }
 
 /// Whether a capitalised word follows a particle, maybe after another one ("van der Berg").
@@ -649,60 +821,106 @@ fn particle_continues(cursor: &Cursor<'_, '_>) -> bool {
     false
 }
 
-fn part<'t>(token: Token<'t>) -> Part<'t> {
-    let text = strip_possessive(token.text);
-    let lower = text.to_lowercase();
-    let pieces = || lower.split('-');
-    let hyphen = lower.contains('-');
-    let listed = lists::Listed::new(&lower);
-    let letters = text.chars().count();
-    let foreign = !text.is_ascii() && text.chars().any(|c| !c.is_ascii() && c.is_alphabetic());
-    let capitals = text.chars().all(|c| c.is_uppercase() || !c.is_alphabetic());
-    let initial = letters == 1 && text.chars().all(char::is_uppercase) && text != "I";
-    Part {
-        text,
-        hash: hash(&lower),
-        start: token.start,
-        end: token.start + text.len(),
-        lists: listed.bits(),
-        token_end: token.end(),
-        possessive: text.len() < token.text.len(),
-        initial,
-        particle: false,
-        first: listed.is_first() || hyphen && pieces().all(|piece| piece.len() > 1 && lists::is_first(piece)),
-        last: listed.is_last()
-            || lower.contains('\'') && lists::is_last(&lower.replace('\'', ""))
-            || hyphen && pieces().all(lists::is_last),
-        common: listed.is_common() || lists::is_common(&lower) || is_contraction(&lower),
-        place: listed.is_place(),
-        shape: surname_shape(&lower),
-        foreign,
-        capitals,
-        title: is_in(&TITLE_SET, &lower),
-        form: form(text, text.len() < token.text.len(), foreign, capitals),
-        lower,
+impl<'t> Part<'t> {
+    fn read(token: Token<'t>) -> Self {
+        let text = strip_possessive(token.text);
+        let lower = Lower::new(text);
+        let lower = lower.text();
+        let pieces = || lower.split('-');
+        let listed = lists::Listed::new(lower);
+        let look = Look::of(text);
+        let possessive = text.len() < token.text.len();
+        let initial = look.letters == 1 && text.chars().all(char::is_uppercase) && text != "I";
+        let part = Part {
+            text,
+            hash: hash(lower),
+            start: token.start,
+            end: token.start + text.len(),
+            lists: listed.bits(),
+            token_end: token.end(),
+            possessive,
+            initial,
+            particle: false,
+            first: listed.is_first() || look.hyphen && pieces().all(|piece| piece.len() > 1 && lists::is_first(piece)),
+            last: listed.is_last()
+                || look.apostrophe && lower.contains('\'') && lists::is_last(&lower.replace('\'', ""))
+                || look.hyphen && pieces().all(lists::is_last),
+            common: listed.is_common() || lists::has_common_stem(lower) || look.apostrophe && is_contraction(lower),
+            place: listed.is_place(),
+            shape: surname_shape(lower),
+            foreign: look.foreign,
+            capitals: look.capitals,
+            title: listed.is_title(),
+            form: look.form(possessive),
+            traits: 0,
+        };
+        Part { traits: part.traits(false), ..part }
     }
 }
 
-/// How a word is written, as bits.
-fn form(text: &str, possessive: bool, foreign: bool, capitals: bool) -> u64 {
-    let length = match text.chars().count() {
-        length @ 0..=3 => length,
-        4..=5 => 4,
-        6..=8 => 5,
-        _ => 6,
-    };
-    let inner = text.chars().skip(1).any(char::is_uppercase);
-    let bits = [
-        capitals,
-        inner,
-        foreign,
-        possessive,
-        text.contains('-'),
-        text.contains(['\'', '’']),
-        text.contains(|c: char| c.is_ascii_digit()),
-    ];
-    bits.iter().fold(length as u64, |form, bit| form << 1 | u64::from(*bit))
+/// How a word is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    /// Characters.
+    letters: usize,
+    /// No small letters.
+    capitals: bool,
+    /// A capital behind the first character.
+    inner: bool,
+    /// Letters that English lacks.
+    foreign: bool,
+    hyphen: bool,
+    apostrophe: bool,
+    digit: bool,
+}
+
+impl Look {
+    fn of(text: &str) -> Self {
+        if !text.is_ascii() {
+            return Self::of_any(text);
+        }
+        let nothing = Self {
+            letters: text.len(),
+            capitals: true,
+            inner: false,
+            foreign: false,
+            hyphen: false,
+            apostrophe: false,
+            digit: false,
+        };
+        text.bytes().enumerate().fold(nothing, |look, (at, byte)| Self {
+            capitals: look.capitals & !byte.is_ascii_lowercase(),
+            inner: look.inner | (at > 0 && byte.is_ascii_uppercase()),
+            hyphen: look.hyphen | (byte == b'-'),
+            apostrophe: look.apostrophe | (byte == b'\''),
+            digit: look.digit | byte.is_ascii_digit(),
+            ..look
+        })
+    }
+
+    fn of_any(text: &str) -> Self {
+        Self {
+            letters: text.chars().count(),
+            capitals: text.chars().all(|c| c.is_uppercase() || !c.is_alphabetic()),
+            inner: text.chars().skip(1).any(char::is_uppercase),
+            foreign: text.chars().any(|c| !c.is_ascii() && c.is_alphabetic()),
+            hyphen: text.contains('-'),
+            apostrophe: text.contains(['\'', '’']),
+            digit: text.contains(|c: char| c.is_ascii_digit()),
+        }
+    }
+
+    /// The same as bits.
+    fn form(self, possessive: bool) -> u64 {
+        let length = match self.letters {
+            length @ 0..=3 => length,
+            4..=5 => 4,
+            6..=8 => 5,
+            _ => 6,
+        };
+        let bits = [self.capitals, self.inner, self.foreign, possessive, self.hyphen, self.apostrophe, self.digit];
+        bits.iter().fold(length as u64, |form, bit| form << 1 | u64::from(*bit))
+    }
 }
 
 /// `i'm`, `they've`, `don't`.
@@ -734,7 +952,7 @@ fn surname_shape(lower: &str) -> bool {
 }
 
 fn is_organization(part: &Part<'_>) -> bool {
-    lists::is_organization_word(&part.lower) && (part.common || !part.first)
+    part.lists & lists::ORGANIZATION != 0 && (part.common || !part.first)
 }
 
 fn ends_with_any(left: &str, cues: &lists::Endings) -> bool {
@@ -765,8 +983,8 @@ fn next_word<'t>(window: &Window<'t>, at: usize, touched: &Cell<bool>) -> (Follo
 }
 
 /// The last word of the left context, with a dot behind it or not.
-fn title_word(left: &str) -> Option<&str> {
-    left.trim_end().trim_end_matches('.').rsplit(|c: char| !c.is_alphanumeric()).next()
+fn title_word(left: &str) -> &str {
+    last_word(left.trim_end().trim_end_matches('.'))
 }
 
 /// The word before byte `at` on the same line, if blanks alone are between.
@@ -776,7 +994,7 @@ fn raw_previous<'t>(window: &Window<'t>, at: usize) -> Option<&'t str> {
     if trimmed.len() == left.len() {
         return None;
     }
-    let word = trimmed.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let word = last_word(trimmed);
     (!word.is_empty()).then_some(word)
 }
 
@@ -789,27 +1007,28 @@ fn raw_line_start(window: &Window<'_>, at: usize) -> bool {
 /// Whether the same word stood beside another capitalised word a little before: "Ann Lee … Lee".
 fn named_before(window: &Window<'_>, word: &str, at: usize) -> bool {
     let left = window.look_behind(at, 240);
-    // By the first letter, many bytes at a time.
-    let Some(first) = word.chars().next() else { return false };
-    let starts = left.match_indices(first).map(|(start, _)| start);
-    starts.filter(|start| left.as_bytes()[*start..].starts_with(word.as_bytes())).any(|start| {
-        let before =
-            left[..start].strip_suffix(' ').and_then(|text| text.rsplit(|c: char| !c.is_alphanumeric()).next());
-        let after = left[start + word.len()..]
-            .strip_prefix(' ')
-            .and_then(|text| text.split(|c: char| !c.is_alphanumeric()).next());
-        let name = |other: Option<&str>| {
-            other.is_some_and(|other| {
-                other.starts_with(char::is_uppercase) && {
-                    let lower = other.to_lowercase();
-                    lists::is_first(&lower)
-                        || lists::is_last(&lower)
-                        || !lists::is_common(&lower) && !lists::is_capitalized_term(&lower)
-                }
-            })
-        };
-        name(before) || name(after)
-    })
+    // By the first byte, many at a time.
+    let starts = memchr::memchr_iter(word.as_bytes()[0], left.as_bytes());
+    starts.filter(|start| left.is_char_boundary(*start) && left.as_bytes()[*start..].starts_with(word.as_bytes())).any(
+        |start| {
+            let before =
+                left[..start].strip_suffix(' ').and_then(|text| text.rsplit(|c: char| !c.is_alphanumeric()).next());
+            let after = left[start + word.len()..]
+                .strip_prefix(' ')
+                .and_then(|text| text.split(|c: char| !c.is_alphanumeric()).next());
+            let name = |other: Option<&str>| {
+                other.is_some_and(|other| {
+                    other.starts_with(char::is_uppercase) && {
+                        let lower = other.to_lowercase();
+                        lists::is_first(&lower)
+                            || lists::is_last(&lower)
+                            || !lists::is_common(&lower) && !lists::is_capitalized_term(&lower)
+                    }
+                })
+            };
+            name(before) || name(after)
+        },
+    )
 }
 
 /// Whether the capital of the word before comes from its place at the start of a sentence ("Is", "Hi", "Dear").
@@ -820,4 +1039,60 @@ fn is_sentence_word(window: &Window<'_>, word: &str, at: usize) -> bool {
     let begins =
         before.is_empty() || before.ends_with(['.', '!', '?', ':', '\n', '"', '“', '”', ')', '>', '-', '–', ';']);
     begins && lists::is_common(&word.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::marks::Marks;
+    use super::super::tagger::CLASSES;
+    use super::*;
+
+    #[rustfmt::skip]
+    const PIECES: &[&str] = &[
+        "Ada", "Lovelace", "ADA", "Anne-Marie", "O'Brien", "O’Neill's", "Smith's", "van der", "Berg", "J.", "Dr.", "McKay", "Émile", "Zoë", "The", "York", "Bank",
+        "said", "my name is", "by", "der", "und", "mit", "von", "{", "}", ";", "==", "{NAME}", "12", ",", ".", ":", "\n", "é", "HashMap", "Agent47", "I",
+    ];
+
+    proptest! {
+           #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+           #[test]
+           fn what_is_remembered_or_noted_is_what_would_be_read(
+               pieces in prop::collection::vec((prop::sample::select(PIECES), prop_oneof![6 => Just(" "), 1 => Just("")]), 1..40),
+           ) {
+               let text: String = pieces.iter().flat_map(|(piece, glue)| [*piece, *glue]).collect();
+               let (window, touched, tagger) = (Window::whole(&text), Cell::new(false), tagger());
+               let marks = Marks::of(&text, Wanted::Tokens).unwrap();
+               let mut noted = Some(Noted::new(&marks));
+               // With so little room that nearly everything is forgotten and read again, and with so much that nothing is.
+               let mut memories = [Memory::new(""), Memory { sums: Sums::new(2048), ..Memory::new("") }];
+               let (mut at, mut parts) = (0, Vec::new());
+               while let Some(token) = next_token(&window, &mut at, &touched) {
+                   at = token.end();
+                   if token.kind != TokenKind::Word || !token.is_capitalized() {
+                       continue;
+                   }
+                   for memory in &mut memories {
+                       run(&window, token, memory, &mut parts, &touched);
+                       let seen = see(&window, &parts, &mut None, &touched);
+                       for (word, part) in parts.iter().enumerate() {
+                           let sums = memory.sums.of(tagger, &seen, word);
+                           prop_assert_eq!(&sums[..CLASSES], tagger.sum_all(&seen, word), "{:?} {:?}", part, text);
+                       }
+                   }
+                   for part in parts.iter().filter(|part| !part.particle) {
+                       let end = if part.initial { part.start + part.text.len() } else { part.token_end };
+    let token = Token { kind: TokenKind::Word, start: part.start, text: &text[part.start..end] };
+                       let read = Part { end: part.end, token_end: part.token_end, ..Part::read(token) };
+                       prop_assert_eq!(*part, read);
+                       prop_assert_eq!(Look::of(part.text), Look::of_any(part.text));
+                   }
+                   let fast = see(&window, &parts, &mut noted, &touched);
+                   prop_assert_eq!(format!("{fast:?}"), format!("{:?}", see(&window, &parts, &mut None, &touched)));
+                   at = parts.last().map_or(at, |last| last.token_end);
+               }
+           }
+       }
 }

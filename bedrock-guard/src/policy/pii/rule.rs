@@ -7,7 +7,7 @@ use aho_corasick::AhoCorasick;
 use bedrock_core::GuardrailPiiEntityType;
 
 use super::kind_index;
-use super::marks::{Anchor, Search};
+use super::marks::{Anchor, Search, Wanted};
 use super::rules::RULES;
 use crate::pattern::{Next, Pattern};
 use crate::scan::{Candidate, Label, Recognizer, Window};
@@ -258,8 +258,8 @@ impl Recognizer for RuleRecognizer {
         frontier
     }
 
-    fn wants_marks(&self) -> bool {
-        true
+    fn wanted(&self) -> Wanted {
+        Wanted::Values
     }
 }
 

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::sync::LazyLock;
 
+use super::marks::Marks;
 use super::name::Part;
 use super::rule::after_mask;
 use crate::scan::{Cursor, TokenKind, Window};
@@ -44,8 +45,8 @@ pub(crate) struct Tagger {
     starts: [f32; CLASSES],
     /// Exponents of the steps between classes.
     follows: [[f32; CLASSES]; CLASSES],
-    /// Rows of eight, of which two are nothing: one load each.
-    rows: Box<[[i8; 8]]>,
+    /// Rows of six, and two bytes behind the last: one load of eight each.
+    rows: Box<[u8]>,
 }
 
 impl Tagger {
@@ -62,8 +63,7 @@ impl Tagger {
         let follows = std::array::from_fn(|from| std::array::from_fn(|to| number(2 + CLASSES * (1 + from) + to)));
         let follows = exponents(&follows);
         let (step, odds) = (number(0), number(1));
-        let row = |row: &[u8]| std::array::from_fn(|class| row.get(class).map_or(0, |weight| *weight as i8));
-        let rows = file[HEADER..].chunks_exact(CLASSES).map(row).collect();
+        let rows = [&file[HEADER..], &[0, 0]].concat().into_boxed_slice();
         Some(Self { step, odds, starts, follows, rows })
     }
 
@@ -89,25 +89,17 @@ impl Tagger {
     }
 
     /// How sure it is that each word of a run belongs to a name, 0..=1 with 0.5 where it is taken for one; and how likely it begins one.
-    pub(crate) fn judge(&self, seen: &Seen<'_, '_>, out: &mut Vec<(f32, bool)>) {
+    /// What is surely below `least` may be told as 0.
+    pub(crate) fn judge<'t>(&self, seen: &Seen<'_, 't>, least: f32, sums: &mut Sums<'t>, out: &mut Vec<(f32, bool)>) {
         out.clear();
         let words = seen.parts.len();
         let mut local = [[0.0f32; CLASSES]; MAX];
         for (word, local) in local.iter_mut().enumerate().take(words) {
-            // First the places, then the rows, which the processor then fetches side by side.
-            let (mut places, mut count) = ([0u32; MAX_ROWS], 0);
-            seen.features(word, false, |row| {
-                if let Some(place) = places.get_mut(count) {
-                    *place = row;
-                    count += 1;
-                }
-            });
-            let mut sums = [0i16; 8];
-            for place in &places[..count] {
-                let row = &self.rows[*place as usize & ((1 << BITS) - 1)];
-                sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i16::from(*weight));
-            }
+            let sums = sums.of(self, seen, word);
             *local = std::array::from_fn(|class| f32::from(sums[class]) * self.step);
+        }
+        if words == 1 && self.is_below(&local[0], least) {
+            return out.push((0.0, false));
         }
         let chances = likely(&self.starts, &self.follows, &local[..words]);
         for chance in &chances[..words] {
@@ -116,12 +108,116 @@ impl Tagger {
             out.push((1.0 / (1.0 + (-logit).exp()), chance[FIRST] > chance[NEXT]));
         }
     }
+
+    /// The sum of the weights of some of a word's features.
+    fn sum<const WHICH: u8>(&self, seen: &Seen<'_, '_>, word: usize) -> Row {
+        // First the places, then the rows, which the processor then fetches side by side.
+        let (mut places, mut count) = ([0u32; MAX_ROWS], 0);
+        seen.some_features::<WHICH>(word, false, |row| {
+            if let Some(place) = places.get_mut(count) {
+                *place = row;
+                count += 1;
+            }
+        });
+        let mut sums = [0i16; 8];
+        for place in &places[..count] {
+            let at = CLASSES * (*place as usize & ((1 << BITS) - 1));
+            let Some(row) = self.rows[at..].first_chunk::<8>() else { continue };
+            // What is summed up of the next row is nobody's.
+            sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i16::from(*weight as i8));
+        }
+        sums
+    }
+
+    /// The sum of the weights of all features of a word, one after the other.
+    #[cfg(test)]
+    pub(super) fn sum_all(&self, seen: &Seen<'_, '_>, word: usize) -> [i16; CLASSES] {
+        let mut sums = [0; CLASSES];
+        seen.features(word, false, |row| {
+            let row = &self.rows[CLASSES * row as usize..][..CLASSES];
+            sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i16::from(*weight as i8));
+        });
+        sums
+    }
+
+    /// Whether a word alone in its run is surely below a score: by the greatest scores of its classes, without their exponents.
+    fn is_below(&self, local: &[f32; CLASSES], least: f32) -> bool {
+        if !(0.02..=0.98).contains(&least) {
+            return false;
+        }
+        let scores: [f32; CLASSES] = std::array::from_fn(|class| local[class] + self.starts[class]);
+        let (mut name, mut other) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+        for (class, score) in scores.iter().enumerate() {
+            let most = if matches!(class, FIRST | NEXT) { &mut name } else { &mut other };
+            *most = most.max(*score);
+        }
+        // The odds are at most those of two such names against one such other, and cut off where the chance is nearly 0.
+        let odds = (name - other).max(-12.0) + std::f32::consts::LN_2;
+        odds - self.odds < (least / (1.0 - least)).ln() - 0.01
+    }
+}
+
+/// Features of the word itself, whatever stands around it.
+const WORD: u8 = 0;
+/// Of [`Seen::place`].
+const PLACE: u8 = 1;
+/// Of [`Seen::around`].
+const AROUND: u8 = 2;
+/// The others.
+const REST: u8 = 3;
+#[cfg(any(test, feature = "train"))]
+const ALL: u8 = 4;
+
+/// Sums of the weights of a word's features.
+type Row = [i16; 8];
+
+/// Sums that were asked for before in a text: names come again and again, and the same few things stand around them.
+#[derive(Debug)]
+pub(crate) struct Sums<'t> {
+    words: Box<[(&'t str, u8, Row)]>,
+    places: Box<[(u64, Row)]>,
+    arounds: Box<[(u64, Row)]>,
+}
+
+impl<'t> Sums<'t> {
+    /// With room for so many words, a power of two.
+    pub(super) fn new(room: usize) -> Self {
+        let keyed = |room: usize| vec![(u64::MAX, [0; 8]); room].into_boxed_slice();
+        Self {
+            words: vec![("", 0, [0; 8]); room].into_boxed_slice(),
+            places: keyed(room.min(256)),
+            arounds: keyed(room.min(1024)),
+        }
+    }
+
+    pub(super) fn of(&mut self, tagger: &Tagger, seen: &Seen<'_, 't>, word: usize) -> Row {
+        let part = &seen.parts[word];
+        let flags = u8::from(part.particle) << 1 | u8::from(part.possessive);
+        let known = &mut self.words[part.hash as usize & (self.words.len() - 1)];
+        if known.0 != part.text || known.1 != flags {
+            *known = (part.text, flags, tagger.sum::<WORD>(seen, word));
+        }
+        let mut sums = known.2;
+        let mut add = |row: &Row| sums.iter_mut().zip(row).for_each(|(sum, more)| *sum += more);
+        let keyed = |table: &mut [(u64, Row)], key: u64, make: &dyn Fn() -> Row| {
+            let place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (table.len() - 1);
+            let known = &mut table[place];
+            if known.0 != key {
+                *known = (key, make());
+            }
+            known.1
+        };
+        add(&keyed(&mut self.places, seen.place(word), &|| tagger.sum::<PLACE>(seen, word)));
+        add(&keyed(&mut self.arounds, seen.around(word), &|| tagger.sum::<AROUND>(seen, word)));
+        add(&tagger.sum::<REST>(seen, word));
+        sums
+    }
 }
 
 /// Words of the longest run.
 pub(super) const MAX: usize = 8;
-/// Rows of a word, at most.
-const MAX_ROWS: usize = 96;
+/// Rows of a word of one of the kinds above, at most.
+const MAX_ROWS: usize = 40;
 
 fn exponents(follows: &[[f32; CLASSES]; CLASSES]) -> [[f32; CLASSES]; CLASSES] {
     follows.map(|row| row.map(|score| score.clamp(-30.0, 30.0).exp()))
@@ -214,9 +310,19 @@ pub(crate) struct Seen<'p, 't> {
 }
 
 impl<'p, 't> Seen<'p, 't> {
-    pub(super) fn new(window: &Window<'t>, parts: &'p [Part<'t>], touched: &Cell<bool>) -> Self {
-        let (left, left_sign, left_capital) = behind(window, parts[0].start);
+    pub(super) fn new(
+        window: &Window<'t>,
+        parts: &'p [Part<'t>],
+        noted: &mut Option<Noted<'_>>,
+        touched: &Cell<bool>,
+    ) -> Self {
+        let start = parts[0].start;
+        let (left, left_sign, left_capital) = behind(window, start);
         let (right, right_sign, right_capital) = ahead(window, parts[parts.len() - 1].token_end, touched);
+        let (code, german) = match noted {
+            Some(noted) => (noted.codes.before(start, LEFT, 0), noted.german.before(start, GERMAN_LEFT, 4)),
+            None => (code_signs(window, start), german_words(window, start)),
+        };
         Self {
             parts,
             opinions: [0; MAX],
@@ -226,89 +332,118 @@ impl<'p, 't> Seen<'p, 't> {
             right_sign,
             left_capital,
             right_capital,
-            code: code_signs(window, parts[0].start),
-            german: german_words(window, parts[0].start),
+            code,
+            german,
             cue: 0,
             named: false,
             masked: right_sign >> 16 & 0xff == u64::from(b'{')
-                || after_mask(window.look_behind(parts[0].start, LEFT)) > 0,
+                || code > 0 && after_mask(window.look_behind(start, LEFT)) > 0,
         }
     }
 
+    /// What the features of kind [`PLACE`] depend on: the word's lists and form, its place in the run, the language.
+    fn place(&self, word: usize) -> u64 {
+        let (part, after) = (&self.parts[word], self.parts.len() - 1 - word);
+        let place = (word.min(3) << 2 | after.min(3)) as u64;
+        ((part.traits << 16 | part.form) << 4 | place) << 4 | self.code << 2 | self.german
+    }
+
+    /// What those of kind [`AROUND`] depend on: the word's lists, its place in the run, what the grammar says of it, signs and cues before the run.
+    fn around(&self, word: usize) -> u64 {
+        let (part, after) = (&self.parts[word], self.parts.len() - 1 - word);
+        let place = (word.min(3) << 2 | after.min(3)) as u64;
+        let capitals = u64::from(self.left_capital) << 1 | u64::from(self.right_capital);
+        let before = self.left_sign_class() << 5 | u64::from(self.named) << 4 | u64::from(self.cue) << 2 | capitals;
+        ((part.traits << 4 | place) << 16 | before) << 8 | u64::from(self.opinions[word])
+    }
+
     /// The rows of a word. With `forget`, as if no list and no weight knew the word itself: from that names nobody has listed are learned.
-    pub(crate) fn features(&self, word: usize, forget: bool, mut emit: impl FnMut(u32)) {
+    #[cfg(any(test, feature = "train"))]
+    pub(crate) fn features(&self, word: usize, forget: bool, emit: impl FnMut(u32)) {
+        self.some_features::<ALL>(word, forget, emit);
+    }
+
+    #[inline]
+    fn some_features<const WHICH: u8>(&self, word: usize, forget: bool, mut emit: impl FnMut(u32)) {
         let parts = self.parts;
         let part = &parts[word];
         let count = parts.len();
-        let lists = |index: usize| parts[index].traits(forget);
+        let lists = |index: usize| if forget { parts[index].traits(true) } else { parts[index].traits };
         let own = lists(word);
         let form = part.form;
         let (before, after) = (
             if word > 0 { lists(word - 1) } else { 1 << 20 },
             if word + 1 < count { lists(word + 1) } else { 1 << 20 },
         );
-        let bytes = part.lower.as_bytes();
         let place = (word.min(3) << 4 | (count - 1 - word).min(3)) as u64;
         let (from_left, from_right) = (word.min(2) as u64, (count - 1 - word).min(2) as u64);
         let mut kind = 0u64;
-        let mut put = |first: u64, second: u64| {
+        let mut put = |which: u8, first: u64, second: u64| {
             kind += 1;
-            let mixed = mix(mix(mix(0x51, kind), first), second);
-            emit((mixed >> (64 - BITS)) as u32);
+            if WHICH > REST || which == WHICH {
+                let mixed = mix(mix(mix(0x51, kind), first), second);
+                emit((mixed >> (64 - BITS)) as u32);
+            }
         };
-        put(0, 0);
-        put(own, 0);
-        put(own, form);
-        put(form, place);
-        put(own, place);
-        put(before, own);
-        put(own, after);
-        put(mix(before, own), after);
+        let (first, last) = (word == 0, word + 1 == count);
+        put(WORD, 0, 0);
+        put(WORD, own, 0);
+        put(WORD, own, form);
+        put(PLACE, form, place);
+        put(PLACE, own, place);
+        put(if first { PLACE } else { REST }, before, own);
+        put(if last { PLACE } else { REST }, own, after);
+        put(if first && last { PLACE } else { REST }, mix(before, own), after);
         let begins = self.left_sign_class();
-        put(own, begins << 8 | from_left);
-        put(self.left_sign, from_left);
-        put(self.right_sign, from_right);
-        put(own, self.right_sign << 8 | from_right);
-        put(self.left[0], from_left);
-        put(mix(self.left[0], self.left[1]), from_left);
-        put(self.left[1], from_left);
-        put(self.left[0], own << 4 | from_left);
-        put(self.right[0], from_right);
-        put(mix(self.right[0], self.right[1]), from_right);
-        put(self.right[1], from_right);
-        put(self.right[0], own << 4 | from_right);
-        put(mix(self.left[0], self.right[0]), from_left << 2 | from_right);
-        put(u64::from(self.left_capital) << 1 | u64::from(self.right_capital), place);
-        put(u64::from(self.cue) << 8 | begins, place);
-        put(u64::from(self.cue), own << 4 | from_left);
-        put(if word > 0 { parts[word - 1].hash } else { 1 }, own);
-        put(if word + 1 < count { parts[word + 1].hash } else { 1 }, own);
-        put(u64::from(self.named), own << 8 | place);
-        put(self.code, 0);
-        put(self.code, own);
-        put(self.code, form);
-        put(self.german, own);
-        put(self.german, place);
-        put(self.german, self.left[0]);
-        put(self.german, self.right[0]);
+        put(AROUND, own, begins << 8 | from_left);
+        put(REST, self.left_sign, from_left);
+        put(REST, self.right_sign, from_right);
+        put(REST, own, self.right_sign << 8 | from_right);
+        put(REST, self.left[0], from_left);
+        put(REST, mix(self.left[0], self.left[1]), from_left);
+        put(REST, self.left[1], from_left);
+        put(REST, self.left[0], own << 4 | from_left);
+        put(REST, self.right[0], from_right);
+        put(REST, mix(self.right[0], self.right[1]), from_right);
+        put(REST, self.right[1], from_right);
+        put(REST, self.right[0], own << 4 | from_right);
+        put(REST, mix(self.left[0], self.right[0]), from_left << 2 | from_right);
+        put(AROUND, u64::from(self.left_capital) << 1 | u64::from(self.right_capital), place);
+        put(AROUND, u64::from(self.cue) << 8 | begins, place);
+        put(AROUND, u64::from(self.cue), own << 4 | from_left);
+        put(if first { PLACE } else { REST }, if word > 0 { parts[word - 1].hash } else { 1 }, own);
+        put(if last { PLACE } else { REST }, if word + 1 < count { parts[word + 1].hash } else { 1 }, own);
+        put(AROUND, u64::from(self.named), own << 8 | place);
+        put(PLACE, self.code, 0);
+        put(PLACE, self.code, own);
+        put(PLACE, self.code, form);
+        put(PLACE, self.german, own);
+        put(PLACE, self.german, place);
+        put(REST, self.german, self.left[0]);
+        put(REST, self.german, self.right[0]);
         let opinion = if forget { 255 } else { u64::from(self.opinions[word]) };
-        put(opinion, 0);
-        put(opinion, place);
-        put(opinion, own);
-        put(opinion, begins << 8 | u64::from(self.left_capital));
+        put(AROUND, opinion, 0);
+        put(AROUND, opinion, place);
+        put(AROUND, opinion, own);
+        put(AROUND, opinion, begins << 8 | u64::from(self.left_capital));
         // The word and its parts.
-        put(if forget { 0 } else { part.hash }, 0);
-        put(if forget { 0 } else { part.hash }, from_left << 2 | from_right);
+        put(WORD, if forget { 0 } else { part.hash }, 0);
+        put(REST, if forget { 0 } else { part.hash }, from_left << 2 | from_right);
+        if WHICH != WORD && WHICH <= REST {
+            return;
+        }
+        let lower = part.lower();
+        let bytes = lower.as_bytes();
         for length in 1..=4usize {
             let (head, tail) = if bytes.len() > length {
                 (gram(&bytes[..length]), gram(&bytes[bytes.len() - length..]))
             } else {
                 (0, 0)
             };
-            put(head, length as u64);
-            put(tail, length as u64);
+            put(WORD, head, length as u64);
+            put(WORD, tail, length as u64);
             if length == 3 {
-                put(tail, own);
+                put(WORD, tail, own);
             }
         }
         for window in bytes.windows(3).take(20) {
@@ -338,11 +473,25 @@ fn mix(hash: u64, more: u64) -> u64 {
     (hash ^ more).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
+/// What stands for a byte of ASCII in a hash.
+static HASHED: [u8; 128] = {
+    let mut hashed = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        hashed[byte] = if (byte as u8).is_ascii_digit() { b'0' } else { (byte as u8).to_ascii_lowercase() };
+        byte += 1;
+    }
+    hashed
+};
+
 /// A word without regard to capitals; numbers by their length.
 pub(super) fn hash(word: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    for character in word.chars() {
+    let bytes = word.as_bytes();
+    let plain = bytes.iter().take_while(|byte| byte.is_ascii()).count();
+    bytes[..plain].iter().for_each(|byte| add(HASHED[usize::from(*byte)]));
+    for character in word[plain..].chars() {
         match character {
             '0'..='9' => add(b'0'),
             '’' => add(b'\''),
@@ -361,6 +510,85 @@ pub(super) fn hash(word: &str) -> u64 {
 /// The two words before a place, and the sign between.
 fn behind(window: &Window<'_>, at: usize) -> ([u64; 2], u64, bool) {
     let left = window.look_behind(at, LEFT);
+    behind_ascii(left).unwrap_or_else(|| behind_any(left))
+}
+
+/// What a byte of ASCII is to the words before a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Word,
+    Blank,
+    Sign,
+    /// A sign that what stands before it has nothing to say.
+    Bar,
+    Other,
+}
+
+static BEHIND: [Behind; 256] = {
+    let mut classes = [Behind::Other; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'\'' => Behind::Word,
+            b' ' | b'\t'..=b'\r' => Behind::Blank,
+            b';' | b'}' | b'|' => Behind::Bar,
+            _ => Behind::Sign,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// The same as [`behind_any`] of what is ASCII as far as it is looked at.
+fn behind_ascii(left: &str) -> Option<([u64; 2], u64, bool)> {
+    let bytes = left.as_bytes();
+    let class = |end: usize| end.checked_sub(1).map(|at| BEHIND[usize::from(bytes[at])]);
+    let gap = |mut end: usize| {
+        let (mut first, mut last, mut lines, mut blank, mut bar) = (None, None, false, false, false);
+        let whole = end;
+        loop {
+            match class(end) {
+                None | Some(Behind::Word) => break,
+                Some(Behind::Other) => return None,
+                Some(Behind::Blank) => (blank, lines) = (true, lines || bytes[end - 1] == b'\n'),
+                Some(sign) => {
+                    bar |= sign == Behind::Bar;
+                    first = Some(u64::from(bytes[end - 1]));
+                    last = last.or(first);
+                }
+            }
+            end -= 1;
+        }
+        let second = last.unwrap_or(0) << 16;
+        let sign = match first {
+            _ if lines => u64::from(b'\n') | second,
+            Some(first) => first | second,
+            None => u64::from(b' ') * u64::from(end < whole),
+        };
+        Some((end, sign | u64::from(blank) << 8, bar))
+    };
+    let word = |end: usize| {
+        let mut start = end;
+        loop {
+            match class(start) {
+                Some(Behind::Word) => start -= 1,
+                Some(Behind::Other) => return None,
+                _ => return Some(start),
+            }
+        }
+    };
+    let hashed = |word: &str| if word.is_empty() { 0 } else { hash(word) };
+    let (end, sign, bar) = gap(bytes.len())?;
+    let end = if bar { 0 } else { end };
+    let start = word(end)?;
+    let first = &left[start..end];
+    let (end, other, bar) = gap(start)?;
+    let stops = matches!(other as u8, b'.' | b'!' | b'?' | b'\n') || bar;
+    let second = if stops { "" } else { &left[word(end)?..end] };
+    Some(([hashed(first), hashed(second)], sign, first.starts_with(|c: char| c.is_ascii_uppercase())))
+}
+
+fn behind_any(left: &str) -> ([u64; 2], u64, bool) {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '’');
     let gap = |text: &str| {
         let trimmed = text.trim_end_matches(|c| !is_word(c));
@@ -389,38 +617,125 @@ fn behind(window: &Window<'_>, at: usize) -> ([u64; 2], u64, bool) {
     ([hashed(first), hashed(second)], sign, first.starts_with(char::is_uppercase))
 }
 
+/// Signs that programs have and prose has not.
+pub(super) const fn is_code(byte: u8) -> bool {
+    matches!(byte, b'{' | b'}' | b';' | b'=' | b'&' | b'<' | b'>' | b'_' | b'[' | b']' | b'`' | b'|')
+}
+
 fn code_signs(window: &Window<'_>, at: usize) -> u64 {
-    let left = window.look_behind(at, LEFT).bytes();
-    let signs =
-        left.filter(|b| matches!(b, b'{' | b'}' | b';' | b'=' | b'&' | b'<' | b'>' | b'_' | b'[' | b']' | b'`' | b'|'));
-    signs.take(3).count() as u64
+    window.look_behind(at, LEFT).bytes().filter(|byte| is_code(*byte)).take(3).count() as u64
+}
+
+/// Bytes of the context in which German is looked for.
+const GERMAN_LEFT: usize = 160;
+
+/// A small word of German and the blank behind it.
+pub(super) fn is_german(four: &[u8]) -> bool {
+    const WORDS: [&[u8; 4]; 13] = [
+        b"der ", b"die ", b"das ", b"und ", b"den ", b"dem ", b"ein ", b"ist ", b"mit ", b"von ", b"auf ", b"zur ",
+        b"zum ",
+    ];
+    WORDS.iter().any(|word| *word == four)
 }
 
 fn german_words(window: &Window<'_>, at: usize) -> u64 {
-    let left = window.look_behind(at, 160).as_bytes();
-    let is_one = |four: &[u8]| {
-        matches!(
-            four,
-            b"der "
-                | b"die "
-                | b"das "
-                | b"und "
-                | b"den "
-                | b"dem "
-                | b"ein "
-                | b"ist "
-                | b"mit "
-                | b"von "
-                | b"auf "
-                | b"zur "
-                | b"zum "
-        )
-    };
-    left.windows(5).filter(|five| five[0] == b' ' && is_one(&five[1..])).take(3).count() as u64
+    let left = window.look_behind(at, GERMAN_LEFT).as_bytes();
+    left.windows(5).filter(|five| five[0] == b' ' && is_german(&five[1..])).take(3).count() as u64
+}
+
+/// The same for texts that have marks.
+#[derive(Debug)]
+pub(super) struct Noted<'m> {
+    codes: Trail<'m>,
+    german: Trail<'m>,
+}
+
+impl<'m> Noted<'m> {
+    pub(super) fn new(marks: &'m Marks) -> Self {
+        Self { codes: Trail { places: &marks.codes, passed: 0 }, german: Trail { places: &marks.german, passed: 0 } }
+    }
+}
+
+/// Places in order, which are asked for from left to right.
+#[derive(Debug)]
+struct Trail<'m> {
+    places: &'m [u32],
+    passed: usize,
+}
+
+impl Trail<'_> {
+    /// How many, but three at most, lie within `reach` bytes before `at`, with `more` bytes behind them.
+    fn before(&mut self, at: usize, reach: usize, more: usize) -> u64 {
+        while self.places.get(self.passed).is_some_and(|place| *place as usize + more < at) {
+            self.passed += 1;
+        }
+        let near = self.places[..self.passed].iter().rev().take(3);
+        near.take_while(|place| **place as usize + reach >= at).count() as u64
+    }
 }
 
 /// The two words behind a place on the same line, and the sign between.
 fn ahead(window: &Window<'_>, at: usize, touched: &Cell<bool>) -> ([u64; 2], u64, bool) {
+    ahead_ascii(window.text, at).unwrap_or_else(|| ahead_any(window, at, touched))
+}
+
+/// The same as [`ahead_any`] of what is ASCII, without signs inside words and not at the end of the text.
+fn ahead_ascii(text: &str, mut at: usize) -> Option<([u64; 2], u64, bool)> {
+    let bytes = text.as_bytes();
+    let (mut words, mut count, mut sign, mut blank, mut capital) = ([0; 2], 0, 0, 0, false);
+    for _ in 0..6 {
+        let start = at;
+        let byte = *bytes.get(at)?;
+        let run = |is: fn(&u8) -> bool| bytes[start..].iter().take(100).take_while(|byte| is(byte)).count();
+        let class = match BEHIND[usize::from(byte)] {
+            Behind::Word if byte == b'\'' => Behind::Sign,
+            class => class,
+        };
+        at += match class {
+            Behind::Blank => run(|byte| BEHIND[usize::from(*byte)] == Behind::Blank),
+            Behind::Word if byte.is_ascii_digit() => run(u8::is_ascii_alphanumeric),
+            Behind::Word => run(u8::is_ascii_alphabetic),
+            Behind::Sign | Behind::Bar => 1,
+            Behind::Other => return None,
+        };
+        // What may go on, or be joined to more, is for the other way.
+        let next = *bytes.get(at)?;
+        let joins = !next.is_ascii() || byte.is_ascii_alphabetic() && matches!(next, b'\'' | b'-');
+        if joins || at - start >= 100 {
+            return None;
+        }
+        match class {
+            Behind::Blank if bytes[start..at].iter().any(|byte| !matches!(byte, b' ' | b'\t')) => {
+                if count == 0 && sign == 0 {
+                    sign = u64::from(b'\n');
+                }
+                break;
+            }
+            Behind::Blank => blank |= u64::from(count == 0) << 8,
+            Behind::Word => {
+                if count == 0 {
+                    capital = byte.is_ascii_uppercase();
+                }
+                words[count] = hash(&text[start..at]);
+                count += 1;
+                if count == 2 {
+                    break;
+                }
+            }
+            _ => {
+                if count == 0 && sign < 1 << 16 {
+                    sign = sign << 16 | u64::from(byte);
+                }
+                if matches!(byte, b';' | b'{' | b'|') || count > 0 && matches!(byte, b'.' | b'!' | b'?') {
+                    break;
+                }
+            }
+        }
+    }
+    Some((words, sign << 16 | blank, capital))
+}
+
+fn ahead_any(window: &Window<'_>, at: usize, touched: &Cell<bool>) -> ([u64; 2], u64, bool) {
     let mut cursor = Cursor::new(window, at, touched);
     let (mut words, mut count, mut sign, mut blank, mut capital) = ([0; 2], 0, 0, 0, false);
     for _ in 0..6 {
@@ -464,6 +779,34 @@ mod tests {
     fn the_committed_file_is_of_this_version() {
         assert!(Tagger::read(FILE).is_some());
         assert!(Tagger::read(&FILE[1..]).is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_ways_to_look_around_see_the_same(
+            text in "[a-cA-C0-9 ',.;|}{!\\-\n\t\0é’\u{a0}]{0,40}|[a-z]{90,140} x", at in 0usize..40, complete in proptest::bool::ANY,
+        ) {
+            let at = text.ceil_char_boundary(at.min(text.len()));
+            if let Some(seen) = behind_ascii(&text[..at]) {
+                proptest::prop_assert_eq!(seen, behind_any(&text[..at]), "{:?} before {}", text, at);
+            }
+            let touched = Cell::new(false);
+            if let Some(seen) = ahead_ascii(&text, at) {
+                let all = ahead_any(&Window { complete, ..Window::growing(&text) }, at, &touched);
+                proptest::prop_assert_eq!((seen, false), (all, touched.get()), "{:?} from {}", text, at);
+            }
+        }
+
+        #[test]
+        fn what_is_told_to_be_below_a_score_is(local in proptest::array::uniform6(-9f32..9.0), least in 0f32..1.0) {
+            let tagger = tagger();
+            if tagger.is_below(&local, least) {
+                let chance = likely(&tagger.starts, &tagger.follows, &[local])[0];
+                let name = f64::from(chance[FIRST] + chance[NEXT]).clamp(1e-6, 1.0 - 1e-6);
+                let logit = (name / (1.0 - name)).ln() - f64::from(tagger.odds);
+                proptest::prop_assert!(1.0 / (1.0 + (-logit).exp()) < f64::from(least));
+            }
+        }
     }
 
     #[test]
