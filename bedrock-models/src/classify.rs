@@ -55,9 +55,10 @@ impl Labels {
 
     /// The model's, and those with each of [`LoadOptions::adapters`]: an adapter may come with labels of its own.
     fn all(path: &Path, options: &LoadOptions) -> Result<Vec<Self>, Error> {
-        let of = |adapter: &PathBuf| if adapter.join("config.json").is_file() { adapter.clone() } else { path.into() };
-        let own = options.adapter.as_ref().map_or_else(|| path.into(), of);
-        [own].into_iter().chain(options.adapters.values().map(of)).map(|folder| Self::read(&folder)).collect()
+        let has_own = |adapter: &&PathBuf| adapter.join("config.json").is_file();
+        let own = options.adapter.as_ref().filter(has_own).map_or(path, PathBuf::as_path);
+        let of_choices = options.adapters.values().map(|adapter| if has_own(&adapter) { adapter } else { own });
+        std::iter::once(own).chain(of_choices).map(Self::read).collect()
     }
 }
 

@@ -85,6 +85,7 @@ impl Encoder {
         for (adapter, purpose) in compute.adapters.iter().zip(of_choices) {
             let mut own = checkpoint.clone();
             if *purpose != Purpose::Vectors {
+                compute.adapter.iter().for_each(|adapter| adapter.put_wholes(&mut own));
                 adapter.put_wholes(&mut own);
             }
             heads.push((family.head)(&mut loader(own, &compute, options)?, &config, *purpose)?);

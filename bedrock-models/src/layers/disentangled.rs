@@ -134,6 +134,9 @@ impl DisentangledAttention {
 
     /// In training, where vectors for positions change: [`DisentangledAttention::forward`] with those of some buckets, from `first` on, that are all
     /// the sequences' distances have.
+    ///
+    /// # Panics
+    /// Where nothing is trained.
     pub(crate) fn forward_with(
         &self,
         run: Run<'_>,
@@ -141,6 +144,7 @@ impl DisentangledAttention {
         (first, positions): (usize, Met),
         sequences: &[Sequence],
     ) -> Tensor<2> {
+        assert!(run.pool().is_none(), "positions change in training alone");
         #[cfg(feature = "tune")]
         if let Some(tape) = run.tape() {
             let heads = (self.heads, self.dim, self.scale);
