@@ -213,7 +213,7 @@ impl Folded {
         // Up to where bytes were looked at together in vain.
         let mut tried = from;
         loop {
-            // Nearly everything: what stays as it is but for its case, many bytes at a time.
+            // Nearly everything: what stays as it is but for its case and the kind of blank, many bytes at a time.
             let start = at;
             while let Some(byte) = bytes.get(at) {
                 if at >= tried
@@ -222,12 +222,12 @@ impl Folded {
                 {
                     tried = at + next.len();
                     if is_even(next) {
-                        (at, blank) = (tried, next[next.len() - 1] == b' ');
+                        (at, blank) = (tried, is_space(next[next.len() - 1]));
                         continue;
                     }
                 }
                 match byte {
-                    b' ' if !blank => blank = true,
+                    b' ' | b'\t'..=b'\r' if !blank => blank = true,
                     b' ' | b'\t'..=b'\r' | 0x80.. => break,
                     _ => blank = false,
                 }
@@ -245,7 +245,11 @@ impl Folded {
             }
             at += character.len_utf8();
         }
-        folded.text.make_ascii_lowercase();
+        let mut bytes = std::mem::take(&mut folded.text).into_bytes();
+        for byte in &mut bytes {
+            *byte = if is_space(*byte) { b' ' } else { byte.to_ascii_lowercase() };
+        }
+        folded.text = String::from_utf8(bytes).expect("ASCII alone was changed to ASCII");
         folded
     }
 
@@ -319,11 +323,27 @@ impl Folded {
     }
 }
 
-/// Whether nothing but ASCII without line breaks, tabs and double blanks is there.
+/// White space of ASCII.
+fn is_space(byte: u8) -> bool {
+    byte == b' ' || byte.wrapping_sub(b'\t') < 5
+}
+
+/// Whether nothing but ASCII with single blanks, tabs and line breaks is there.
 fn is_even(bytes: &[u8; 32]) -> bool {
-    let odd = bytes.iter().fold(0u8, |odd, byte| odd | *byte & 0x80 | u8::from(byte.wrapping_sub(b'\t') < 5));
-    let blanks = bytes.iter().zip(&bytes[1..]);
-    blanks.fold(odd, |odd, (left, right)| odd | u8::from(*left == b' ') & u8::from(*right == b' ')) == 0
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x80 * ONES;
+    let (eights, _) = bytes.as_chunks::<8>();
+    let (mut odd, mut before) = (0, 0);
+    for eight in eights {
+        let eight = u64::from_le_bytes(*eight);
+        // The top bit of each byte that is a space, if all are ASCII: of those that are none but 0x20, and of those from 9 up to 13.
+        let ascii = eight & !TOPS;
+        let blank = !((ascii ^ (0x20 * ONES)) + 0x7f * ONES);
+        let spaces = (blank | (ascii + 0x77 * ONES) & !(ascii + 0x72 * ONES)) & TOPS;
+        odd |= eight & TOPS | spaces & (spaces << 8 | before);
+        before = spaces >> 56;
+    }
+    odd == 0
 }
 
 /// What stands between letters that are set apart.

@@ -92,11 +92,12 @@ pub(super) fn may_begin(window: &Window<'_>, start: usize, end: usize) -> bool {
     let passed = |second: &u8| second.is_ascii_lowercase() && !matches!(second, b'd' | b'l' | b'k' | b'u' | b't');
     let bytes = window.text.as_bytes();
     let none = bytes.get(end) == Some(&b' ') && bytes.get(end + 1).is_some_and(passed);
-    !none && may_be_street(window, end) && may_reach_number(window.text, end) || is_corner(&window.text[start..end])
+    let street = !none && may_be_street(window, end) && may_reach_number(window.text, end);
+    street || end - start == 6 && is_corner(&window.text[start..end])
 }
 
 fn is_corner(word: &str) -> bool {
-    word.eq_ignore_ascii_case("corner")
+    word.len() == 6 && word.eq_ignore_ascii_case("corner")
 }
 
 /// Reads an address that begins with `first`: its end and its score.

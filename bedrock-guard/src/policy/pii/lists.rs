@@ -43,20 +43,24 @@ pub(super) fn set(words: &[&'static str]) -> Set {
     words.iter().copied().collect()
 }
 
-/// Endings by their last byte: most texts have another.
-pub(super) struct Endings(Box<[Vec<&'static str>; 256]>);
+/// Endings of two bytes and more by the last two: most texts have others.
+pub(super) struct Endings(Box<[Vec<&'static str>; 1024]>);
 
 impl Endings {
     pub(super) fn new(endings: &[&'static str]) -> Self {
-        let mut all = Box::new([const { Vec::new() }; 256]);
-        endings.iter().for_each(|ending| all[ending.bytes().last().map_or(0, usize::from)].push(*ending));
+        let mut all = Box::new([const { Vec::new() }; 1024]);
+        endings.iter().for_each(|ending| all[Self::slot(ending)].push(*ending));
         Self(all)
+    }
+
+    fn slot(text: &str) -> usize {
+        let [.., before, last] = text.as_bytes() else { return 0 };
+        usize::from(last & 31) << 5 | usize::from(before & 31)
     }
 
     /// Those that the text ends in.
     pub(super) fn of<'t>(&self, text: &'t str) -> impl Iterator<Item = &'static str> + use<'_, 't> {
-        let known = text.bytes().last().map_or(&[][..], |last| &self.0[usize::from(last)]);
-        known.iter().copied().filter(move |ending| text.ends_with(ending))
+        self.0[Self::slot(text)].iter().copied().filter(move |ending| text.ends_with(ending))
     }
 }
 
@@ -109,7 +113,7 @@ impl Lists {
         for (word, lists) in &words {
             let name = lists & u16::from(FIRST) != 0 && lists & others == 0 && word.len() > 3;
             if name && !stems(word).any(|stem| words.get(&*stem).is_some_and(|lists| lists & u16::from(COMMON) != 0)) {
-                let (slot, bit) = sketch(word);
+                let (slot, bit) = sketch(word.as_bytes());
                 sketches[slot] |= bit;
             }
         }
@@ -132,7 +136,7 @@ impl Table {
     fn new(words: &HashMap<&'static str, u16, BuildHasherDefault<Multiply>>) -> Self {
         let mut slots = vec![0; 1 << Self::BITS].into_boxed_slice();
         for (word, lists) in words {
-            let (mut slot, tag) = Self::place(word);
+            let (mut slot, tag) = Self::place(word.as_bytes());
             while slots[slot] != 0 {
                 slot = (slot + 1) & (slots.len() - 1);
             }
@@ -142,14 +146,14 @@ impl Table {
     }
 
     /// The first slot of a word, and what else there is of its hash.
-    fn place(word: &str) -> (usize, u64) {
+    fn place(word: &[u8]) -> (usize, u64) {
         let mut hash = Multiply::default();
-        hash.write(word.as_bytes());
+        hash.write(word);
         ((hash.0 >> (64 - Self::BITS)) as usize, hash.0 << Self::BITS >> Self::BITS)
     }
 
     /// The lists of a word, as bits; 0 for none.
-    fn get(&self, word: &str) -> u16 {
+    fn get(&self, word: &[u8]) -> u16 {
         let (mut slot, tag) = Self::place(word);
         loop {
             let here = self.0[slot & (self.0.len() - 1)];
@@ -162,8 +166,7 @@ impl Table {
 }
 
 /// A place among 65,536 bits for a word: by its first bytes, its last and its length.
-fn sketch(word: &str) -> (usize, u64) {
-    let bytes = word.as_bytes();
+fn sketch(bytes: &[u8]) -> (usize, u64) {
     let (head, length) = (bytes.first_chunk::<4>().map_or(0, |head| u32::from_le_bytes(*head)), bytes.len() as u32);
     let tail = u32::from(bytes.last().copied().unwrap_or(0));
     let hash = (head ^ tail << 13 ^ length << 23).wrapping_mul(0x9e37_79b1) >> 16;
@@ -176,8 +179,8 @@ pub(super) struct Listed(u16);
 
 impl Listed {
     pub(super) fn new(lower: &str) -> Self {
-        let lists = LISTS.words.get(lower);
-        let marked = if lower.is_ascii() { 0 } else { LISTS.words.get(&plain(lower)) };
+        let lists = LISTS.words.get(lower.as_bytes());
+        let marked = if lower.is_ascii() { 0 } else { LISTS.words.get(plain(lower).as_bytes()) };
         Self(lists | marked & u16::from(FIRST | LAST))
     }
 
@@ -214,7 +217,7 @@ pub(super) fn without_names(bits: u8) -> u8 {
 }
 
 fn is_on(lower: &str, list: u8) -> bool {
-    LISTS.words.get(lower) & u16::from(list) != 0
+    LISTS.words.get(lower.as_bytes()) & u16::from(list) != 0
 }
 
 static STREET_ENDS: LazyLock<Endings> = LazyLock::new(|| Endings::new(STREET_ENDINGS));
@@ -225,7 +228,7 @@ pub(crate) fn prepare() {
 }
 
 /// Whether the word (lower case, ASCII letters alone) is an ordinary one and nobody's name.
-pub(crate) fn is_only_common(lower: &str) -> bool {
+pub(crate) fn is_only_common(lower: &[u8]) -> bool {
     only_common((LISTS.words.get(lower) & 0xff) as u8)
 }
 
@@ -235,12 +238,12 @@ pub(super) fn only_common(lists: u8) -> bool {
 }
 
 /// Whether the word is a title, lower case.
-pub(super) fn is_title(lower: &str) -> bool {
+pub(super) fn is_title(lower: &[u8]) -> bool {
     LISTS.words.get(lower) & TITLE != 0
 }
 
 /// Whether the word can be a given name of more than three bytes that is no place, no term and no ordinary word. Words that are not ASCII always can.
-pub(crate) fn may_be_first(lower: &str) -> bool {
+pub(crate) fn may_be_first(lower: &[u8]) -> bool {
     let (slot, bit) = sketch(lower);
     LISTS.first[slot] & bit != 0 || !lower.is_ascii()
 }
@@ -479,7 +482,7 @@ mod tests {
     fn the_table_says_of_every_word_and_of_others_what_the_lists_say() {
         let words = Lists::words();
         for (word, lists) in &words {
-            assert_eq!(LISTS.words.get(word), *lists, "{word}");
+            assert_eq!(LISTS.words.get(word.as_bytes()), *lists, "{word}");
             let changed = [
                 word.to_uppercase(),
                 format!("{word}x"),
@@ -487,7 +490,11 @@ mod tests {
                 word[..word.floor_char_boundary(word.len() - 1)].to_owned(),
             ];
             for other in changed {
-                assert_eq!(LISTS.words.get(&other), words.get(other.as_str()).copied().unwrap_or(0), "{other}");
+                assert_eq!(
+                    LISTS.words.get(other.as_bytes()),
+                    words.get(other.as_str()).copied().unwrap_or(0),
+                    "{other}"
+                );
             }
         }
     }
@@ -498,10 +505,10 @@ mod tests {
         for (word, _) in Lists::words().iter().filter(|(word, lists)| word.len() > 3 && **lists & u16::from(FIRST) != 0)
         {
             let other = is_common(word) || is_place(word) || is_capitalized_term(word);
-            assert!(other || may_be_first(word), "{word}");
+            assert!(other || may_be_first(word.as_bytes()), "{word}");
             passed += usize::from(!other);
         }
         assert!(passed > 1000, "{passed}");
-        assert!(may_be_first("zoë") && !may_be_first("word"));
+        assert!(may_be_first("zoë".as_bytes()) && !may_be_first(b"word"));
     }
 }

@@ -203,8 +203,12 @@ impl Marks {
         let mut tokens = (wanted == Wanted::Tokens).then(|| Tokens::new(text));
         let words = &*WORDS;
         let word = |marks: &mut Self, at: usize| {
-            let Some(second) = bytes.get(at + 1) else { return };
-            let (slot, third) = (slot(bytes[at], *second), bytes.get(at + 2).map_or(0, |third| third & 31));
+            let (second, third) = match bytes[at..] {
+                [_, second, third, ..] => (second, third & 31),
+                [_, second] => (second, 0),
+                _ => return,
+            };
+            let slot = slot(bytes[at], second);
             if words.heads[slot] & 1 << third == 0 {
                 return;
             }
@@ -343,8 +347,7 @@ impl<'t> Tokens<'t> {
         if end - start == 3 && blanks == (Some(b' '), b' ') && tagger::is_german(&bytes[start..=end]) {
             marks.german.push(start as u32 - 1);
         }
-        let word = &text[start..end];
-        if !bytes[start].is_ascii_lowercase() || name::may_be_uncapitalized(&self.window, start, word) {
+        if !bytes[start].is_ascii_lowercase() || name::may_be_uncapitalized(bytes, start, end) {
             marks.named.push(Named { start: start as u32, end: end as u32, plain: true });
         }
         if address::may_begin(&self.window, start, end) {
@@ -374,7 +377,8 @@ impl<'t> Tokens<'t> {
         let Some(token) = Cursor::new(&self.window, self.end, &touched).peek() else { return };
         let start = token.start as u32;
         if token.kind == TokenKind::Word
-            && (token.is_capitalized() || name::may_be_uncapitalized(&self.window, token.start, token.text))
+            && (token.is_capitalized()
+                || name::may_be_uncapitalized(self.window.text.as_bytes(), token.start, token.end()))
         {
             marks.named.push(Named { start, end: token.end() as u32, plain: false });
         }
@@ -571,6 +575,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn four_capitals_and_more_in_a_row_are_noted(text in "[A-Ca-c1 ]{0,40}|[A-C]{0,9}([a-c]?[A-C]{0,9}){0,4}") {
+            let mut runs = Vec::new();
+            let mut at = 0;
+            for run in text.split(|c: char| !c.is_ascii_uppercase()) {
+                if run.len() >= 4 {
+                    runs.push((at as u32, (at + run.len()) as u32));
+                }
+                at += run.len() + 1;
+            }
+            prop_assert_eq!(Marks::of(&text, Wanted::Values).unwrap().capitals, runs);
+        }
+
         #[test]
         fn runs_are_those_of_the_bytes(text in "[ab1 é]{0,150}", at in 0usize..150) {
             let bytes = text.as_bytes();

@@ -301,7 +301,11 @@ fn next_token<'t>(window: &Window<'t>, at: &mut usize, touched: &Cell<bool>) -> 
         if let Some(end) = plain_word(window.text, *at) {
             let word = &window.text[*at..end];
             let small = word.as_bytes()[0].is_ascii_lowercase();
-            if if small { !may_be_uncapitalized(window, *at, word) } else { is_plainly_none(window, *at, word) } {
+            if if small {
+                !may_be_uncapitalized(window.text.as_bytes(), *at, end)
+            } else {
+                is_plainly_none(window, *at, word)
+            } {
                 *at = end;
                 continue;
             }
@@ -503,7 +507,7 @@ fn parse(
     let previous = last_word(left.trim_end_matches('.'));
     let previous_raw = raw_previous(window, start);
     // "Major Smith", "dr. smith", but not "a major Brazilian company".
-    let titled = lists::is_title(previous)
+    let titled = lists::is_title(previous.as_bytes())
         && (matches!(previous, "mr" | "mrs" | "ms" | "dr" | "prof" | "mx")
             || title_word(raw).starts_with(char::is_uppercase));
     let after_capital = previous_raw.is_some_and(|word| word.chars().next().is_some_and(char::is_uppercase)) && !titled;
@@ -640,13 +644,13 @@ fn parse(
 
 /// Whether a word in small letters has to be looked at more closely: most neither stand behind a cue nor are a given name.
 #[inline]
-pub(super) fn may_be_uncapitalized(window: &Window<'_>, at: usize, word: &str) -> bool {
-    may_be_cued(window, at) || word.len() > 3 && lists::may_be_first(word)
+pub(super) fn may_be_uncapitalized(text: &[u8], start: usize, end: usize) -> bool {
+    may_be_cued(text, start) || end - start > 3 && lists::may_be_first(&text[start..end])
 }
 
 /// Whether what stands before ends as the cues of words in small letters do.
 #[inline]
-fn may_be_cued(window: &Window<'_>, at: usize) -> bool {
+fn may_be_cued(text: &[u8], at: usize) -> bool {
     // How the cues of `uncapitalized` end: first the last two letters, as bits, which few words end in.
     const ENDS: [u32; 32] = {
         let mut ends = [0; 32];
@@ -659,7 +663,7 @@ fn may_be_cued(window: &Window<'_>, at: usize) -> bool {
         }
         ends
     };
-    let [left @ .., before, last, b' '] = &window.text.as_bytes()[..at] else { return false };
+    let [left @ .., before, last, b' '] = &text[..at] else { return false };
     if ENDS[usize::from(last & 31)] & 1 << (before & 31) == 0 {
         return false;
     }
@@ -685,7 +689,7 @@ fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
     let Some(lower) = lower.get_mut(..word.len()) else { return false };
     lower.copy_from_slice(word.as_bytes());
     lower.make_ascii_lowercase();
-    if !std::str::from_utf8(lower).is_ok_and(lists::is_only_common) {
+    if !lists::is_only_common(lower) {
         return false;
     }
     is_untitled(window, at)
@@ -704,7 +708,7 @@ fn is_untitled(window: &Window<'_>, at: usize) -> bool {
     let Some(lower) = lower.get_mut(..end - start) else { return true };
     lower.copy_from_slice(&bytes[start..end]);
     lower.make_ascii_lowercase();
-    !std::str::from_utf8(lower).is_ok_and(lists::is_title)
+    !lists::is_title(lower)
 }
 
 /// Bytes of the longest title.
@@ -723,7 +727,7 @@ fn uncapitalized(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) ->
         |cue: &&[u8]| left.len().checked_sub(cue.len()).is_some_and(|start| left[start..].eq_ignore_ascii_case(cue));
     // Capitals ("NMR ") are none.
     let small = !matches!(left, [.., b'A'..=b'Z', b' ']);
-    if !small || !may_be_cued(window, first.start) || !CUES.iter().any(cued) {
+    if !small || !may_be_cued(window.text.as_bytes(), first.start) || !CUES.iter().any(cued) {
         return uncapitalized_pair(window, first, touched);
     }
     if lists::is_common(&first.text.to_lowercase()) || first.text.chars().count() < 2 {
@@ -1046,7 +1050,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::marks::Marks;
-    use super::super::tagger::CLASSES;
     use super::*;
 
     #[rustfmt::skip]
@@ -1078,8 +1081,8 @@ mod tests {
                        run(&window, token, memory, &mut parts, &touched);
                        let seen = see(&window, &parts, &mut None, &touched);
                        for (word, part) in parts.iter().enumerate() {
-                           let sums = memory.sums.of(tagger, &seen, word);
-                           prop_assert_eq!(&sums[..CLASSES], tagger.sum_all(&seen, word), "{:?} {:?}", part, text);
+                           let sums = memory.sums.of(tagger, &seen, word).sums();
+                           prop_assert_eq!(sums, tagger.sum_all(&seen, word), "{:?} {:?}", part, text);
                        }
                    }
                    for part in parts.iter().filter(|part| !part.particle) {

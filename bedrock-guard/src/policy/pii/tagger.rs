@@ -45,7 +45,7 @@ pub(crate) struct Tagger {
     starts: [f32; CLASSES],
     /// Exponents of the steps between classes.
     follows: [[f32; CLASSES]; CLASSES],
-    /// Rows of six, and two bytes behind the last: one load of eight each.
+    /// Rows of six weights more 128, and two bytes behind the last: one load of eight each.
     rows: Box<[u8]>,
 }
 
@@ -63,7 +63,7 @@ impl Tagger {
         let follows = std::array::from_fn(|from| std::array::from_fn(|to| number(2 + CLASSES * (1 + from) + to)));
         let follows = exponents(&follows);
         let (step, odds) = (number(0), number(1));
-        let rows = [&file[HEADER..], &[0, 0]].concat().into_boxed_slice();
+        let rows = file[HEADER..].iter().chain(&[0, 0]).map(|weight| weight ^ 0x80).collect();
         Some(Self { step, odds, starts, follows, rows })
     }
 
@@ -95,7 +95,7 @@ impl Tagger {
         let words = seen.parts.len();
         let mut local = [[0.0f32; CLASSES]; MAX];
         for (word, local) in local.iter_mut().enumerate().take(words) {
-            let sums = sums.of(self, seen, word);
+            let sums = sums.of(self, seen, word).sums();
             *local = std::array::from_fn(|class| f32::from(sums[class]) * self.step);
         }
         if words == 1 && self.is_below(&local[0], least) {
@@ -110,7 +110,7 @@ impl Tagger {
     }
 
     /// The sum of the weights of some of a word's features.
-    fn sum<const WHICH: u8>(&self, seen: &Seen<'_, '_>, word: usize) -> Row {
+    fn sum<const WHICH: u8>(&self, seen: &Seen<'_, '_>, word: usize) -> Sum {
         // First the places, then the rows, which the processor then fetches side by side.
         let (mut places, mut count) = ([0u32; MAX_ROWS], 0);
         seen.some_features::<WHICH>(word, false, |row| {
@@ -119,14 +119,12 @@ impl Tagger {
                 count += 1;
             }
         });
-        let mut sums = [0i16; 8];
+        let mut sum = Sum { rows: count as u64, ..Sum::default() };
         for place in &places[..count] {
             let at = CLASSES * (*place as usize & ((1 << BITS) - 1));
-            let Some(row) = self.rows[at..].first_chunk::<8>() else { continue };
-            // What is summed up of the next row is nobody's.
-            sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i16::from(*weight as i8));
+            sum.add(self.rows[at..].first_chunk().map_or(0, |row| u64::from_le_bytes(*row)));
         }
-        sums
+        sum
     }
 
     /// The sum of the weights of all features of a word, one after the other.
@@ -135,7 +133,7 @@ impl Tagger {
         let mut sums = [0; CLASSES];
         seen.features(word, false, |row| {
             let row = &self.rows[CLASSES * row as usize..][..CLASSES];
-            sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i16::from(*weight as i8));
+            sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i16::from(*weight) - 128);
         });
         sums
     }
@@ -168,38 +166,63 @@ const REST: u8 = 3;
 #[cfg(any(test, feature = "train"))]
 const ALL: u8 = 4;
 
-/// Sums of the weights of a word's features.
-type Row = [i16; 8];
+/// The sum of rows of the table, four classes in each number, with what follows the sixth class.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sum {
+    even: u64,
+    odd: u64,
+    /// Each adds 128 to each class.
+    rows: u64,
+}
+
+impl Sum {
+    const FOUR: u64 = 0x00ff_00ff_00ff_00ff;
+
+    fn add(&mut self, row: u64) {
+        self.even += row & Self::FOUR;
+        self.odd += row >> 8 & Self::FOUR;
+    }
+
+    fn join(&mut self, other: Self) {
+        (self.even, self.odd, self.rows) = (self.even + other.even, self.odd + other.odd, self.rows + other.rows);
+    }
+
+    pub(super) fn sums(self) -> [i16; CLASSES] {
+        std::array::from_fn(|class| {
+            let four = if class % 2 == 0 { self.even } else { self.odd };
+            (four >> (16 * (class / 2)) & 0xffff) as i16 - 128 * self.rows as i16
+        })
+    }
+}
 
 /// Sums that were asked for before in a text: names come again and again, and the same few things stand around them.
 #[derive(Debug)]
 pub(crate) struct Sums<'t> {
-    words: Box<[(&'t str, u8, Row)]>,
-    places: Box<[(u64, Row)]>,
-    arounds: Box<[(u64, Row)]>,
+    words: Box<[(&'t str, u8, Sum)]>,
+    places: Box<[(u64, Sum)]>,
+    arounds: Box<[(u64, Sum)]>,
 }
 
 impl<'t> Sums<'t> {
     /// With room for so many words, a power of two.
     pub(super) fn new(room: usize) -> Self {
-        let keyed = |room: usize| vec![(u64::MAX, [0; 8]); room].into_boxed_slice();
+        let keyed = |room: usize| vec![(u64::MAX, Sum::default()); room].into_boxed_slice();
         Self {
-            words: vec![("", 0, [0; 8]); room].into_boxed_slice(),
+            words: vec![("", 0, Sum::default()); room].into_boxed_slice(),
             places: keyed(room.min(256)),
             arounds: keyed(room.min(1024)),
         }
     }
 
-    pub(super) fn of(&mut self, tagger: &Tagger, seen: &Seen<'_, 't>, word: usize) -> Row {
+    pub(super) fn of(&mut self, tagger: &Tagger, seen: &Seen<'_, 't>, word: usize) -> Sum {
         let part = &seen.parts[word];
         let flags = u8::from(part.particle) << 1 | u8::from(part.possessive);
         let known = &mut self.words[part.hash as usize & (self.words.len() - 1)];
         if known.0 != part.text || known.1 != flags {
             *known = (part.text, flags, tagger.sum::<WORD>(seen, word));
         }
-        let mut sums = known.2;
-        let mut add = |row: &Row| sums.iter_mut().zip(row).for_each(|(sum, more)| *sum += more);
-        let keyed = |table: &mut [(u64, Row)], key: u64, make: &dyn Fn() -> Row| {
+        let mut sum = known.2;
+        let keyed = |table: &mut [(u64, Sum)], key: u64, make: &dyn Fn() -> Sum| {
             let place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (table.len() - 1);
             let known = &mut table[place];
             if known.0 != key {
@@ -207,10 +230,10 @@ impl<'t> Sums<'t> {
             }
             known.1
         };
-        add(&keyed(&mut self.places, seen.place(word), &|| tagger.sum::<PLACE>(seen, word)));
-        add(&keyed(&mut self.arounds, seen.around(word), &|| tagger.sum::<AROUND>(seen, word)));
-        add(&tagger.sum::<REST>(seen, word));
-        sums
+        sum.join(keyed(&mut self.places, seen.place(word), &|| tagger.sum::<PLACE>(seen, word)));
+        sum.join(keyed(&mut self.arounds, seen.around(word), &|| tagger.sum::<AROUND>(seen, word)));
+        sum.join(tagger.sum::<REST>(seen, word));
+        sum
     }
 }
 
@@ -488,9 +511,12 @@ static HASHED: [u8; 128] = {
 pub(super) fn hash(word: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let bytes = word.as_bytes();
-    let plain = bytes.iter().take_while(|byte| byte.is_ascii()).count();
-    bytes[..plain].iter().for_each(|byte| add(HASHED[usize::from(*byte)]));
+    let mut plain = 0;
+    for byte in word.as_bytes() {
+        let Some(hashed) = HASHED.get(usize::from(*byte)) else { break };
+        add(*hashed);
+        plain += 1;
+    }
     for character in word[plain..].chars() {
         match character {
             '0'..='9' => add(b'0'),
