@@ -86,7 +86,7 @@ pub use classify::{Aggregation, CrossEncoder, Entity, SequenceClassifier, TokenC
 pub use embed::{Embedder, Pooling};
 pub use encoder::ENCODERS;
 pub use engine::{
-    Engine, EngineMetrics, Generation, GenerationEvent, GenerationRequest, GenerationUsage, Latencies, Priority,
+    Engine, EngineMetrics, Generation, GenerationEvent, GenerationRequest, GenerationUsage, Hold, Latencies, Priority,
 };
 pub use error::{Error, WrongTensor};
 pub use language_model::{LANGUAGE_MODELS, LanguageModel};

@@ -62,11 +62,19 @@ fn run(engine: &Engine, request: GenerationRequest) -> Answer {
     collect(engine.generate(request).unwrap()).unwrap()
 }
 
+/// Requests that the engine takes up together.
+fn together(engine: &Engine, requests: impl IntoIterator<Item = GenerationRequest>) -> Vec<Generation> {
+    let _held = engine.hold();
+    requests.into_iter().map(|request| engine.generate(request).unwrap()).collect()
+}
+
 /// Waits until the engine has noticed that it has nothing to do.
 fn settle(engine: &Engine) -> bedrock_models::EngineMetrics {
     let since = Instant::now();
     loop {
+        let held = engine.hold();
         let metrics = engine.metrics();
+        drop(held);
         if metrics.running == 0 && metrics.queued == 0 {
             return metrics;
         }
@@ -107,13 +115,12 @@ fn an_answer_is_the_same_with_a_remembered_prompt_and_without() {
 #[test]
 fn prompts_that_come_together_compute_what_they_share_once() {
     let alone = engine(EngineOptions { prefix_cache: false, batch: 1, ..EngineOptions::default() });
-    let together = engine(EngineOptions { prefill_chunk: 128, ..EngineOptions::default() });
-    let requests: Vec<_> = (0..8).map(|seed| request(seed, 200, 220)).collect();
-    let streams: Vec<_> = requests.iter().map(|request| together.generate(request.clone()).unwrap()).collect();
-    for (stream, request) in streams.into_iter().zip(requests) {
+    let engine = engine(EngineOptions { prefill_chunk: 128, ..EngineOptions::default() });
+    let requests = || (0..8).map(|seed| request(seed, 200, 220));
+    for (stream, request) in together(&engine, requests()).into_iter().zip(requests()) {
         assert_eq!(collect(stream).unwrap().0, run(&alone, request).0);
     }
-    let metrics = settle(&together);
+    let metrics = settle(&engine);
     assert_eq!(metrics.prefill_tokens + metrics.cached_tokens, 8 * 220);
     // Three whole blocks of each but the first; of the fourth, what was remembered when its time came.
     assert!(metrics.cached_tokens >= 7 * 192, "{metrics:?}");
@@ -183,23 +190,27 @@ fn two_hundred_requests_with_random_cancels_lose_no_page() {
     assert!(metrics.finished > 0 && metrics.cancelled > 0 && metrics.failed > 0 && metrics.longest_gap <= 2);
     // Three requests that need all pages together: they fit only if every page can be had, and is freed again.
     let large = |seed| GenerationRequest { max_tokens: None, ..request(seed, 0, 9) };
-    let streams: Vec<_> = (20..23).map(|seed| engine.generate(large(seed)).unwrap()).collect();
-    streams.into_iter().for_each(|stream| assert_eq!(collect(stream).unwrap().0.len(), tiny::CONTEXT - 9 + 1));
+    together(&engine, (20..23).map(large))
+        .into_iter()
+        .for_each(|stream| assert_eq!(collect(stream).unwrap().0.len(), tiny::CONTEXT - 9 + 1));
     assert_eq!(settle(&engine).reserved_pages, 0);
 }
 
 #[test]
 fn a_dropped_stream_frees_its_pages() {
     let engine = engine(EngineOptions { cache_bytes: 4 * PAGE_BYTES, ..EngineOptions::default() });
-    // An answer may end before it is dropped, where this thread has to wait for its turn.
+    // An answer may end before the engine is held, where this thread has to wait for its turn.
     for seed in (0..1000).take_while(|_| engine.metrics().cancelled < 10) {
         // Takes all memory, so the next one starts only when it is free again.
         let max_tokens = Some(tiny::CONTEXT);
         let mut stream = engine.generate(GenerationRequest { max_tokens, ..request(seed, 0, 100) }).unwrap();
         assert!(matches!(stream.next(), Some(Ok(GenerationEvent::Token { .. }))));
+        let held = engine.hold();
         let metrics = engine.metrics();
+        assert_eq!(metrics.running == 0, metrics.reserved_pages == 0, "{metrics:?}");
         assert!(metrics.running == 0 || metrics.reserved_pages + metrics.remembered_pages == 4, "{metrics:?}");
         drop(stream);
+        drop(held);
         settle(&engine);
     }
     let metrics = settle(&engine);
@@ -214,24 +225,17 @@ fn answers_without_a_limit_run_side_by_side_and_are_the_same() {
         // An answer of the whole context takes four pages: one and a half of them fit.
         let options =
             EngineOptions { cache_bytes: 6 * PAGE_BYTES, prefill_chunk: 30, prefix_cache, ..EngineOptions::default() };
-        // The second answer begins while the first goes on; where this thread has to wait for its turn too long, once more.
-        let begin = || {
-            let engine = engine_of(options.clone(), quantize);
-            let mut streams: Vec<_> = (0..5).map(|seed| engine.generate(open(seed)).unwrap()).collect();
-            assert!(matches!(streams[1].next(), Some(Ok(GenerationEvent::Token { .. }))));
-            let first = engine.metrics();
-            (first.running >= 2 && first.finished == 0).then_some((engine, streams))
-        };
-        let (engine, streams) = (0..100).find_map(|_| begin()).expect("answers overlap");
+        let engine = engine_of(options, quantize);
+        let streams = together(&engine, (0..5).map(open));
         for (seed, stream) in streams.into_iter().enumerate() {
             let (tokens, usage) = collect(stream).unwrap();
             let (expected, _) = run(&alone, open(seed));
-            // Of the second, a token was read already.
-            assert_eq!(tokens, expected[usize::from(seed == 1)..], "{quantize:?} {seed}");
+            assert_eq!(tokens, expected, "{quantize:?} {seed}");
             assert_eq!((usage.cached_tokens, usage.generated_tokens), (0, tiny::CONTEXT - 20 + 1));
         }
         let metrics = settle(&engine);
         assert!(metrics.set_back > 0 && metrics.replayed_tokens > 0 && metrics.longest_gap <= 2, "{metrics:?}");
+        assert!(metrics.largest_batch > 1, "{metrics:?}");
         assert_eq!((metrics.finished, metrics.reserved_pages), (5, 0));
         assert_eq!(metrics.next_token.count(), metrics.generated_tokens - 5);
     }
@@ -267,7 +271,7 @@ fn answers_are_the_same_whoever_is_set_back_for_whom() {
             request
         })
         .collect();
-    let streams: Vec<_> = requests.iter().map(|request| engine.generate(request.clone()).unwrap()).collect();
+    let streams = together(&engine, requests.clone());
     for (seed, (stream, request)) in streams.into_iter().zip(requests).enumerate() {
         assert_eq!(collect(stream).unwrap().0, run(&alone, request).0, "{seed}");
     }
@@ -282,11 +286,13 @@ fn answers_that_were_set_back_can_be_dropped_and_be_late() {
     let engine = engine(EngineOptions { cache_bytes: 6 * PAGE_BYTES, ..EngineOptions::default() });
     let open = |seed| GenerationRequest { max_tokens: None, ..request(seed, 0, 20) };
     for round in 0..10 {
+        let before = engine.metrics().set_back;
+        let held = engine.hold();
         let mut first = engine.generate(open(round)).unwrap();
         let second = engine.generate(open(round + 100)).unwrap();
         let deadline = Some(Instant::now() + Duration::from_secs(60));
         let third = engine.generate(GenerationRequest { deadline, ..open(round + 200) }).unwrap();
-        let before = engine.metrics().set_back;
+        drop(held);
         while engine.metrics().set_back == before {
             assert!(first.next().is_some(), "nobody was set back: {:?}", engine.metrics());
         }
@@ -308,9 +314,8 @@ fn answers_that_were_set_back_can_be_dropped_and_be_late() {
 fn a_running_answer_waits_for_one_chunk_at_most() {
     let engine = engine(EngineOptions { prefill_chunk: 16, ..EngineOptions::default() });
     let short = |seed| GenerationRequest { max_tokens: Some(100), ..request(seed, 0, 20) };
-    let running: Vec<_> = (0..3).map(|seed| engine.generate(short(seed)).unwrap()).collect();
-    let long: Vec<_> = (3..9).map(|i| engine.generate(request(i, 0, 240)).unwrap()).collect();
-    running.into_iter().chain(long).for_each(|stream| drop(collect(stream).unwrap()));
+    let requests = (0..3).map(short).chain((3..9).map(|seed| request(seed, 0, 240)));
+    together(&engine, requests).into_iter().for_each(|stream| drop(collect(stream).unwrap()));
     let metrics = settle(&engine);
     assert_eq!(metrics.longest_gap, 2);
     assert!(metrics.largest_batch > 3, "{metrics:?}");
@@ -322,25 +327,18 @@ fn a_running_answer_waits_for_one_chunk_at_most() {
 #[test]
 fn short_prompts_share_a_chunk() {
     let engine = engine(EngineOptions { batch: 16, ..EngineOptions::default() });
-    // Keeps the engine busy while the others come.
-    let mut busy = engine.generate(GenerationRequest { max_tokens: None, ..request(99, 0, 9) }).unwrap();
-    busy.next().unwrap().unwrap();
-    let steps = engine.metrics().prefill_steps;
-    let streams: Vec<_> = (0..12).map(|seed| engine.generate(request(seed, 0, 10)).unwrap()).collect();
+    let streams = together(&engine, (0..12).map(|seed| request(seed, 0, 10)));
     streams.into_iter().for_each(|stream| drop(collect(stream).unwrap()));
-    assert!(engine.metrics().prefill_steps - steps < 12);
+    assert_eq!(settle(&engine).prefill_steps, 1);
 }
 
-/// The order in which three requests are taken up that come while another has the engine to itself.
+/// The order in which three requests are taken up by an engine that computes one at a time.
 fn order(aging: Duration) -> Vec<Priority> {
     let engine = engine(EngineOptions { batch: 1, aging, ..EngineOptions::default() });
-    let mut busy = engine.generate(GenerationRequest { max_tokens: None, ..request(9, 0, 9) }).unwrap();
-    busy.next().unwrap().unwrap();
-    let mut waited: Vec<_> = [Priority::Low, Priority::Normal, Priority::High]
-        .map(|priority| (priority, engine.generate(GenerationRequest { priority, ..request(1, 0, 9) }).unwrap()))
-        .into_iter()
-        .map(|(priority, stream)| (collect(stream).unwrap().1.queued, priority))
-        .collect();
+    let priorities = [Priority::Low, Priority::Normal, Priority::High];
+    let streams = together(&engine, priorities.map(|priority| GenerationRequest { priority, ..request(1, 0, 9) }));
+    let waited = priorities.into_iter().zip(streams);
+    let mut waited: Vec<_> = waited.map(|(priority, stream)| (collect(stream).unwrap().1.queued, priority)).collect();
     waited.sort();
     waited.into_iter().map(|(_, priority)| priority).collect()
 }
@@ -357,9 +355,8 @@ fn deadlines_end_waiting_and_running_requests() {
     let late = |result: Result<Answer, Error>| matches!(result, Err(Error::DeadlineExceeded));
     let engine = engine(EngineOptions { batch: 1, ..EngineOptions::default() });
     let long = || GenerationRequest { max_tokens: None, ..request(1, 0, 9) };
-    let mut busy = engine.generate(long()).unwrap();
-    busy.next().unwrap().unwrap();
-    let waiting = engine.generate(GenerationRequest { deadline: Some(Instant::now()), ..long() }).unwrap();
+    let requests = [long(), GenerationRequest { deadline: Some(Instant::now()), ..long() }];
+    let [busy, waiting] = together(&engine, requests).try_into().unwrap();
     assert!(late(collect(waiting)));
     assert!(collect(busy).is_ok(), "others go on");
     let deadline = Some(Instant::now() + Duration::from_millis(1));
@@ -383,7 +380,7 @@ fn a_request_that_fails_fails_alone() {
     let mut unknown = request(3, 0, 40);
     unknown.sampling.logit_bias = vec![(70_000, 1.0)];
     let requests = [request(1, 0, 40), broken, unknown, request(1, 0, 40)];
-    let streams = requests.map(|request| engine.generate(request).unwrap());
+    let streams: [_; 4] = together(&engine, requests).try_into().unwrap();
     let [first, broken, unknown, last] = streams.map(collect);
     assert_eq!((first.unwrap().0, last.unwrap().0), (expected.clone(), expected));
     assert!(matches!(broken, Err(Error::NoCandidates { .. })));
@@ -393,12 +390,12 @@ fn a_request_that_fails_fails_alone() {
 #[test]
 fn a_full_queue_counts_what_it_refuses() {
     let engine = engine(EngineOptions { batch: 1, queue: 2, ..EngineOptions::default() });
-    let mut busy = engine.generate(GenerationRequest { max_tokens: None, ..request(1, 0, 9) }).unwrap();
-    busy.next().unwrap().unwrap();
+    let held = engine.hold();
     let results: Vec<_> = (0..10).map(|seed| engine.generate(request(seed, 0, 9))).collect();
-    let refused = results.iter().filter(|result| matches!(result, Err(Error::Busy))).count();
-    assert!(refused > 0);
-    assert_eq!(engine.metrics().rejected, refused as u64);
+    assert_eq!(results.iter().filter(|result| matches!(result, Err(Error::Busy))).count(), 8);
+    let metrics = engine.metrics();
+    assert_eq!((metrics.queued, metrics.rejected), (2, 8));
+    drop(held);
     results.into_iter().flatten().for_each(|stream| assert_eq!(collect(stream).unwrap().0.len(), 12));
 }
 

@@ -10,6 +10,7 @@
 //! keep others waiting for what they hardly ever use: see [`growth`].
 
 mod growth;
+mod hold;
 mod memory;
 mod metrics;
 mod prefix;
@@ -29,6 +30,8 @@ use crate::kernels::attention::PAGE;
 use crate::language_model::LanguageModel;
 use crate::options::{EngineOptions, Speculation};
 
+use hold::Gate;
+pub use hold::Hold;
 pub use metrics::{EngineMetrics, Latencies};
 use queue::Queue;
 use request::Waiting;
@@ -48,6 +51,7 @@ pub struct Engine {
 /// What callers and the thread have in common.
 struct Shared {
     queue: Queue,
+    gate: Gate,
     metrics: Mutex<EngineMetrics>,
 }
 
@@ -105,7 +109,7 @@ impl Engine {
             options.speculation = Speculation::Off;
         }
         let queue = Queue::new(options.queue, options.aging);
-        let shared = Arc::new(Shared { queue, metrics: Mutex::default() });
+        let shared = Arc::new(Shared { queue, gate: Gate::default(), metrics: Mutex::default() });
         let handle = Arc::new(Handle(shared.clone()));
         let (served, guesses, limits) = (model.clone(), draft.clone(), options.clone());
         thread::Builder::new()
@@ -167,6 +171,15 @@ impl Engine {
         Waiting::new(request, &self.model, &self.options, positions)
     }
 
+    /// Keeps the engine from computing until what is returned is dropped, for whoever needs the processor for a moment, or wants
+    /// several requests to be taken up together. Requests are queued meanwhile, and deadlines pass, of which callers hear afterwards.
+    ///
+    /// Returns when the turn that is under way is over: one chunk of a prompt and one token of each answer. [`Engine::metrics`] do
+    /// not change until it goes on, but for what is queued and refused.
+    pub fn hold(&self) -> Hold {
+        Hold::new(self.handle.0.clone())
+    }
+
     /// What it has done so far, and is doing.
     pub fn metrics(&self) -> EngineMetrics {
         let shared = &self.handle.0;
@@ -180,8 +193,10 @@ fn serve(model: &LanguageModel, draft: Option<&LanguageModel>, options: &EngineO
     let mut turns = Turns::new(model, draft, options, shared);
     while !turns.is_idle() || shared.queue.wait() {
         // A panic below is a bug of ours or of a dependency: it fails the requests that were running, not the process.
-        if catch_unwind(AssertUnwindSafe(|| turns.turn())).is_err() {
-            turns.fail_all();
-        }
+        shared.gate.pass(|| {
+            if catch_unwind(AssertUnwindSafe(|| turns.turn())).is_err() {
+                turns.fail_all();
+            }
+        });
     }
 }
