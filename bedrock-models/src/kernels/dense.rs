@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::amx;
 use super::elementwise::by_rows;
 use super::gemm::{GROUP, tiles};
 use super::isa::{Isa, isa};
@@ -67,6 +68,15 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
     let (Right::Plain(values) | Right::Transposed(values)) = b;
     assert!(values.len() >= k * n, "right operand too short");
     let isa = isa();
+    if amx::suits(k) {
+        let (out, right) = (Disjoint::new(out), Laid { right: b, size: [k, n] });
+        let left = amx::Left { values: a.values, stride: a.stride, rows: m, depth: k };
+        let right = amx::Right::Panels(&right);
+        let product = amx::Product { right, n, bias: None, add, then: None, out: &out };
+        // SAFETY: `out` is this call's alone, and was initialised by the caller.
+        unsafe { amx::products(pool, isa, left, &[product]) };
+        return;
+    }
     let groups = n.div_ceil(GROUP * COLUMNS);
     let blocks = (pool.threads() * 6).div_ceil(groups).clamp(1, m.div_ceil(LEAST_ROWS));
     let height = m.div_ceil(blocks).next_multiple_of(ROWS);
@@ -78,8 +88,8 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
     let mut near = pool.memory.take(if a.stride > 2 * INNER { m * NEAR } else { 0 });
     // What several blocks of rows meet is packed once, for all of them.
     let group_size = GROUP * COLUMNS * k.min(INNER);
-    let mut shared = pool.memory.lines(if blocks > 1 { groups * group_size / COLUMNS } else { 0 });
-    let shared = floats_mut(shared.lines_mut());
+    let mut shared = pool.scratch.lines(if blocks > 1 { groups * group_size / COLUMNS } else { 0 });
+    let shared = floats_mut(&mut shared);
     let out = Disjoint::new(out);
     for begin in (0..k).step_by(INNER) {
         let end = (begin + INNER).min(k);
@@ -140,6 +150,26 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
         });
     }
     pool.memory.give(near);
+}
+
+/// A right operand of `[k, n]`, as it lies.
+struct Laid<'a> {
+    right: Right<'a>,
+    size: [usize; 2],
+}
+
+impl amx::Panels for Laid<'_> {
+    fn panel<'a>(&'a self, isa: Isa, first: usize, rows: Range<usize>, to: &'a mut [f32]) -> amx::Panel<'a> {
+        let [k, n] = self.size;
+        if let Right::Plain(values) = self.right
+            && first + COLUMNS <= n
+        {
+            return amx::Panel { values: &values[rows.start * n + first..], stride: n };
+        }
+        let columns = first..(first + COLUMNS).min(n.next_multiple_of(COLUMNS));
+        pack(isa, self.right, [k, n], columns, rows.start, rows.len(), to);
+        amx::Panel { values: to, stride: COLUMNS }
+    }
 }
 
 /// `columns` of rows `start..start + depth` of the right operand, in panels of 16 columns and `depth` rows; zeros past its end.
@@ -261,10 +291,12 @@ mod tests {
         (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| values[r * columns + c]).collect()
     }
 
-    fn close(got: &[f32], want: &[f32]) {
+    /// Whether sums of `k` products of at most 1 are near enough: matrix tiles leave out 2⁻¹⁶ of each.
+    fn close(got: &[f32], want: &[f32], k: usize) {
         assert_eq!(got.len(), want.len());
+        let bound = if amx::suits(k) { k as f32 / 65536.0 } else { 2e-4 };
         for (got, want) in got.iter().zip(want) {
-            assert!((got - want).abs() <= 2e-4 * want.abs().max(1.0), "{got} {want}");
+            assert!((got - want).abs() <= bound.max(2e-4 * want.abs()), "{got} {want}");
         }
     }
 
@@ -282,12 +314,12 @@ mod tests {
                 let left = Left { values: &a, stride };
                 let mut out = vec![7.0; m * n];
                 multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, false);
-                close(&out, &want);
+                close(&out, &want, k);
                 let mut same = vec![7.0; m * n];
                 multiply(&pool, left, Right::Transposed(&turned(&b, [k, n])), [m, k, n], &mut same, false);
                 assert_eq!(out, same);
                 multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, true);
-                close(&out, &want.iter().map(|value| 2.0 * value).collect::<Vec<_>>());
+                close(&out, &want.iter().map(|value| 2.0 * value).collect::<Vec<_>>(), 2 * k);
             }
         }
     }
@@ -304,10 +336,10 @@ mod tests {
             let mut out = vec![1.0; rows * width];
             times_weights(&pool, &y, rows, &matrix, &mut out);
             let add = |want: Vec<f32>| want.into_iter().map(|value| value + 1.0).collect::<Vec<_>>();
-            close(&out, &add(plain(&y, n, &w, [rows, n, width])));
+            close(&out, &add(plain(&y, n, &w, [rows, n, width])), n);
             let mut out = vec![1.0; n * width];
             times_input(&pool, &y, &x, rows, &mut out);
-            close(&out, &add(plain(&turned(&y, [rows, n]), rows, &x, [n, rows, width])));
+            close(&out, &add(plain(&turned(&y, [rows, n]), rows, &x, [n, rows, width])), rows);
         }
     }
 }

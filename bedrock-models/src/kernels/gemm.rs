@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::activation::QuantizedRows;
+use super::amx;
 use super::interleaved::Out;
 use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
@@ -137,6 +138,20 @@ pub(crate) fn products<const N: usize>(
     let blocking = Blocking::of(isa);
     let mut results = Results::new(pool, x, rows, products);
     let targets = results.targets(rows);
+    if let Some(width) = products.first().map(|product| product.weights.columns()).filter(|width| amx::suits(*width)) {
+        let left = amx::Left { values: x, stride: width, rows, depth: width };
+        let items = targets.each_ref().map(|(Product { weights, bias, then }, out)| {
+            let right = match weights.storage() {
+                Storage::Tiles(weights) => amx::Right::Stored(weights),
+                _ => amx::Right::Panels(*weights),
+            };
+            amx::Product { right, n: weights.rows(), bias: *bias, add: false, then: *then, out }
+        });
+        // SAFETY: each result is this call's alone.
+        unsafe { amx::products(pool, isa, left, &items) };
+        // SAFETY: all of each result was written.
+        return unsafe { results.finish(rows) };
+    }
     // Wide tiles need whole groups of panels.
     let smallest = if has_wide(isa) { GROUP } else { 1 };
     // What is decoded should meet all rows. What lies ready need not, so that the input stays near.

@@ -1,7 +1,10 @@
 //! A weight matrix as it is stored: float or block-quantised, mapped from the file or interleaved, never expanded.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
+use super::amx;
 use super::interleaved::Interleaved;
 use super::isa::{Isa, isa};
 use super::map::release;
@@ -36,6 +39,8 @@ pub(crate) enum Storage {
     Interleaved(Interleaved),
     /// For products of many rows only: see [`Matrix::into_panels`].
     Panels(Panels),
+    /// As these, where products are made by matrix tiles.
+    Tiles(amx::Stored),
 }
 
 impl std::fmt::Debug for Matrix {
@@ -73,19 +78,25 @@ impl Matrix {
 
     /// Repacks `f32` weights into the order of the tiles, which then read them where they lie. For models that only
     /// ever multiply many rows at once; the rows of a decode step would find them out of order. Other types stay as they are.
+    ///
+    /// Where the products are made by matrix tiles, the weights keep 16 significant bits: those that such a product takes.
     #[must_use]
     pub(crate) fn into_panels(mut self) -> Self {
         if self.dtype == Dtype::F32 && matches!(self.storage, Storage::File(_)) {
-            let panels = Panels::new(self.rows, self.columns, |first, out| {
-                for start in (0..self.columns).step_by(256) {
-                    let depth = (self.columns - start).min(256);
-                    self.panel(isa(), first, start, depth, &mut out[start * COLUMNS..]);
-                }
-            });
+            let panels = if amx::suits(self.columns) {
+                Storage::Tiles(amx::Stored::new(isa(), self.rows, self.columns, &self))
+            } else {
+                Storage::Panels(Panels::new(self.rows, self.columns, |first, out| {
+                    for start in (0..self.columns).step_by(256) {
+                        let depth = (self.columns - start).min(256);
+                        self.panel(isa(), first, start, depth, &mut out[start * COLUMNS..]);
+                    }
+                }))
+            };
             if let Storage::File(bytes) = &self.storage {
                 release(bytes);
             }
-            self.storage = Storage::Panels(panels);
+            self.storage = panels;
         }
         self
     }
@@ -111,6 +122,7 @@ impl Matrix {
             Storage::File(bytes) => bytes.len(),
             Storage::Interleaved(weights) => weights.bytes(),
             Storage::Panels(weights) => weights.bytes(),
+            Storage::Tiles(weights) => weights.bytes(),
         }
     }
 
@@ -131,6 +143,7 @@ impl Matrix {
         match &self.storage {
             Storage::Interleaved(weights) => weights.row(row, out),
             Storage::Panels(weights) => weights.row(row, out),
+            Storage::Tiles(weights) => weights.column(row, 0, out),
             Storage::File(_) => self.decode(row, 0, out),
         }
     }
@@ -168,6 +181,17 @@ impl Matrix {
         match &self.storage {
             Storage::Interleaved(weights) => weights.panel(isa, first, start, depth, out),
             Storage::Panels(weights) => out.copy_from_slice(&weights.part(first, start)[..depth * COLUMNS]),
+            Storage::Tiles(weights) => {
+                let mut column = [0.0; 256];
+                for (lane, row) in (first..self.rows.min(first + COLUMNS)).enumerate() {
+                    for begin in (0..depth).step_by(256) {
+                        let column = &mut column[..(depth - begin).min(256)];
+                        weights.column(row, start + begin, column);
+                        let out = out[begin * COLUMNS + lane..].iter_mut().step_by(COLUMNS);
+                        out.zip(column).for_each(|(out, value)| *out = *value);
+                    }
+                }
+            }
             Storage::File(bytes) => {
                 let mut rows = [[0.0f32; 256]; 8];
                 for half in (0..COLUMNS).step_by(8) {
@@ -196,6 +220,13 @@ impl Matrix {
                 }
             }
         }
+    }
+}
+
+impl amx::Panels for Matrix {
+    fn panel<'a>(&'a self, isa: Isa, first: usize, rows: Range<usize>, to: &'a mut [f32]) -> amx::Panel<'a> {
+        Matrix::panel(self, isa, first, rows.start, rows.len(), to);
+        amx::Panel { values: to, stride: COLUMNS }
     }
 }
 

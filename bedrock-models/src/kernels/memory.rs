@@ -5,17 +5,10 @@
 //! the next of about their size is written over them.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
-#[cfg(feature = "tune")]
-use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes};
-
-#[cfg(feature = "tune")]
-use super::panels::{Line, lines_mut};
-#[cfg(feature = "tune")]
-use super::tile::COLUMNS;
 
 /// Values from which on a result is worth the trouble: 64 KiB, below which allocators keep memory themselves.
 const LEAST: usize = 16 * 1024;
@@ -55,14 +48,6 @@ impl Memory {
 
     fn again(&self, len: usize) -> Option<Vec<f32>> {
         if len < LEAST { None } else { self.with(|shelf| shelf.take(len)) }
-    }
-
-    /// So many lines of a cache, of any content.
-    #[cfg(feature = "tune")]
-    pub(crate) fn lines(&self, count: usize) -> Room<'_> {
-        let values = self.take((count + 1) * COLUMNS);
-        let skip = values.as_ptr().align_offset(align_of::<Line>());
-        Room { memory: self, values, lines: skip..skip + count * COLUMNS }
     }
 
     /// Values that are needed no more.
@@ -118,29 +103,6 @@ impl Shelf {
             let Some(oldest) = (!self.idle.is_empty()).then(|| self.idle.remove(0)) else { return };
             self.waiting -= oldest.capacity();
         }
-    }
-}
-
-/// Memory on lines of a cache, so that no load meets two. It goes back where it came from.
-#[cfg(feature = "tune")]
-pub(crate) struct Room<'a> {
-    memory: &'a Memory,
-    values: Vec<f32>,
-    /// Where the lines are.
-    lines: Range<usize>,
-}
-
-#[cfg(feature = "tune")]
-impl Room<'_> {
-    pub(crate) fn lines_mut(&mut self) -> &mut [Line] {
-        lines_mut(&mut self.values[self.lines.clone()])
-    }
-}
-
-#[cfg(feature = "tune")]
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        self.memory.give(std::mem::take(&mut self.values));
     }
 }
 

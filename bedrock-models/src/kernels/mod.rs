@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod activation;
+mod amx;
 pub(crate) mod attention;
 #[cfg(feature = "tune")]
 pub(crate) mod attention_gradient;
@@ -39,6 +40,7 @@ pub(crate) mod moments;
 pub(crate) mod panels;
 mod plain;
 pub(crate) mod pool;
+pub(crate) mod scratch;
 pub(crate) mod tile;
 
 pub use matrix::{Activations, Matrix};

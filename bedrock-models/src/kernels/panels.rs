@@ -23,10 +23,16 @@ pub(crate) fn floats_mut(lines: &mut [Line]) -> &mut [f32] {
 ///
 /// # Panics
 /// If they are not on lines of a cache, or not whole ones.
-#[cfg(feature = "tune")]
-pub(crate) fn lines_mut(floats: &mut [f32]) -> &mut [Line] {
+pub(crate) fn lines(floats: &[f32]) -> &[Line] {
     assert!(floats.as_ptr().cast::<Line>().is_aligned() && floats.len().is_multiple_of(COLUMNS));
     // SAFETY: aligned, as was checked; a line is 16 floats without padding.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len() / COLUMNS) }
+}
+
+/// [`lines`], for writing.
+pub(crate) fn lines_mut(floats: &mut [f32]) -> &mut [Line] {
+    assert!(floats.as_ptr().cast::<Line>().is_aligned() && floats.len().is_multiple_of(COLUMNS));
+    // SAFETY: as in `lines`.
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len() / COLUMNS) }
 }
 

@@ -12,6 +12,9 @@ use std::thread::{JoinHandle, Thread};
 use std::{fmt, hint, thread};
 
 use super::memory::Memory;
+use super::panels::{Line, lines, lines_mut};
+use super::scratch::Scratch;
+use super::tile::COLUMNS;
 
 /// Turns of the spin loop before a worker parks: about 20 µs, several times the gap between two regions of a step.
 const SPINS: usize = 1_500;
@@ -43,6 +46,7 @@ pub struct Pool {
     region: Mutex<usize>,
     /// Of the results that regions compute.
     pub(crate) memory: Memory,
+    pub(crate) scratch: Scratch,
 }
 
 impl fmt::Debug for Pool {
@@ -77,7 +81,7 @@ impl Pool {
                 Some((handle, parked))
             })
             .collect();
-        Self { shared, workers, region: Mutex::new(0), memory: Memory::default() }
+        Self { shared, workers, region: Mutex::new(0), memory: Memory::default(), scratch: Scratch::default() }
     }
 
     /// Number of threads that work in a region, the caller included.
@@ -217,6 +221,32 @@ impl<'a> Disjoint<'a> {
     pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut f32 {
         assert!(start <= self.len && len <= self.len - start, "part outside the slice");
         self.pointer.wrapping_add(start)
+    }
+
+    /// `count` lines of a cache from line `first` on, where the slice begins with one.
+    ///
+    /// # Safety
+    /// As [`Disjoint::slice`].
+    ///
+    /// # Panics
+    /// As [`lines_mut`].
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn lines(&self, first: usize, count: usize) -> &mut [Line] {
+        // SAFETY: by the contract.
+        lines_mut(unsafe { self.slice(first * COLUMNS, count * COLUMNS) })
+    }
+
+    /// As [`Disjoint::lines`], for several readers.
+    ///
+    /// # Safety
+    /// The part must be initialised, and nobody may write to it meanwhile.
+    ///
+    /// # Panics
+    /// As [`Disjoint::lines`].
+    pub(crate) unsafe fn shared_lines(&self, first: usize, count: usize) -> &[Line] {
+        let start = self.pointer(first * COLUMNS, count * COLUMNS);
+        // SAFETY: in bounds, as was checked; initialised and not written by the contract.
+        lines(unsafe { std::slice::from_raw_parts(start, count * COLUMNS) })
     }
 
     /// The part `start..start + len`.

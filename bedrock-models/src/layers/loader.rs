@@ -282,7 +282,6 @@ impl Loader {
     /// `{name}.weight` and, where `bias` says so or leaves it open and the file has one, `{name}.bias`.
     pub(crate) fn linear(&mut self, name: &str, rows: usize, columns: usize, bias: Bias) -> Result<Linear, Error> {
         let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;
-        let matrix = Arc::new(if self.panels { matrix.into_panels() } else { matrix });
         let (module, name) = (name, format!("{name}.bias"));
         let bias = match bias {
             Bias::Absent => None,
@@ -295,6 +294,7 @@ impl Loader {
             let bias = bias.and_then(|bias| self.train(name, vec![rows], bias));
             return Ok(Linear::trained(weight.expect("weights are trained"), bias));
         }
+        let matrix = Arc::new(if self.panels { matrix.into_panels() } else { matrix });
         let lora = match &self.compute.adapter {
             Some(adapter) => {
                 let whole = Part { module: module.to_string(), rows: 0..rows, total: rows };

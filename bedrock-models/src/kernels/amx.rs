@@ -1,0 +1,862 @@
+//! Products by matrix tiles (AMX, Intel servers since 2023), ten times as fast as by vectors.
+//!
+//! The tiles multiply numbers of 8 significant bits (`bf16`) and add in `f32`. So each `f32` is taken as the sum of two of them, and of the four
+//! products the three that count are made: `hi·lo + hi·hi + lo·hi`. What is left out is about 2⁻¹⁷ of each product, where `f32` leaves 2⁻²⁴.
+//!
+//! Both operands lie ready as tiles of 1 KiB, first the high parts, then the low ones: of the left 16 rows of 32 columns, of the right
+//! 16 pairs of rows (of 32) by 16 columns.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Once;
+
+use super::gemm::Then;
+use super::isa::Isa;
+use super::panels::{Line, floats_mut};
+use super::pool::{Disjoint, Pool};
+use super::tile::COLUMNS;
+
+/// Rows of the left operand in a tile.
+const ROWS: usize = 16;
+/// The inner dimension of a tile.
+const DEPTH: usize = 32;
+/// Lines of both parts of a tile.
+const LINES: usize = 32;
+/// Rows and columns of a block of four tiles of results.
+const SIDE: usize = 2 * ROWS;
+/// The inner dimension from which on tiles are worth laying out the operands.
+const LEAST: usize = 256;
+/// Rows of a panel that are decoded at a time.
+const NEAR: usize = 256;
+/// Lines of an operand that a thread goes through before the next: 768 KiB of a second-level cache of 2 MiB.
+const NEAR_LINES: usize = 12 * 1024;
+/// The inner dimension up to which sums are made at once; longer ones in parts, which are added.
+const DEEP: usize = 1536;
+/// Parts for each thread, so that one that is late delays the end by less.
+const PARTS: usize = 2;
+
+thread_local! {
+    /// Panels that a thread has laid out: at most 768 KiB, kept because fresh memory costs more than what is computed with it.
+    static LAID_OUT: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether products of this inner dimension are made by tiles. A property of the weights, never of how many rows there are.
+pub(super) fn suits(depth: usize) -> bool {
+    depth >= LEAST && is_here()
+}
+
+/// Whether this processor has tiles and the operating system lets this process use them; looked up once.
+fn is_here() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        static HERE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        *HERE.get_or_init(|| super::isa::isa() == Isa::Avx512 && x86::is_here())
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}
+
+/// Lines of the tiles of `depth` columns of 16 rows, or of as many rows of a panel.
+const fn lines(depth: usize) -> usize {
+    depth.div_ceil(DEPTH) * LINES
+}
+
+/// Tiles of the left operand: `count` rows of `depth` values, `stride` values apart, one tile after another along the columns; zeros beyond
+/// both.
+///
+/// # Panics
+/// If `x` is too short, there are more rows than a tile has, or `out` has not [`lines`].
+fn pack_left(x: &[f32], stride: usize, count: usize, depth: usize, out: &mut [Line]) {
+    assert!(count <= ROWS && out.len() == lines(depth) && is_here());
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    // SAFETY: what splits floats is there where tiles are.
+    unsafe {
+        x86::pack_left(x, stride, count, depth, out);
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    unreachable!("there are no tiles: {} {stride}", x.len());
+}
+
+/// Tiles of the right operand, one after another: `count` rows of 16 values, `stride` values apart; zeros beyond.
+///
+/// # Panics
+/// If `values` is too short, or `out` has not [`lines`].
+fn pack_right(values: &[f32], stride: usize, count: usize, out: &mut [Line]) {
+    assert!(out.len() == lines(count) && is_here());
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    // SAFETY: as above.
+    unsafe {
+        x86::pack_right(values, stride, count, out);
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    unreachable!("there are no tiles: {} {stride}", values.len());
+}
+
+/// The left operand of products: `rows` rows of `depth` values, `stride` values apart.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) depth: usize,
+}
+
+impl Left<'_> {
+    /// Rows whose tiles stay near a thread, a multiple of 32, if that many are left for each of `parts`.
+    fn height(&self, parts: usize) -> usize {
+        let most = NEAR_LINES / lines(self.depth) * ROWS / SIDE * SIDE;
+        self.rows.div_ceil(parts).next_multiple_of(SIDE).min(most.max(SIDE))
+    }
+
+    /// The tiles of the rows from `row` on: `[block of 16 rows][tile]`, zeros beyond the end.
+    fn lay_out(&self, row: usize, out: &mut [Line]) {
+        for (row, out) in (row..).step_by(ROWS).zip(out.chunks_exact_mut(lines(self.depth))) {
+            let values = &self.values[(row * self.stride).min(self.values.len())..];
+            pack_left(values, self.stride, self.rows.saturating_sub(row).min(ROWS), self.depth, out);
+        }
+    }
+}
+
+/// The right operand of products.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a> {
+    /// Laid out once, for all products.
+    Stored(&'a Stored),
+    /// Laid out now.
+    Panels(&'a dyn Panels),
+}
+
+/// A right operand of which panels of 16 columns can be had.
+pub(super) trait Panels: Sync {
+    /// `rows` of 16 columns from `first` on, zeros beyond the end: where they lie, or written to `to`. Rows are asked for from multiples of
+    /// 256 on, at most 256.
+    fn panel<'a>(&'a self, isa: Isa, first: usize, rows: Range<usize>, to: &'a mut [f32]) -> Panel<'a>;
+}
+
+/// Rows of 16 values that begin `stride` values apart.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+}
+
+/// Weights laid out once: as large as in `f32`, and exact to 2⁻¹⁷.
+pub(crate) struct Stored {
+    /// `[panel][tile]`
+    tiles: Vec<Line>,
+    /// The inner dimension.
+    depth: usize,
+}
+
+impl Stored {
+    /// `n` columns of `depth` values; zeros beyond.
+    pub(super) fn new(isa: Isa, n: usize, depth: usize, from: &dyn Panels) -> Self {
+        let size = lines(depth);
+        let mut tiles = vec![Line([0.0; COLUMNS]); n.div_ceil(COLUMNS) * size];
+        tiles.chunks_exact_mut(size).enumerate().for_each(|(panel, out)| lay_out(isa, from, panel, 0..depth, out));
+        Self { tiles, depth }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.tiles)
+    }
+
+    /// `size` lines of the tiles of a panel from row `start` on; none where there is no such panel.
+    fn part(&self, panel: usize, start: usize, size: usize) -> &[Line] {
+        let at = panel * lines(self.depth) + lines(start);
+        self.tiles.get(at..at + size).unwrap_or(&[])
+    }
+
+    /// Values `start..start + out.len()` of a column.
+    pub(super) fn column(&self, column: usize, start: usize, out: &mut [f32]) {
+        let (size, lane) = (lines(self.depth), column % COLUMNS);
+        let panel = &self.tiles[column / COLUMNS * size..][..size];
+        for (row, out) in (start..).zip(out) {
+            let at = row / DEPTH * LINES + row % DEPTH / 2;
+            let [high, low] = [at, at + DEPTH / 2].map(|line| {
+                let bits = panel[line].0[lane].to_bits();
+                f32::from_bits(if row % 2 == 0 { bits << 16 } else { bits & 0xffff_0000 })
+            });
+            *out = high + low;
+        }
+    }
+}
+
+/// The tiles of a panel of a right operand: rows `depth`, which begin with a multiple of 256.
+fn lay_out(isa: Isa, right: &dyn Panels, panel: usize, depth: Range<usize>, out: &mut [Line]) {
+    let mut plain = [0.0; NEAR * COLUMNS];
+    for start in depth.clone().step_by(NEAR) {
+        let rows = start..(start + NEAR).min(depth.end);
+        let out = &mut out[lines(start - depth.start)..][..lines(rows.len())];
+        let plain = &mut plain[..rows.len() * COLUMNS];
+        let Panel { values, stride } = right.panel(isa, panel * COLUMNS, rows.clone(), plain);
+        pack_right(values, stride, rows.len(), out);
+    }
+}
+
+/// One product of a left operand: `out = A · B + bias`, or with `add` `out += A · B`, where `out` has `n` columns; `then` is applied to what
+/// comes out.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub(super) right: Right<'a>,
+    pub(super) n: usize,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) add: bool,
+    pub(super) then: Option<Then>,
+    pub(super) out: &'a Disjoint<'a>,
+}
+
+/// Two panels of a right operand, or its last one: 32 columns.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    product: &'a Product<'a>,
+    first: usize,
+}
+
+fn pairs<'a>(products: &'a [Product<'a>], stored: bool) -> Vec<Pair<'a>> {
+    let of_kind = products.iter().filter(|product| matches!(product.right, Right::Stored(_)) == stored);
+    let of =
+        |product: &'a Product<'a>| (0..product.n.div_ceil(COLUMNS)).step_by(2).map(|first| Pair { product, first });
+    of_kind.flat_map(of).collect()
+}
+
+/// Products of one left operand with several right ones.
+///
+/// # Safety
+/// Each `out` must be this call's alone, as many rows as the left operand has, and initialised if `add`. All of it is then.
+///
+/// # Panics
+/// If the left operand is too short.
+pub(super) unsafe fn products(pool: &Pool, isa: Isa, left: Left<'_>, products: &[Product<'_>]) {
+    let Left { values, stride, rows, depth } = left;
+    assert!(rows == 0 || values.len() >= (rows - 1) * stride + depth && stride >= depth, "left operand too short");
+    let part = depth.div_ceil(depth.div_ceil(DEEP).max(1)).next_multiple_of(NEAR);
+    for start in (0..depth).step_by(part.max(1)) {
+        let end = (start + part).min(depth);
+        let ends = end == depth;
+        let products: Vec<Product<'_>> = products
+            .iter()
+            .map(|product| Product { add: product.add || start > 0, then: product.then.filter(|_| ends), ..*product })
+            .collect();
+        let left = Left { values: values.get(start..).unwrap_or(&[]), depth: end - start, ..left };
+        // SAFETY: by the contract; what later parts add to was written by those before.
+        unsafe {
+            with_stored(pool, isa, left, start, &pairs(&products, true));
+            with_panels(pool, isa, left, start, &pairs(&products, false));
+        }
+    }
+}
+
+/// [`products`] with operands that are stored, from row `start` on. A thread lays out a block of rows and goes through all columns with it.
+///
+/// # Safety
+/// As [`products`].
+unsafe fn with_stored(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs: &[Pair<'_>]) {
+    if pairs.is_empty() || left.rows == 0 {
+        return;
+    }
+    let (size, height) = (lines(left.depth), left.height(pool.threads()));
+    let blocks = left.rows.div_ceil(height);
+    let mut room = pool.scratch.lines(left.rows.div_ceil(SIDE) * 2 * size);
+    let tiles = Disjoint::new(floats_mut(&mut room));
+    let laid_out: Vec<Once> = (0..blocks).map(|_| Once::new()).collect();
+    // As few groups of columns as give every thread some parts.
+    let group = pairs.len().div_ceil((pool.threads() * PARTS).div_ceil(blocks));
+    pool.run(pairs.len().div_ceil(group) * blocks, &|part| {
+        let (block, pairs) = (part % blocks, &pairs[part / blocks * group..]);
+        let rows = block * height..((block + 1) * height).min(left.rows);
+        let (at, count) = (rows.start / ROWS * size, rows.len().div_ceil(SIDE) * 2 * size);
+        // SAFETY: the blocks do not overlap, their memory is initialised, and each is laid out once, before anyone reads it.
+        laid_out[block].call_once(|| left.lay_out(rows.start, unsafe { tiles.lines(at, count) }));
+        // SAFETY: as above.
+        let tiles = unsafe { tiles.shared_lines(at, count) };
+        let registers = Registers::new();
+        for pair in &pairs[..group.min(pairs.len())] {
+            let Right::Stored(stored) = pair.product.right else { continue };
+            let panels = [0, 1].map(|index| stored.part(pair.first + index, start, size));
+            // SAFETY: these columns of these rows are this part's alone, and initialised where they are added to.
+            unsafe { registers.pair(isa, tiles, rows.clone(), *pair, panels) };
+        }
+    });
+}
+
+/// [`products`] with operands that are not stored, from row `start` on. A thread lays out some panels and goes through all rows with them.
+///
+/// # Safety
+/// As [`products`].
+unsafe fn with_panels(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs: &[Pair<'_>]) {
+    if pairs.is_empty() || left.rows == 0 {
+        return;
+    }
+    let (size, depth) = (lines(left.depth), start..start + left.depth);
+    let mut tiles = pool.scratch.lines(left.rows.div_ceil(SIDE) * 2 * size);
+    let to = Disjoint::new(floats_mut(&mut tiles));
+    pool.run(left.rows.div_ceil(SIDE), &|block| {
+        // SAFETY: the blocks do not overlap, their memory is initialised.
+        left.lay_out(block * SIDE, unsafe { to.lines(block * 2 * size, 2 * size) });
+    });
+    let group = pairs.len().div_ceil(pool.threads() * PARTS);
+    let groups: Vec<&[Pair<'_>]> = pairs.chunks(group).collect();
+    // Where there are few columns, some threads lay out the same ones for other rows.
+    let parts = (pool.threads() * PARTS).div_ceil(groups.len());
+    let (most, height) = (left.rows.div_ceil(parts).next_multiple_of(SIDE), left.height(1));
+    // Where all rows stay near, there is nothing to gain from more than one pair of panels at a time.
+    let together = if tiles.len() > NEAR_LINES { (NEAR_LINES / (2 * size)).clamp(1, group) } else { 1 };
+    pool.run(groups.len() * left.rows.div_ceil(most), &|part| {
+        let (pairs, rows) = (groups[part % groups.len()], part / groups.len() * most);
+        let rows = rows..(rows + most).min(left.rows);
+        LAID_OUT.with_borrow_mut(|panels| {
+            let count = together * 2 * size;
+            if panels.len() < count {
+                panels.resize(count, Line([0.0; COLUMNS]));
+            }
+            let registers = Registers::new();
+            for pairs in pairs.chunks(together) {
+                for (pair, out) in pairs.iter().zip(panels.chunks_mut(2 * size)) {
+                    let Right::Panels(right) = pair.product.right else { continue };
+                    let exist = pair.product.n.div_ceil(COLUMNS) - pair.first;
+                    for (index, out) in out.chunks_mut(size).take(exist).enumerate() {
+                        lay_out(isa, right, pair.first + index, depth.clone(), out);
+                    }
+                }
+                for row in rows.clone().step_by(height) {
+                    let rows = row..(row + height).min(rows.end);
+                    let tiles = &tiles[row / ROWS * size..];
+                    for (pair, panels) in pairs.iter().zip(panels.chunks(2 * size)) {
+                        let panels = [&panels[..size], &panels[size..]];
+                        // SAFETY: these columns of these rows are this part's alone, and initialised where they are added to.
+                        unsafe { registers.pair(isa, tiles, rows.clone(), *pair, panels) };
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// What products are added to.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    Zeros,
+    /// The same for each row.
+    Row(&'a [f32]),
+    /// What is there.
+    Out,
+}
+
+/// The tile registers of this thread, laid out for these products as long as this lives.
+struct Registers(());
+
+impl Registers {
+    /// # Panics
+    /// If there are none: see [`is_here`].
+    fn new() -> Self {
+        assert!(is_here());
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        // SAFETY: tiles are there, and the process may use them.
+        unsafe {
+            x86::lay_out()
+        };
+        Self(())
+    }
+
+    /// The results of `rows` in the columns of a pair of panels. `left` has the tiles of these rows.
+    ///
+    /// # Safety
+    /// These columns of these rows must be this thread's alone, and initialised where they are added to.
+    unsafe fn pair(&self, isa: Isa, left: &[Line], rows: Range<usize>, pair: Pair<'_>, panels: [&[Line]; 2]) {
+        let Product { n, bias, add, then, out, .. } = *pair.product;
+        let (columns, size) = (pair.first * COLUMNS..((pair.first + 2) * COLUMNS).min(n), panels[0].len());
+        // Where a panel is the last, what comes out beside it is not used.
+        let right = if columns.len() > COLUMNS { panels } else { [panels[0]; 2] };
+        let from = match bias {
+            _ if add => From::Out,
+            Some(bias) => From::Row(&bias[columns.clone()]),
+            None => From::Zeros,
+        };
+        for (row, left) in rows.clone().step_by(SIDE).zip(left.chunks_exact(2 * size)) {
+            let (above, below) = left.split_at(size);
+            let rows = row..(row + SIDE).min(rows.end);
+            // SAFETY: by the contract.
+            unsafe { self.block([above, below], right, from, rows.clone(), columns.clone(), out, n) };
+            if let Some(then) = then {
+                // SAFETY: by the contract, and written now.
+                rows.for_each(|row| then(isa, unsafe { out.slice(row * n + columns.start, columns.len()) }));
+            }
+        }
+    }
+
+    /// The block of results of `rows` and `columns`, at most 32 of each, of `out` with `n` columns.
+    ///
+    /// # Safety
+    /// The block must be this thread's alone, and initialised where it is added to.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn block(
+        &self,
+        left: [&[Line]; 2],
+        right: [&[Line]; 2],
+        from: From<'_>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        out: &Disjoint<'_>,
+        n: usize,
+    ) {
+        let at = out.pointer(rows.start * n + columns.start, (rows.len() - 1) * n + columns.len());
+        if rows.len() == SIDE && columns.len() == SIDE {
+            let from = match from {
+                From::Zeros => None,
+                From::Row(row) => Some((row.as_ptr(), 0)),
+                From::Out => Some((at.cast_const(), n)),
+            };
+            // SAFETY: all 32 rows and columns are there, by the contract; a row that is the same for each has as many columns.
+            return unsafe { self.multiply(left, right, from, at, n) };
+        }
+        let mut whole = [[0.0f32; SIDE]; SIDE];
+        for (r, whole) in whole.iter_mut().enumerate().take(rows.len()) {
+            match from {
+                From::Zeros => {}
+                From::Row(row) => whole[..columns.len()].copy_from_slice(row),
+                // SAFETY: inside the block, initialised by the contract.
+                From::Out => unsafe { at.add(r * n).copy_to_nonoverlapping(whole.as_mut_ptr(), columns.len()) },
+            }
+        }
+        let place: *mut f32 = whole.as_mut_ptr().cast();
+        // SAFETY: 32 rows of 32 floats, and a part of them into the block.
+        unsafe {
+            self.multiply(left, right, Some((place, SIDE)), place, SIDE);
+            for (r, whole) in whole.iter().enumerate().take(rows.len()) {
+                at.add(r * n).copy_from_nonoverlapping(whole.as_ptr(), columns.len());
+            }
+        }
+    }
+
+    /// Four tiles of results, 32 rows by 32 columns, from tiles that lie one after another: `out = A · B`, more what `from` points to, whose
+    /// rows are as far apart as it says.
+    ///
+    /// # Safety
+    /// The 32 floats of 32 rows, `stride` floats apart from `out` on, must be valid for writing by this thread alone, those of `from` for
+    /// reading.
+    ///
+    /// # Panics
+    /// If the operands have not the same number of tiles.
+    unsafe fn multiply(
+        &self,
+        [a, below]: [&[Line]; 2],
+        [b, beside]: [&[Line]; 2],
+        from: Option<(*const f32, usize)>,
+        out: *mut f32,
+        stride: usize,
+    ) {
+        let tiles = a.len() / LINES;
+        assert!([a, below, b, beside].iter().all(|tile| tile.len() == tiles * LINES));
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        // SAFETY: the registers are laid out; the operands were checked above, `from` and `out` by the contract.
+        unsafe {
+            x86::multiply(tiles, [a, below, b, beside].map(|tile| tile.as_ptr().cast()), from, out, stride)
+        };
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        unreachable!("there are no tiles: {from:?} {out:?} {stride}");
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl Drop for Registers {
+    fn drop(&mut self) {
+        // SAFETY: tiles are there; what they hold is not used any more.
+        unsafe { x86::release() };
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod x86 {
+    use std::arch::asm;
+    use std::arch::x86_64::*;
+    use std::cmp::Ordering;
+    use std::mem::transmute;
+
+    use super::{COLUMNS, DEPTH, LINES, Line, ROWS};
+
+    /// `ARCH_REQ_XCOMP_PERM` of `arch_prctl`, and the number of the tiles' data among what it may allow.
+    const REQUEST: usize = 0x1023;
+    const TILE_DATA: usize = 18;
+    const ARCH_PRCTL: usize = 158;
+
+    pub(super) fn is_here() -> bool {
+        // Leaf 7: `bf16` products, and tiles.
+        let features = __cpuid_count(7, 0).edx;
+        let splits =
+            std::arch::is_x86_feature_detected!("avx512bw") && std::arch::is_x86_feature_detected!("avx512bf16");
+        if features >> 22 & 1 == 0
+            || features >> 24 & 1 == 0
+            || !splits
+            || !std::arch::is_x86_feature_detected!("xsave")
+        {
+            return false;
+        }
+        // SAFETY: `xsave` was detected, and AVX-512, for which the operating system has to have enabled it.
+        let enabled = unsafe { enabled() };
+        if enabled >> 17 & 3 != 3 {
+            return false;
+        }
+        let refused: isize;
+        // SAFETY: the system call allows this process to use tiles or refuses it; it touches no memory.
+        unsafe {
+            asm!(
+                "syscall",
+                inlateout("rax") ARCH_PRCTL as isize => refused,
+                in("rdi") REQUEST,
+                in("rsi") TILE_DATA,
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack),
+            );
+        }
+        refused == 0
+    }
+
+    #[target_feature(enable = "xsave")]
+    unsafe fn enabled() -> u64 {
+        // SAFETY: by the target feature.
+        unsafe { _xgetbv(0) }
+    }
+
+    /// What `ldtilecfg` reads.
+    #[repr(C, align(64))]
+    struct Layout {
+        palette: u8,
+        start: u8,
+        reserved: [u8; 14],
+        row_bytes: [u16; 16],
+        rows: [u8; 16],
+    }
+
+    /// Eight tiles of 16 rows of 64 bytes.
+    static LAYOUT: Layout = Layout {
+        palette: 1,
+        start: 0,
+        reserved: [0; 14],
+        row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+
+    /// # Safety
+    /// Tiles must be there, and the process must be allowed to use them.
+    pub(super) unsafe fn lay_out() {
+        // SAFETY: by the contract; reads 64 bytes.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const LAYOUT, options(nostack, readonly, preserves_flags)) };
+    }
+
+    /// # Safety
+    /// As [`lay_out`].
+    pub(super) unsafe fn release() {
+        // SAFETY: by the contract.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+
+    /// Floats as sums of two numbers of 8 significant bits: 16 high parts of `first`, then of `second`, and the low ones in the same order.
+    /// Subnormal numbers are zeros here.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn split(first: __m512, second: __m512) -> [__m512i; 2] {
+        // SAFETY: vectors of the same size, of which any bits are valid.
+        let bits = |first, second| unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) };
+        let high = bits(first, second);
+        let float = |half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
+        let less = |value, half| _mm512_sub_ps(value, float(half));
+        let low = bits(less(first, _mm512_castsi512_si256(high)), less(second, _mm512_extracti64x4_epi64::<1>(high)));
+        [high, low]
+    }
+
+    fn load(values: &[f32; COLUMNS]) -> __m512 {
+        // SAFETY: 64 bytes, of which any are valid.
+        unsafe { transmute(*values) }
+    }
+
+    fn store(parts: [__m512i; 2], high: &mut Line, low: &mut Line) {
+        // SAFETY: as above, and any bits are floats.
+        [high.0, low.0] = unsafe { transmute::<[__m512i; 2], [[f32; COLUMNS]; 2]>(parts) };
+    }
+
+    /// # Safety
+    /// `is_here`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) unsafe fn pack_left(x: &[f32], stride: usize, count: usize, depth: usize, out: &mut [Line]) {
+        for (r, begin) in (0..count).map(|r| (r, r * stride)) {
+            let (whole, rest) = x[begin..][..depth].as_chunks::<COLUMNS>();
+            let mut part = [0.0; COLUMNS];
+            part[..rest.len()].copy_from_slice(rest);
+            let at = |index: usize| match index.cmp(&whole.len()) {
+                Ordering::Less => load(&whole[index]),
+                Ordering::Equal => load(&part),
+                Ordering::Greater => load(&[0.0; COLUMNS]),
+            };
+            for (tile, out) in out.chunks_exact_mut(LINES).enumerate() {
+                let (high, low) = out.split_at_mut(ROWS);
+                store(split(at(2 * tile), at(2 * tile + 1)), &mut high[r], &mut low[r]);
+            }
+        }
+        for out in out.chunks_exact_mut(ROWS) {
+            out[count..].fill(Line([0.0; COLUMNS]));
+        }
+    }
+
+    /// # Safety
+    /// `is_here`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) unsafe fn pack_right(values: &[f32], stride: usize, count: usize, out: &mut [Line]) {
+        /// A value of the first row, then the one below it.
+        const ORDER: [u16; 32] = {
+            let mut order = [0; 32];
+            let mut at = 0;
+            while at < 32 {
+                order[at] = (at / 2 + at % 2 * COLUMNS) as u16;
+                at += 1;
+            }
+            order
+        };
+        // SAFETY: 64 bytes.
+        let order: __m512i = unsafe { transmute(ORDER) };
+        for (tile, out) in out.chunks_exact_mut(LINES).enumerate() {
+            let (high, low) = out.split_at_mut(DEPTH / 2);
+            for (pair, (high, low)) in high.iter_mut().zip(low).enumerate() {
+                let row = tile * DEPTH + 2 * pair;
+                let at = |row: usize| match row < count {
+                    true => load(values[row * stride..].first_chunk().expect("16 values")),
+                    false => load(&[0.0; COLUMNS]),
+                };
+                store(split(at(row), at(row + 1)).map(|part| _mm512_permutexvar_epi16(order, part)), high, low);
+            }
+        }
+    }
+
+    /// Asks for the 32 lines of an operand's next tiles, high and low parts.
+    macro_rules! ask_for_next {
+        ($operand:literal) => {
+            ask_for_next!($operand, 0 256 512 768 1024 1280 1536 1792)
+        };
+        ($operand:literal, $($at:literal)*) => {
+            concat!($(
+                "prefetcht0 [{", $operand, "} + 2048 + ", $at, "]\n",
+                "prefetcht0 [{", $operand, "} + 2112 + ", $at, "]\n",
+                "prefetcht0 [{", $operand, "} + 2176 + ", $at, "]\n",
+                "prefetcht0 [{", $operand, "} + 2240 + ", $at, "]\n",
+            )*)
+        };
+    }
+
+    /// # Safety
+    /// The registers must be laid out; each operand must have `count` tiles of both parts, and `from` and `out` be as `Registers::multiply`
+    /// says.
+    pub(super) unsafe fn multiply(
+        count: usize,
+        [a, below, b, beside]: [*const u8; 4],
+        from: Option<(*const f32, usize)>,
+        out: *mut f32,
+        stride: usize,
+    ) {
+        // SAFETY: what `from` points to is read, by the contract; it changes the tiles alone.
+        unsafe {
+            match from {
+                Some((from, stride)) => asm!(
+                    "tileloadd tmm0, [{from} + {stride}]",
+                    "tileloadd tmm1, [{from} + {stride} + 64]",
+                    "tileloadd tmm2, [{under} + {stride}]",
+                    "tileloadd tmm3, [{under} + {stride} + 64]",
+                    from = in(reg) from,
+                    under = in(reg) from.wrapping_add(16 * stride),
+                    stride = in(reg) 4 * stride,
+                    options(nostack, readonly, preserves_flags),
+                ),
+                None => asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    options(nostack, nomem, preserves_flags)
+                ),
+            }
+        }
+        let under = out.wrapping_add(16 * stride);
+        // SAFETY: the loop goes through `count` tiles of 2 KiB of each operand; results are written within the 32 rows. Nothing but these
+        // instructions uses the tiles' registers, so that the sums are still where they were put above.
+        unsafe {
+            asm!(
+                "test {count}, {count}",
+                "jz 5f",
+                "2:",
+                // High parts of the left, low of the right.
+                "tileloadd tmm4, [{a} + {line}]",
+                "tileloadd tmm5, [{below} + {line}]",
+                "tileloadd tmm6, [{b} + {line} + 1024]",
+                "tileloadd tmm7, [{beside} + {line} + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                ask_for_next!("a"),
+                "tileloadd tmm6, [{b} + {line}]",
+                "tileloadd tmm7, [{beside} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                ask_for_next!("below"),
+                "tileloadd tmm4, [{a} + {line} + 1024]",
+                "tileloadd tmm5, [{below} + {line} + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                ask_for_next!("b"),
+                ask_for_next!("beside"),
+                "add {a}, 2048",
+                "add {below}, 2048",
+                "add {b}, 2048",
+                "add {beside}, 2048",
+                "dec {count}",
+                "jnz 2b",
+                "5:",
+                "tilestored [{out} + {stride}], tmm0",
+                "tilestored [{out} + {stride} + 64], tmm1",
+                "tilestored [{under} + {stride}], tmm2",
+                "tilestored [{under} + {stride} + 64], tmm3",
+                out = in(reg) out,
+                under = in(reg) under,
+                stride = in(reg) 4 * stride,
+                line = in(reg) 64usize,
+                count = inout(reg) count => _,
+                a = inout(reg) a => _,
+                below = inout(reg) below => _,
+                b = inout(reg) b => _,
+                beside = inout(reg) beside => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::isa::isa;
+    use super::*;
+
+    fn numbers(len: usize, salt: usize) -> Vec<f32> {
+        (0..len).map(|i| (((i * 37 + salt * 11) % 1009) as f32 / 503.0 - 1.0) * 1.234_567).collect()
+    }
+
+    /// The nearest number of 8 significant bits, ties to even.
+    fn rounded(value: f32) -> f32 {
+        half::bf16::from_f32(value).to_f32()
+    }
+
+    /// The parts of 16 values that are every second half of lines of 32.
+    fn halves(line: &Line, second: bool) -> [f32; COLUMNS] {
+        line.0.map(|pair| f32::from_bits(if second { pair.to_bits() & 0xffff_0000 } else { pair.to_bits() << 16 }))
+    }
+
+    #[test]
+    fn tiles_hold_sixteen_bits_in_two_parts() {
+        if !is_here() {
+            return; // There are no tiles here that could be wrong.
+        }
+        let mut values = numbers(40 * 37, 3);
+        values[..4].copy_from_slice(&[0.0, -0.0, 1e-30, 3e38]);
+        // Columns 0 to 36 of 13 rows, 40 apart.
+        let mut left = vec![Line([7.0; COLUMNS]); lines(37)];
+        pack_left(&values, 40, 13, 37, &mut left);
+        for (row, column) in (0..ROWS).flat_map(|row| (0..2 * DEPTH).map(move |column| (row, column))) {
+            let value = if row < 13 && column < 37 { values[row * 40 + column] } else { 0.0 };
+            let line = column / DEPTH * LINES + row;
+            let at = |line: usize| halves(&left[line], column % 2 == 1)[column % DEPTH / 2];
+            assert_eq!((at(line), at(line + ROWS)), (rounded(value), rounded(value - rounded(value))));
+        }
+        // 21 rows of 16 columns, 40 apart.
+        let mut right = vec![Line([7.0; COLUMNS]); LINES];
+        pack_right(&values, 40, 21, &mut right);
+        for (row, column) in (0..DEPTH).flat_map(|row| (0..COLUMNS).map(move |column| (row, column))) {
+            let value = if row < 21 { values[row * 40 + column] } else { 0.0 };
+            let at = |line: usize| halves(&right[line], row % 2 == 1)[column];
+            assert_eq!((at(row / 2), at(DEPTH / 2 + row / 2)), (rounded(value), rounded(value - rounded(value))));
+        }
+        let odd = [f32::NAN, f32::INFINITY];
+        let mut line = vec![Line([0.0; COLUMNS]); LINES];
+        pack_left(&odd, 2, 1, 2, &mut line);
+        assert!(halves(&line[0], false)[0].is_nan() && halves(&line[0], true)[0] == f32::INFINITY);
+    }
+
+    struct Plain<'a> {
+        values: &'a [f32],
+        n: usize,
+    }
+
+    impl Panels for Plain<'_> {
+        fn panel<'a>(&'a self, _: Isa, first: usize, rows: Range<usize>, to: &'a mut [f32]) -> Panel<'a> {
+            for (row, to) in rows.zip(to.chunks_exact_mut(COLUMNS)) {
+                let at =
+                    |lane: usize| if first + lane < self.n { self.values[row * self.n + first + lane] } else { 0.0 };
+                to.iter_mut().enumerate().for_each(|(lane, to)| *to = at(lane));
+            }
+            Panel { values: to, stride: COLUMNS }
+        }
+    }
+
+    /// Where there are no tiles, products never come here.
+    #[test]
+    fn products_are_the_plain_ones_on_any_number_of_threads() {
+        if !is_here() {
+            assert!(!suits(1 << 20));
+            return;
+        }
+        let shapes =
+            [[1, 256, 1], [3, 300, 17], [32, 256, 32], [33, 544, 48], [70, 1000, 70], [300, 257, 100], [40, 3300, 41]];
+        for [m, k, n] in shapes {
+            let (x, w, bias) = (numbers(m * (k + 5), 1), numbers(k * n, 2), numbers(n, 3));
+            let right = Plain { values: &w, n };
+            let stored = Stored::new(isa(), n, k, &right);
+            let mut column = vec![0.0; k - 2];
+            stored.column(n - 1, 2, &mut column);
+            let near = |(row, value): (usize, &f32)| (value - w[(row + 2) * n + n - 1]).abs() <= 1e-5;
+            assert!(column.iter().enumerate().all(near));
+            let of = |threads: usize, rows: Range<usize>, right: Right<'_>, bias: Option<&[f32]>, add: bool, then| {
+                let pool = Pool::new(threads);
+                let (values, stride) = (&x[rows.start * (k + 5)..], k + 5);
+                let left = Left { values, stride, rows: rows.len(), depth: k };
+                let mut out = vec![if add { 2.0 } else { f32::NAN }; rows.len() * n];
+                let target = Disjoint::new(&mut out);
+                let product = Product { right, n, bias, add, then, out: &target };
+                // SAFETY: the memory is this call's alone, initialised.
+                unsafe { products(&pool, isa(), left, &[product]) };
+                out
+            };
+            let run = |threads: usize, rows: Range<usize>, bias: Option<&[f32]>, add: bool, then: Option<Then>| {
+                let out = of(threads, rows.clone(), Right::Panels(&right), bias, add, then);
+                assert_eq!(of(2, rows, Right::Stored(&stored), bias, add, then), out);
+                out
+            };
+            let (plain, biased, added) = (
+                run(1, 0..m, None, false, None),
+                run(3, 0..m, Some(&bias), false, None),
+                run(2, 0..m, None, true, None),
+            );
+            for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
+                let terms = (0..k).map(|i| f64::from(x[row * (k + 5) + i]) * f64::from(w[i * n + column]));
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                let at = row * n + column;
+                let bound = size / 50_000.0;
+                let off = |got: f32, more: f32| (f64::from(got) - sum - f64::from(more)).abs();
+                assert!(
+                    off(plain[at], 0.0) <= bound
+                        && off(biased[at], bias[column]) <= bound + 1e-6
+                        && off(added[at], 2.0) <= bound + 1e-6
+                );
+            }
+            assert_eq!(run(3, 0..m, None, false, None), plain);
+            let doubled = run(2, 0..m, None, false, Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)));
+            assert!(doubled.iter().zip(&plain).all(|(doubled, once)| *doubled == 2.0 * once));
+            // A row does not depend on its company.
+            let alone = run(1, m - 1..m, None, false, None);
+            assert_eq!(alone, plain[(m - 1) * n..]);
+        }
+    }
+}
