@@ -333,6 +333,26 @@ unsafe fn with_panels(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs
     });
 }
 
+/// Multiplies tiles in registers on all threads; returns the operations (two a product) that were done, of products of floats, each of
+/// which takes three. None where there are no tiles.
+#[cfg(feature = "bench")]
+pub(super) fn operations(pool: &Pool) -> Option<f64> {
+    const STEPS: usize = 20_000;
+    if !is_here() {
+        return None;
+    }
+    let parts = pool.threads() * 16;
+    pool.run(parts, &|_| {
+        let _registers = Registers::new();
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        // SAFETY: the registers are laid out.
+        unsafe {
+            x86::multiply_registers(STEPS)
+        };
+    });
+    Some((parts * STEPS * 4 * ROWS * COLUMNS * DEPTH * 2) as f64 / 3.0)
+}
+
 /// What products are added to.
 #[derive(Clone, Copy)]
 enum From<'a> {
@@ -537,6 +557,34 @@ mod x86 {
         row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
         rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
     };
+
+    /// Four products of tiles a step, whatever they hold.
+    ///
+    /// # Safety
+    /// The registers must be laid out.
+    #[cfg(feature = "bench")]
+    pub(super) unsafe fn multiply_registers(steps: usize) {
+        // SAFETY: by the contract; there is no memory in it.
+        unsafe {
+            asm!(
+                "tilezero tmm4",
+                "tilezero tmm5",
+                "tilezero tmm6",
+                "tilezero tmm7",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {steps}",
+                "jnz 2b",
+                steps = inout(reg) steps => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem),
+            );
+        }
+    }
 
     /// # Safety
     /// Tiles must be there, and the process must be allowed to use them.

@@ -10,7 +10,7 @@ use super::isa::isa;
 use super::matrix::{Activations, Matrix};
 use super::pool::{Disjoint, Pool};
 
-pub use super::limit::{Memory, byte_operations, float_operations};
+pub use super::limit::{Memory, byte_operations, float_operations, tile_operations};
 
 /// The instruction set that the kernels use here.
 pub fn instructions() -> String {

@@ -145,6 +145,12 @@ pub fn byte_operations(pool: &Pool) -> Option<f64> {
     Some((parts * STEPS * per_step) as f64)
 }
 
+/// Multiplies tiles in registers on all threads; returns the operations (two a product) of products of floats that were done, or `None`
+/// where there are no tiles.
+pub fn tile_operations(pool: &Pool) -> Option<f64> {
+    super::amx::operations(pool)
+}
+
 /// Chains of dependent instructions, as many side by side as hide their latency.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -272,5 +278,6 @@ mod tests {
         assert_eq!(floats(200), 8.0);
         assert!(float_operations(&Pool::new(2)) > 0.0);
         assert_eq!(byte_operations(&Pool::new(2)).is_some(), isa() != Isa::Portable);
+        assert!(tile_operations(&Pool::new(2)).is_none_or(|operations| operations > 0.0));
     }
 }

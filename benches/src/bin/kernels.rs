@@ -9,14 +9,15 @@
 //! suite of criterion's, which measures each function alone, and so could print no limit of the same seconds beside it.
 //!
 //! The matrices are those of a language model of 1B (2048 features, 8192 within, 32 heads on 8 of 64 features), in as many layers as make `--mib` of weights, so
-//! that each pass reads them from memory. Three limits:
+//! that each pass reads them from memory. Four limits:
 //!
 //! - `read_gb_s`: memory read by all threads, the same amount, the better of with and without asking for lines early.
 //! - `float_gflop_s`: `f32` multiplied and added in registers.
 //! - `byte_gop_s`: bytes multiplied and summed in registers, by the instructions that kernels of block formats use.
+//! - `tile_gflop_s`: products of floats by matrix tiles in registers, three of tiles each.
 //!
 //! The last line of standard output is a JSON object with the limits, and for each kernel `gb_s` (bytes of weights or of the cache, or of what is read
-//! and written) and `gflop_s` (two operations a product), and their shares of the limits: `of_read`, `of_float`, `of_byte`. Those of
+//! and written) and `gflop_s` (two operations a product), and their shares of the limits: `of_read`, `of_float`, `of_byte`, `of_tile`. Those of
 //! kernels whose data fits in a cache have no share of what memory gives.
 
 use std::hint::black_box;
@@ -124,6 +125,7 @@ struct Limits {
     read: f64,
     float: f64,
     byte: Option<f64>,
+    tile: Option<f64>,
 }
 
 impl Limits {
@@ -132,6 +134,7 @@ impl Limits {
             "read_gb_s": self.read / 1e9,
             "float_gflop_s": self.float / 1e9,
             "byte_gop_s": self.byte.map(|byte| byte / 1e9),
+            "tile_gflop_s": self.tile.map(|tile| tile / 1e9),
         })
     }
 }
@@ -172,19 +175,27 @@ impl Bench {
         let mut operations = 0.0;
         let seconds = self.time(|| operations = bench::float_operations(&self.pool));
         let float = operations / seconds;
-        let mut operations = None;
-        let seconds = self.time(|| operations = bench::byte_operations(&self.pool));
-        Limits { read: read(true).max(read(false)), float, byte: operations.map(|operations| operations / seconds) }
+        let rate = |operations: fn(&Pool) -> Option<f64>| {
+            let mut done = None;
+            let seconds = self.time(|| done = operations(&self.pool));
+            done.map(|operations| operations / seconds)
+        };
+        let (byte, tile) = (rate(bench::byte_operations), rate(bench::tile_operations));
+        Limits { read: read(true).max(read(false)), float, byte, tile }
     }
 
     /// Medians over all that was measured.
     fn all_limits(&self) -> Limits {
         let of = |figure: fn(&Limits) -> f64| median(self.limits.iter().map(figure).collect());
-        let byte = self.limits.iter().all(|limits| limits.byte.is_some());
+        let if_all = |figure: fn(&Limits) -> Option<f64>| {
+            let rates: Option<Vec<f64>> = self.limits.iter().map(figure).collect();
+            rates.filter(|rates| !rates.is_empty()).map(median)
+        };
         Limits {
             read: of(|limits| limits.read),
             float: of(|limits| limits.float),
-            byte: byte.then(|| of(|limits| limits.byte.unwrap_or(0.0))),
+            byte: if_all(|limits| limits.byte),
+            tile: if_all(|limits| limits.tile),
         }
     }
 
@@ -207,7 +218,6 @@ impl Bench {
             median(rounds.iter().map(|(limits, seconds)| figure(*limits, *seconds)).collect())
         };
         let (bytes, operations) = (work.bytes as f64, work.operations);
-        let has_bytes = rounds.iter().all(|(limits, _)| limits.byte.is_some());
         let mut kernel = json!({ "kernel": name, "us": of(&|_, seconds| seconds * 1e6) });
         let mut line = format!("{name:<36} {:>10.1} µs", of(&|_, seconds| seconds * 1e6));
         if bytes > 0.0 {
@@ -223,10 +233,15 @@ impl Bench {
             kernel["of_float"] = json!(of(&|limits, seconds| operations / seconds / limits.float));
             line += &format!("  {:>7.1} GFLOP/s", of(&|_, seconds| operations / seconds / 1e9));
             line += &format!(" {:>4.0}% of f32", 100.0 * of(&|limits, seconds| operations / seconds / limits.float));
-            if has_bytes {
-                let share = of(&|limits, seconds| operations / seconds / limits.byte.unwrap_or(f64::INFINITY));
-                kernel["of_byte"] = json!(share);
-                line += &format!(" {:>4.0}% of bytes", 100.0 * share);
+            let others: [(_, _, fn(&Limits) -> Option<f64>); 2] =
+                [("of_byte", "bytes", |limits| limits.byte), ("of_tile", "tiles", |limits| limits.tile)];
+            for (key, what, limit) in others {
+                let shares = rounds.iter().map(|(limits, seconds)| Some(operations / seconds / limit(limits)?));
+                if let Some(shares) = shares.collect::<Option<Vec<f64>>>() {
+                    let share = median(shares);
+                    kernel[key] = json!(share);
+                    line += &format!(" {:>4.0}% of {what}", 100.0 * share);
+                }
             }
         }
         self.kernels.push(kernel);
