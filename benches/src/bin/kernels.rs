@@ -139,6 +139,9 @@ impl Limits {
     }
 }
 
+/// One of the limits that not every machine has.
+type Limit = fn(&Limits) -> Option<f64>;
+
 /// What one call of a kernel does.
 #[derive(Clone, Copy)]
 struct Work {
@@ -187,7 +190,7 @@ impl Bench {
     /// Medians over all that was measured.
     fn all_limits(&self) -> Limits {
         let of = |figure: fn(&Limits) -> f64| median(self.limits.iter().map(figure).collect());
-        let if_all = |figure: fn(&Limits) -> Option<f64>| {
+        let if_all = |figure: Limit| {
             let rates: Option<Vec<f64>> = self.limits.iter().map(figure).collect();
             rates.filter(|rates| !rates.is_empty()).map(median)
         };
@@ -233,7 +236,7 @@ impl Bench {
             kernel["of_float"] = json!(of(&|limits, seconds| operations / seconds / limits.float));
             line += &format!("  {:>7.1} GFLOP/s", of(&|_, seconds| operations / seconds / 1e9));
             line += &format!(" {:>4.0}% of f32", 100.0 * of(&|limits, seconds| operations / seconds / limits.float));
-            let others: [(_, _, fn(&Limits) -> Option<f64>); 2] =
+            let others: [(_, _, Limit); 2] =
                 [("of_byte", "bytes", |limits| limits.byte), ("of_tile", "tiles", |limits| limits.tile)];
             for (key, what, limit) in others {
                 let shares = rounds.iter().map(|(limits, seconds)| Some(operations / seconds / limit(limits)?));
