@@ -1,4 +1,4 @@
-//! Products by matrix tiles (AMX, Intel servers since 2023), ten times as fast as by vectors.
+//! Products by matrix tiles (AMX, Intel servers since 2023), of which a core can do five times those of vectors.
 //!
 //! The tiles multiply numbers of 8 significant bits (`bf16`) and add in `f32`. So each `f32` is taken as the sum of two of them, and of the four
 //! products the three that count are made: `hi·lo + hi·hi + lo·hi`. What is left out is about 2⁻¹⁷ of each product, where `f32` leaves 2⁻²⁴.
