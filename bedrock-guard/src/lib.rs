@@ -58,6 +58,7 @@ mod pattern;
 mod policy;
 mod record;
 mod relay;
+mod runs;
 mod scan;
 pub mod suite;
 #[cfg(feature = "train")]

@@ -4,10 +4,12 @@
 //! ([`Matching`]), in its inflections and behind disguises. A run of white space in the text counts as one blank, and characters that cannot be seen (soft hyphens, zero-width
 //! joiners) do not count. In scripts that write no blanks between words there are no boundaries to keep.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::automaton::OverlappingState;
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, StartKind};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::policy::content::normal::{look_alike, revealed};
+use crate::runs::Runs;
 use crate::scan::{Candidate, Label, Recognizer, Window, is_mark};
 
 const PROFANITY: &str = include_str!("../../data/profanity.txt");
@@ -65,6 +67,8 @@ pub(crate) struct WordRecognizer {
     /// Whether the word has a letter: what it is found in has to have one too, so that `411` is not `all`.
     lettered: Vec<bool>,
     automaton: AhoCorasick,
+    /// With these the automaton is asked only what begins at a place.
+    heads: Option<Heads>,
     labels: Vec<Label>,
     /// The folded words, sorted, to ask whether the end of a growing text is the beginning of one.
     sorted: Vec<String>,
@@ -93,10 +97,12 @@ impl WordRecognizer {
         }
         // The fastest kind, as long as it is not too large for a processor's cache.
         let kind = (sorted.iter().map(String::len).sum::<usize>() < 1 << 13).then_some(AhoCorasickKind::DFA);
-        let automaton = AhoCorasick::builder().kind(kind).build(&sorted)?;
+        let heads = if matching.disguises { None } else { Heads::new(&sorted) };
+        let start = if heads.is_some() { StartKind::Anchored } else { StartKind::Unanchored };
+        let automaton = AhoCorasick::builder().kind(kind).start_kind(start).build(&sorted)?;
         let longest = sorted.iter().map(String::len).max().unwrap_or(0);
         sorted.sort_unstable();
-        Ok(Self { disguises: matching.disguises, lettered, automaton, labels, sorted, longest })
+        Ok(Self { disguises: matching.disguises, lettered, automaton, heads, labels, sorted, longest })
     }
 
     /// Where the end of a growing text begins that more text may fold otherwise: letters set apart, and a last character that may turn out to be one.
@@ -165,25 +171,79 @@ impl Recognizer for WordRecognizer {
         };
         let frontier =
             if self.disguises && !window.complete { frontier.min(self.unsettled(window, from)) } else { frontier };
-        for matched in self.automaton.find_overlapping_iter(&folded.text) {
+        let mut look = |matched: aho_corasick::Match| {
             let span = folded.origin(matched.start())..folded.end_of(window.text, matched.end());
             if span.start < frontier && boundary(matched.start()) && boundary(matched.end()) {
                 let pattern = matched.pattern().as_usize();
                 if self.disguises && self.lettered[pattern] && !window.text[span.clone()].contains(char::is_alphabetic)
                 {
-                    continue;
+                    return;
                 }
                 // "a b" is no "ab": what is put together is a word if it is not the shortest.
                 let put_together =
                     folded.apart.get(matched.start()..matched.end()).is_some_and(|apart| apart.contains(&true));
                 if put_together && matched.len() < 3 {
-                    continue;
+                    return;
                 }
                 let label = self.labels[pattern];
                 found.push(Candidate { span, label, score: 1.0 });
             }
+        };
+        let Some(heads) = &self.heads else {
+            self.automaton.find_overlapping_iter(&folded.text).for_each(look);
+            return frontier;
+        };
+        for start in Runs::of(folded.text.as_bytes(), u8::is_ascii_alphanumeric).starts() {
+            if !heads.may_begin(&folded.text.as_bytes()[start..]) {
+                continue;
+            }
+            let input = Input::new(&folded.text).range(start..).anchored(Anchored::Yes);
+            let mut state = OverlappingState::start();
+            loop {
+                self.automaton.find_overlapping(input.clone(), &mut state);
+                let Some(matched) = state.get_match() else { break };
+                // Not what ends with it and begins later: that has its turn.
+                if matched.start() == start {
+                    look(matched);
+                }
+            }
         }
         frontier
+    }
+}
+
+/// The first three bytes of the words of a list that begin with letters or digits of ASCII, and so only where such begin: one bit for each. Most words of a
+/// text are done with it.
+#[derive(Debug)]
+struct Heads(Box<[u32; 1024]>);
+
+impl Heads {
+    /// `None` if a word begins with something else.
+    fn new(words: &[String]) -> Option<Self> {
+        let mut heads = Box::new([0; 1024]);
+        for word in words {
+            let [first, rest @ ..] = word.as_bytes() else { return None };
+            if !first.is_ascii_alphanumeric() {
+                return None;
+            }
+            match rest {
+                [] => heads[Self::slot(*first, 0)..][..32].fill(u32::MAX),
+                [second] => heads[Self::slot(*first, *second)] = u32::MAX,
+                [second, third, ..] => heads[Self::slot(*first, *second)] |= 1 << (third & 31),
+            }
+        }
+        Some(Self(heads))
+    }
+
+    fn slot(first: u8, second: u8) -> usize {
+        usize::from(first & 31) << 5 | usize::from(second & 31)
+    }
+
+    fn may_begin(&self, text: &[u8]) -> bool {
+        match text {
+            [first, second, third, ..] => self.0[Self::slot(*first, *second)] & 1 << (third & 31) != 0,
+            _ => true,
+        }
     }
 }
 
@@ -454,6 +514,32 @@ mod tests {
             let found: Vec<usize> = (0..slow.len()).filter(|at| slow.is_char_boundary(*at)).map(|at| folded.origin(at)).collect();
             let meant: Vec<usize> = (0..slow.len()).filter(|at| slow.is_char_boundary(*at)).map(|at| origins[at]).collect();
             proptest::prop_assert_eq!(found, meant, "{:?}", text);
+        }
+
+        #[test]
+        fn words_are_asked_for_where_words_begin_and_found_as_anywhere(
+            words in proptest::collection::vec("[ab1]([ab1é .'-]{0,4}| [ab1])", 1..8),
+            text in "[abAB1é\u{ad} .'_日-]{0,60}|([ab1]{1,4}[ ,]){0,20}", complete in proptest::bool::ANY,
+        ) {
+            let recognizer = |more: &'static str| {
+                let words = words.iter().map(String::as_str).chain(std::iter::once(more));
+                let labelled = words.enumerate().map(|(index, word)| (word, Label::Word(index as u16)));
+                WordRecognizer::new(labelled, Matching { inflections: true, disguises: false }).unwrap()
+            };
+            // A word that begins with a sign may begin anywhere.
+            let (begun, anywhere) = (recognizer("b"), recognizer("*b*"));
+            proptest::prop_assert!(begun.heads.is_some() && anywhere.heads.is_none());
+            let last = Label::Word(words.len() as u16);
+            let mut both = [Vec::new(), Vec::new()];
+            let mut frontier = usize::MAX;
+            for (recognizer, found) in [begun, anywhere].iter().zip(&mut both) {
+                frontier = frontier.min(recognizer.scan(Window { complete, ..Window::growing(&text) }, 0, found));
+            }
+            for found in &mut both {
+                found.retain(|candidate: &Candidate| candidate.label != last && candidate.span.start < frontier);
+                found.sort_by_key(|candidate| (candidate.span.start, candidate.span.end, candidate.label));
+            }
+            proptest::prop_assert_eq!(&both[0], &both[1], "{:?} in {:?}", words, text);
         }
 
         #[test]

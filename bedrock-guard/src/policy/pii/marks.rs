@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 use super::rule::{CUE_BYTES, Near};
 use super::rules::RULES;
 use super::{address, name, tagger};
+use crate::runs::Runs;
 use crate::scan::{Cursor, TokenKind, Window, ends_plainly};
 
 const _: () = assert!(RULES.len() <= u64::BITS as usize, "a bit for each rule");
@@ -62,51 +63,6 @@ pub(crate) struct Named {
     pub(crate) end: u32,
     /// Letters of ASCII alone, that no sign joins to others.
     pub(crate) plain: bool,
-}
-
-/// Which bytes of a text are of a kind, as bits.
-struct Runs(Vec<u64>);
-
-impl Runs {
-    fn of(bytes: &[u8], is: impl Fn(&u8) -> bool) -> Self {
-        let (whole, rest) = bytes.as_chunks::<64>();
-        let mut runs = Vec::with_capacity(whole.len() + 1);
-        let bits = |block: &[u8; 64]| {
-            let marked: [u8; 64] = block.map(|byte| u8::from(is(&byte)));
-            let (eights, _) = marked.as_chunks::<8>();
-            // Eight bytes of 0 or 1 become eight bits.
-            eights.iter().rev().fold(0u64, |bits, eight| {
-                bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
-            })
-        };
-        runs.extend(whole.iter().map(bits));
-        let mut last = [0; 64];
-        last[..rest.len()].copy_from_slice(rest);
-        runs.push(bits(&last) & ((1 << rest.len()) - 1));
-        Self(runs)
-    }
-
-    /// The first byte from `at` on that is one.
-    fn next(&self, at: usize) -> Option<usize> {
-        let mut block = at / 64;
-        let mut bits = *self.0.get(block)? >> (at % 64) << (at % 64);
-        while bits == 0 {
-            block += 1;
-            bits = *self.0.get(block)?;
-        }
-        Some(block * 64 + bits.trailing_zeros() as usize)
-    }
-
-    /// The first byte from `at` on that is none, or the end of the text.
-    fn end(&self, at: usize) -> usize {
-        let mut block = at / 64;
-        let mut bits = !self.0[block] >> (at % 64) << (at % 64);
-        while bits == 0 {
-            block += 1;
-            bits = self.0.get(block).map_or(0, |bits| !bits);
-        }
-        block * 64 + bits.trailing_zeros() as usize
-    }
 }
 
 /// What was noted of a text.
@@ -586,17 +542,6 @@ mod tests {
                 at += run.len() + 1;
             }
             prop_assert_eq!(Marks::of(&text, Wanted::Values).unwrap().capitals, runs);
-        }
-
-        #[test]
-        fn runs_are_those_of_the_bytes(text in "[ab1 é]{0,150}", at in 0usize..150) {
-            let bytes = text.as_bytes();
-            let at = at.min(bytes.len());
-            let runs = Runs::of(bytes, u8::is_ascii_alphabetic);
-            let first = bytes[at..].iter().position(u8::is_ascii_alphabetic).map(|first| at + first);
-            prop_assert_eq!(runs.next(at), first);
-            let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-            prop_assert_eq!(runs.end(at), at + length);
         }
     }
 

@@ -1,0 +1,83 @@
+//! Runs of bytes of a kind, found many bytes at a time.
+
+/// Which bytes of a text are of a kind, as bits.
+pub(crate) struct Runs(Vec<u64>);
+
+impl Runs {
+    pub(crate) fn of(bytes: &[u8], is: impl Fn(&u8) -> bool) -> Self {
+        let (whole, rest) = bytes.as_chunks::<64>();
+        let mut runs = Vec::with_capacity(whole.len() + 1);
+        let bits = |block: &[u8; 64]| {
+            let marked: [u8; 64] = block.map(|byte| u8::from(is(&byte)));
+            let (eights, _) = marked.as_chunks::<8>();
+            // Eight bytes of 0 or 1 become eight bits.
+            eights.iter().rev().fold(0u64, |bits, eight| {
+                bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
+            })
+        };
+        runs.extend(whole.iter().map(bits));
+        let mut last = [0; 64];
+        last[..rest.len()].copy_from_slice(rest);
+        runs.push(bits(&last) & ((1 << rest.len()) - 1));
+        Self(runs)
+    }
+
+    /// The first byte from `at` on that is one.
+    pub(crate) fn next(&self, at: usize) -> Option<usize> {
+        let mut block = at / 64;
+        let mut bits = *self.0.get(block)? >> (at % 64) << (at % 64);
+        while bits == 0 {
+            block += 1;
+            bits = *self.0.get(block)?;
+        }
+        Some(block * 64 + bits.trailing_zeros() as usize)
+    }
+
+    /// The first byte from `at` on that is none, or the end of the text.
+    pub(crate) fn end(&self, at: usize) -> usize {
+        let mut block = at / 64;
+        let mut bits = !self.0[block] >> (at % 64) << (at % 64);
+        while bits == 0 {
+            block += 1;
+            bits = self.0.get(block).map_or(0, |bits| !bits);
+        }
+        block * 64 + bits.trailing_zeros() as usize
+    }
+
+    /// The first byte of each run.
+    pub(crate) fn starts(&self) -> impl Iterator<Item = usize> + use<'_> {
+        let mut before = 0;
+        self.0.iter().enumerate().flat_map(move |(block, bits)| {
+            let mut starts = bits & !(bits << 1 | before);
+            before = bits >> 63;
+            std::iter::from_fn(move || {
+                let next = (starts != 0).then(|| block * 64 + starts.trailing_zeros() as usize);
+                starts &= starts.wrapping_sub(1);
+                next
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn runs_are_those_of_the_bytes(text in "[ab1 é]{0,150}", at in 0usize..150) {
+            let bytes = text.as_bytes();
+            let at = at.min(bytes.len());
+            let runs = Runs::of(bytes, u8::is_ascii_alphabetic);
+            let first = bytes[at..].iter().position(u8::is_ascii_alphabetic).map(|first| at + first);
+            prop_assert_eq!(runs.next(at), first);
+            let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            prop_assert_eq!(runs.end(at), at + length);
+            let starts: Vec<usize> = runs.starts().collect();
+            let is_start = |at: &usize| bytes[*at].is_ascii_alphabetic() && (*at == 0 || !bytes[*at - 1].is_ascii_alphabetic());
+            prop_assert_eq!(starts, (0..bytes.len()).filter(is_start).collect::<Vec<_>>());
+        }
+    }
+}
