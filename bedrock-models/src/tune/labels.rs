@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use burn::Tensor;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, TensorData};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::data::{Made, read_items};
 use super::encoders::{CLASSIFICATION, TrainedEncoder, largest};
+use super::head::Head;
 use super::job::Job;
 use super::learner::Learner;
 use super::metrics::{Measure, Metrics};
@@ -22,27 +21,11 @@ use super::stored::replace;
 use super::task::{Ready, Task};
 use super::trainer::{Method, Step};
 use crate::arch::text_encoder::Purpose;
-use crate::classify;
 use crate::error::Error;
 use crate::language_model::read_json;
-use crate::layers::Adapter;
 use crate::options::LoadOptions;
 use crate::tokenizer::Encoding;
-use crate::weights::{Checkpoint, Dtype, StoredTensor};
-
-/// The deviation of the numbers that new layers begin with: `initializer_range` of published configurations.
-const DEVIATION: f32 = 0.02;
-/// The widest hidden state that gets a new head.
-const WIDEST: usize = 1 << 13;
-
-/// Encoders that can be given a new head: `model_type`, class of the whole, prefix of the encoder in it, and the two layers of the head,
-/// of which the first may be there already.
-const HEADS: [(&str, &str, &str, &str, &str); 4] = [
-    ("bert", "BertForSequenceClassification", "bert.", "bert.pooler.dense", "classifier"),
-    ("roberta", "RobertaForSequenceClassification", "roberta.", "classifier.dense", "classifier.out_proj"),
-    ("xlm-roberta", "XLMRobertaForSequenceClassification", "roberta.", "classifier.dense", "classifier.out_proj"),
-    ("deberta-v2", "DebertaV2ForSequenceClassification", "deberta.", "pooler.dense", "classifier"),
-];
+use crate::weights::Checkpoint;
 
 /// A text or pair of texts as tokens, and its label.
 #[derive(Debug, Clone)]
@@ -57,14 +40,6 @@ pub struct ClassifierTrainer {
     inner: TrainedEncoder,
     head: Head,
     path: PathBuf,
-}
-
-/// Which labels, and where the head comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Head {
-    labels: Vec<String>,
-    /// Of the numbers of a new one; none: the base's.
-    seed: Option<u64>,
 }
 
 impl ClassifierTrainer {
@@ -96,23 +71,11 @@ impl ClassifierTrainer {
         }
         let config: Value = read_json(&path.join("config.json"))?;
         let checkpoint = Checkpoint::open_with(path, options.sealer.as_deref())?;
-        let is_head = |stored: &StoredTensor| stored.name.starts_with("classifier.");
-        let own = if checkpoint.iter().any(is_head) { classify::labels(&config, path)? } else { Vec::new() };
-        let head = match own.len() > 1 && labels.iter().all(|label| own.contains(label)) {
-            true => Head { labels: own, seed: None },
-            false => Head { labels: labels.to_vec(), seed: Some(seed) },
-        };
+        let head = Head::of(labels, seed, &checkpoint, &config, path)?;
         let purpose = Purpose::Sequence { labels: head.labels.len() };
-        let had = |checkpoint: &Checkpoint, name: &str| checkpoint.iter().any(|stored| stored.name.ends_with(name));
-        let (pooler, before) = ("pooler.dense.weight", checkpoint.clone());
-        let checkpoint = head.put_on(checkpoint, &config, path)?;
         // What is new is trained, whatever the method.
-        let mut whole = vec!["classifier".to_string()];
-        if had(&checkpoint, pooler) && !had(&before, pooler) {
-            let head = HEADS.iter().find(|(kind, ..)| config["model_type"] == *kind);
-            whole.extend(head.map(|(_, _, _, first, _)| first.to_string()));
-        }
-        drop(before);
+        let whole = head.whole(&checkpoint, &config);
+        let checkpoint = head.put_on(checkpoint, &config, path)?;
         let mut inner = TrainedEncoder::load(path, options, purpose, checkpoint, (method, whole))?;
         inner.encoder.limit_tokens(None);
         Ok(Self { inner, head, path: path.to_path_buf() })
@@ -196,122 +159,6 @@ impl ClassifierTrainer {
         let checkpoint = self.head.put_on(base, &config, &self.path)?;
         self.inner.save(folder, checkpoint, |config| self.head.describe(config))
     }
-}
-
-impl Head {
-    /// The tensors of a classifier with this head, given those of the base.
-    fn put_on(&self, checkpoint: Checkpoint, config: &Value, path: &Path) -> Result<Checkpoint, Error> {
-        let Some(seed) = self.seed else { return Ok(checkpoint) };
-        let file = path.join("config.json");
-        let (mut checkpoint, [first, second]) = without_head(checkpoint, config, path)?;
-        let hidden = config["hidden_size"].as_u64().and_then(|hidden| usize::try_from(hidden).ok());
-        let Some(hidden) = hidden.filter(|hidden| (1..=WIDEST).contains(hidden)) else {
-            let what = format!("hidden_size is {}, outside 1..={WIDEST}", config["hidden_size"]);
-            return Err(Error::ConfigValue { path: file, what });
-        };
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        for (name, rows) in [(first, hidden), (second, self.labels.len())] {
-            if checkpoint.contains(&format!("{name}.weight")) {
-                continue;
-            }
-            let mut add = |part: &str, shape: Vec<usize>, values: Vec<f32>| {
-                let data = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
-                checkpoint.insert(StoredTensor { name: format!("{name}.{part}"), dtype: Dtype::F32, shape, data });
-            };
-            let weights = (0..rows * hidden).map(|_| DEVIATION * normal(&mut random)).collect();
-            add("weight", vec![rows, hidden], weights);
-            add("bias", vec![rows], vec![0.0; rows]);
-        }
-        Ok(checkpoint)
-    }
-
-    /// Writes the head into a configuration.
-    fn describe(&self, config: &mut Map<String, Value>) {
-        config.insert("problem_type".into(), "single_label_classification".into());
-        if self.seed.is_none() {
-            return;
-        }
-        let class = HEADS.iter().find(|(kind, ..)| config.get("model_type").is_some_and(|found| found == kind));
-        config.insert("architectures".into(), json!(class.map(|(_, class, ..)| [class])));
-        let ids = self.labels.iter().enumerate();
-        let by_id: Map<String, Value> =
-            ids.clone().map(|(id, label)| (id.to_string(), label.as_str().into())).collect();
-        let by_label: Map<String, Value> = ids.map(|(id, label)| (label.clone(), id.into())).collect();
-        config.insert("id2label".into(), by_id.into());
-        config.insert("label2id".into(), by_label.into());
-        config.remove("num_labels");
-    }
-}
-
-/// The tensors of a base by their names in the class with a head, without a head, and the names of its two layers, of which the first may be there.
-fn without_head(
-    mut checkpoint: Checkpoint,
-    config: &Value,
-    path: &Path,
-) -> Result<(Checkpoint, [&'static str; 2]), Error> {
-    let found = config["model_type"].as_str().unwrap_or_default();
-    let Some((_, _, prefix, first, second)) = HEADS.into_iter().find(|(kind, ..)| *kind == found) else {
-        const KINDS: &[&str] = &[HEADS[0].0, HEADS[1].0, HEADS[2].0, HEADS[3].0];
-        let (path, found) = (path.join("config.json"), found.into());
-        return Err(Error::UnsupportedArchitecture { path, found, supported: KINDS });
-    };
-    // Other heads, and RoBERTa's pooler, which its classifiers do not have, go; the encoder gets its name in the whole, of which DeBERTa's pooler
-    // is a part beside it.
-    let bare = !checkpoint.iter().any(|stored| stored.name.starts_with(prefix));
-    let names: Vec<String> = checkpoint.iter().map(|stored| stored.name.clone()).collect();
-    for name in names {
-        let inner = name.strip_prefix(prefix).unwrap_or(&name);
-        let others = ["classifier.", "cls.", "lm_head.", "lm_predictions.", "mask_predictions."];
-        let is_other = others.iter().any(|head| name.starts_with(head));
-        let is_pooler = inner.starts_with("pooler.");
-        if is_other || (is_pooler && !first.ends_with("pooler.dense")) || inner.ends_with("position_ids") {
-            checkpoint.take_optional(&name);
-        } else if bare && (!is_pooler || first.starts_with(prefix)) {
-            let tensor = checkpoint.take(&name)?;
-            checkpoint.insert(StoredTensor { name: format!("{prefix}{name}"), ..tensor });
-        }
-    }
-    Ok((checkpoint, [first, second]))
-}
-
-/// The tensors of a base with those that an adapter has whole, its head, in their place. `config` has the labels.
-///
-/// # Errors
-/// [`Error::MissingTensor`] if a layer of the head is in neither, [`Error::TensorShape`] if there are more or fewer labels;
-/// [`Error::UnsupportedArchitecture`] for a base that cannot be given a head.
-pub(super) fn with_wholes(
-    mut checkpoint: Checkpoint,
-    adapter: &Adapter,
-    config: &Value,
-    path: &Path,
-) -> Result<Checkpoint, Error> {
-    let mut layers = Vec::new();
-    if !checkpoint.iter().any(|stored| stored.name.starts_with("classifier.")) {
-        let (renamed, made) = without_head(checkpoint, config, path)?;
-        (checkpoint, layers) = (renamed, made.to_vec());
-    }
-    adapter.put_wholes(&mut checkpoint);
-    let mut names = layers.iter().map(|layer| format!("{layer}.weight"));
-    if let Some(name) = names.find(|name| !checkpoint.contains(name)) {
-        return Err(Error::MissingTensor { path: path.to_path_buf(), name });
-    }
-    let count = classify::labels(config, path)?.len();
-    for name in ["classifier.weight", "classifier.out_proj.weight"] {
-        if let Some(stored) = checkpoint.get(name)
-            && stored.shape.first() != Some(&count)
-        {
-            let expected = [&[count], stored.shape.get(1..).unwrap_or_default()].concat();
-            return Err(Error::TensorShape { name: name.into(), expected, got: stored.shape.clone() });
-        }
-    }
-    Ok(checkpoint)
-}
-
-/// A number of the normal distribution (Box and Muller 1958).
-fn normal(random: &mut ChaCha8Rng) -> f32 {
-    let mut uniform = || (f64::from(random.next_u32()) + 0.5) / 2f64.powi(32);
-    let (radius, angle) = ((-2.0 * uniform().ln()).sqrt(), std::f64::consts::TAU * uniform());
-    (radius * angle.cos()) as f32
 }
 
 /// A line's object: `{text, pair?, label}`, the label a text or a number.
@@ -420,6 +267,8 @@ impl Task for Labels {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -440,17 +289,5 @@ mod tests {
             let got = read(line.clone()).unwrap_err();
             assert!(got.contains(reason), "{line}: {got}");
         }
-    }
-
-    #[test]
-    fn new_numbers_are_normal() {
-        let mut random = ChaCha8Rng::seed_from_u64(3);
-        let numbers: Vec<f64> = (0..20_000).map(|_| f64::from(normal(&mut random))).collect();
-        let mean = |of: &dyn Fn(f64) -> f64| numbers.iter().map(|x| of(*x)).sum::<f64>() / numbers.len() as f64;
-        assert!(
-            mean(&|x| x).abs() < 0.03
-                && (mean(&|x| x * x) - 1.0).abs() < 0.05
-                && (mean(&|x| x.powi(4)) - 3.0).abs() < 0.4
-        );
     }
 }

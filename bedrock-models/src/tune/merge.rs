@@ -7,7 +7,7 @@ use bedrock_core::Sealer;
 
 use serde_json::{Map, Value};
 
-use super::{contrast, labels, model};
+use super::{contrast, head, model};
 use crate::adapters;
 use crate::arch::llama::gguf_places;
 use crate::embed::Settings;
@@ -101,7 +101,7 @@ fn into_folder(
         }
     }
     if is_encoder && adapter.has_wholes() {
-        checkpoint = labels::with_wholes(checkpoint, adapter, &config, base)?;
+        checkpoint = head::with_wholes(checkpoint, adapter, &config, base)?;
     }
     model::write(
         (output, sealer),

@@ -55,6 +55,7 @@ mod data;
 mod distillation;
 mod encoders;
 mod event;
+mod head;
 mod hyper_parameters;
 mod job;
 mod labels;
