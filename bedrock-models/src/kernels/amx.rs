@@ -42,7 +42,22 @@ thread_local! {
 
 /// Whether products of this inner dimension are made by tiles. A property of the weights, never of how many rows there are.
 pub(super) fn suits(depth: usize) -> bool {
+    #[cfg(test)]
+    if tests::OFF.get() {
+        return false;
+    }
     depth >= LEAST && is_here()
+}
+
+/// Does something on this thread without tiles and, where there are some, once more with them.
+#[cfg(test)]
+pub(super) fn with_and_without(act: impl Fn()) {
+    tests::OFF.set(true);
+    act();
+    tests::OFF.set(false);
+    if is_here() {
+        act();
+    }
 }
 
 /// Whether this processor has tiles and the operating system lets this process use them; looked up once.
@@ -786,8 +801,14 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::super::isa::isa;
     use super::*;
+
+    thread_local! {
+        pub(super) static OFF: Cell<bool> = const { Cell::new(false) };
+    }
 
     fn numbers(len: usize, salt: usize) -> Vec<f32> {
         (0..len).map(|i| (((i * 37 + salt * 11) % 1009) as f32 / 503.0 - 1.0) * 1.234_567).collect()

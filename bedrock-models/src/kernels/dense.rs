@@ -305,41 +305,45 @@ mod tests {
 
     #[test]
     fn products_are_the_plain_ones_on_any_number_of_threads() {
-        for threads in [1, 3] {
-            let pool = Pool::new(threads);
-            for [m, k, n] in SHAPES {
-                let (stride, b) = (k + 3, numbers(k * n, 2));
-                let a = numbers(m * stride, 1);
-                let want = plain(&a, stride, &b, [m, k, n]);
-                let left = Left { values: &a, stride };
-                let mut out = vec![7.0; m * n];
-                multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, false);
-                close(&out, &want, k);
-                let mut same = vec![7.0; m * n];
-                multiply(&pool, left, Right::Transposed(&turned(&b, [k, n])), [m, k, n], &mut same, false);
-                assert_eq!(out, same);
-                multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, true);
-                close(&out, &want.iter().map(|value| 2.0 * value).collect::<Vec<_>>(), 2 * k);
+        amx::with_and_without(|| {
+            for threads in [1, 3] {
+                let pool = Pool::new(threads);
+                for [m, k, n] in SHAPES {
+                    let (stride, b) = (k + 3, numbers(k * n, 2));
+                    let a = numbers(m * stride, 1);
+                    let want = plain(&a, stride, &b, [m, k, n]);
+                    let left = Left { values: &a, stride };
+                    let mut out = vec![7.0; m * n];
+                    multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, false);
+                    close(&out, &want, k);
+                    let mut same = vec![7.0; m * n];
+                    multiply(&pool, left, Right::Transposed(&turned(&b, [k, n])), [m, k, n], &mut same, false);
+                    assert_eq!(out, same);
+                    multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, true);
+                    close(&out, &want.iter().map(|value| 2.0 * value).collect::<Vec<_>>(), 2 * k);
+                }
             }
-        }
+        });
     }
 
     #[test]
     fn gradients_of_a_layer() {
-        let pool = Pool::new(2);
-        for [rows, n, width] in SHAPES {
-            let (y, w, x) = (numbers(rows * n, 3), numbers(n * width, 4), numbers(rows * width, 5));
-            let bytes: Vec<u8> = w.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let tensor =
-                StoredTensor { name: "w".into(), dtype: Dtype::F32, shape: vec![n, width], data: bytes.into() };
-            let matrix = Matrix::new(tensor).unwrap();
-            let mut out = vec![1.0; rows * width];
-            times_weights(&pool, &y, rows, &matrix, &mut out);
-            let add = |want: Vec<f32>| want.into_iter().map(|value| value + 1.0).collect::<Vec<_>>();
-            close(&out, &add(plain(&y, n, &w, [rows, n, width])), n);
-            let mut out = vec![1.0; n * width];
-            times_input(&pool, &y, &x, rows, &mut out);
-            close(&out, &add(plain(&turned(&y, [rows, n]), rows, &x, [n, rows, width])), rows);
-        }
+        amx::with_and_without(|| {
+            let pool = Pool::new(2);
+            for [rows, n, width] in SHAPES {
+                let (y, w, x) = (numbers(rows * n, 3), numbers(n * width, 4), numbers(rows * width, 5));
+                let bytes: Vec<u8> = w.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let tensor =
+                    StoredTensor { name: "w".into(), dtype: Dtype::F32, shape: vec![n, width], data: bytes.into() };
+                let matrix = Matrix::new(tensor).unwrap();
+                let mut out = vec![1.0; rows * width];
+                times_weights(&pool, &y, rows, &matrix, &mut out);
+                let add = |want: Vec<f32>| want.into_iter().map(|value| value + 1.0).collect::<Vec<_>>();
+                close(&out, &add(plain(&y, n, &w, [rows, n, width])), n);
+                let mut out = vec![1.0; n * width];
+                times_input(&pool, &y, &x, rows, &mut out);
+                close(&out, &add(plain(&turned(&y, [rows, n]), rows, &x, [n, rows, width])), rows);
+            }
+        });
     }
 }

@@ -444,70 +444,79 @@ mod tests {
 
     #[test]
     fn every_type_and_shape_equals_the_plain_product() {
-        let pool = Pool::new(2);
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1] {
-            let quantized = matches!(dtype, Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4_1);
-            for (rows, n, k) in [(1, 1, 32), (1, 40, 64), (5, 17, 96), (7, 50, 544), (13, 16, 256), (170, 70, 96)] {
-                let k = if quantized { k } else { k + 3 };
-                let weights = matrix(dtype, n, k, 7);
-                let bias: Vec<f32> = (0..n).map(|i| i as f32 * 0.01).collect();
-                let x: Vec<f32> = (0..rows * k).map(|i| ((i * 37 % 113) as f32 - 56.0) / 50.0).collect();
-                let want = slow(&x, rows, &weights, Some(&bias));
-                let run = |mode: Option<Activations>, then: Option<Then>| {
-                    let product = [Product { weights: &weights, bias: Some(&bias), then }];
-                    let [out] = match mode {
-                        None => products(&pool, &x, rows, &product),
-                        Some(mode) => stream(&pool, &x, rows, mode, &product),
+        amx::with_and_without(|| {
+            let pool = Pool::new(2);
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1] {
+                let quantized = matches!(dtype, Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4_1);
+                for (rows, n, k) in [(1, 1, 32), (1, 40, 64), (5, 17, 96), (7, 50, 544), (13, 16, 256), (170, 70, 96)] {
+                    let k = if quantized { k } else { k + 3 };
+                    let weights = matrix(dtype, n, k, 7);
+                    let bias: Vec<f32> = (0..n).map(|i| i as f32 * 0.01).collect();
+                    let x: Vec<f32> = (0..rows * k).map(|i| ((i * 37 % 113) as f32 - 56.0) / 50.0).collect();
+                    let want = slow(&x, rows, &weights, Some(&bias));
+                    let run = |mode: Option<Activations>, then: Option<Then>| {
+                        let product = [Product { weights: &weights, bias: Some(&bias), then }];
+                        let [out] = match mode {
+                            None => products(&pool, &x, rows, &product),
+                            Some(mode) => stream(&pool, &x, rows, mode, &product),
+                        };
+                        out
                     };
-                    out
-                };
-                close(&run(None, None), &want, 1e-5, &format!("tiles {dtype:?} {rows} {n} {k}"));
-                close(&run(Some(Activations::Float), None), &want, 1e-5, &format!("stream {dtype:?} {rows} {n} {k}"));
-                close(
-                    &run(Some(Activations::Quantized), None),
-                    &want,
-                    2e-2,
-                    &format!("integer {dtype:?} {rows} {n} {k}"),
-                );
-                if dtype == Dtype::F32 {
-                    let panels = matrix(dtype, n, k, 7).into_panels();
-                    assert_eq!(panels.to_f32(), weights.to_f32());
-                    let product = [Product { weights: &panels, bias: Some(&bias), then: None }];
-                    assert_eq!(products(&pool, &x, rows, &product), [run(None, None)]);
-                    let [streamed] = stream(&pool, &x, rows, Activations::Float, &product);
-                    assert_eq!(streamed, run(Some(Activations::Float), None));
-                }
-                for mode in [None, Some(Activations::Float), Some(Activations::Quantized)] {
-                    let doubled = run(mode, Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)));
-                    assert!(doubled.iter().zip(run(mode, None)).all(|(doubled, once)| *doubled == 2.0 * once));
+                    close(&run(None, None), &want, 1e-5, &format!("tiles {dtype:?} {rows} {n} {k}"));
+                    close(
+                        &run(Some(Activations::Float), None),
+                        &want,
+                        1e-5,
+                        &format!("stream {dtype:?} {rows} {n} {k}"),
+                    );
+                    close(
+                        &run(Some(Activations::Quantized), None),
+                        &want,
+                        2e-2,
+                        &format!("integer {dtype:?} {rows} {n} {k}"),
+                    );
+                    if dtype == Dtype::F32 {
+                        let panels = matrix(dtype, n, k, 7).into_panels();
+                        assert_eq!(panels.to_f32(), weights.to_f32());
+                        let product = [Product { weights: &panels, bias: Some(&bias), then: None }];
+                        assert_eq!(products(&pool, &x, rows, &product), [run(None, None)]);
+                        let [streamed] = stream(&pool, &x, rows, Activations::Float, &product);
+                        assert_eq!(streamed, run(Some(Activations::Float), None));
+                    }
+                    for mode in [None, Some(Activations::Float), Some(Activations::Quantized)] {
+                        let doubled = run(mode, Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)));
+                        assert!(doubled.iter().zip(run(mode, None)).all(|(doubled, once)| *doubled == 2.0 * once));
+                    }
                 }
             }
-        }
+        });
     }
 
     #[test]
     fn a_row_does_not_depend_on_its_company() {
-        for threads in [1, 3] {
-            let pool = Pool::new(threads);
-            for dtype in [Dtype::F32, Dtype::Q4_1, Dtype::Q8_0] {
-                let weights = matrix(dtype, 45, 288, 3);
-                let x: Vec<f32> = (0..11 * 288).map(|i| (i as f32 * 0.37).sin()).collect();
-                let all = |mode: Option<Activations>, x: &[f32], rows: usize| {
-                    let product = [Product { weights: &weights, bias: None, then: None }];
-                    let [out] = match mode {
-                        None => products(&pool, x, rows, &product),
-                        Some(mode) => stream(&pool, x, rows, mode, &product),
+        amx::with_and_without(|| {
+            for threads in [1, 3] {
+                let pool = Pool::new(threads);
+                for dtype in [Dtype::F32, Dtype::Q4_1, Dtype::Q8_0] {
+                    let weights = matrix(dtype, 45, 288, 3);
+                    let x: Vec<f32> = (0..11 * 288).map(|i| (i as f32 * 0.37).sin()).collect();
+                    let all = |mode: Option<Activations>, x: &[f32], rows: usize| {
+                        let product = [Product { weights: &weights, bias: None, then: None }];
+                        let [out] = match mode {
+                            None => products(&pool, x, rows, &product),
+                            Some(mode) => stream(&pool, x, rows, mode, &product),
+                        };
+                        out
                     };
-                    out
-                };
-                for mode in [None, Some(Activations::Quantized), Some(Activations::Float)] {
-                    let together = all(mode, &x, 11);
-                    for row in 0..11 {
-                        let alone = all(mode, &x[row * 288..][..288], 1);
-                        assert_eq!(alone, together[row * 45..][..45], "{dtype:?} {mode:?} row {row}");
+                    for mode in [None, Some(Activations::Quantized), Some(Activations::Float)] {
+                        let together = all(mode, &x, 11);
+                        for row in 0..11 {
+                            let alone = all(mode, &x[row * 288..][..288], 1);
+                            assert_eq!(alone, together[row * 45..][..45], "{dtype:?} {mode:?} row {row}");
+                        }
                     }
                 }
             }
-        }
+        });
     }
 }
