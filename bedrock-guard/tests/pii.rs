@@ -181,3 +181,10 @@ fn long_and_hostile_texts_take_linear_time() {
         assert!(start.elapsed().as_secs() < 20, "{piece:?} took {:?}", start.elapsed());
     }
 }
+
+#[test]
+fn a_unit_after_a_cue_does_not_hide_its_street() {
+    let text = "Billing address: Sara Schwarz\n    28245 Puruntie 82 Apt. 595\n   LAPPEENRANTA";
+    let found = PiiRecognizer::new([Kind::Address]).find(text);
+    assert_eq!(found.iter().map(|found| &text[found.span.clone()]).collect::<Vec<_>>(), ["28245 Puruntie 82 Apt. 595"]);
+}

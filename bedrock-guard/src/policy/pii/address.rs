@@ -70,8 +70,9 @@ impl Recognizer for AddressRecognizer {
             }
             at = token.end();
             let Some((end, mut score)) = address else { continue };
-            if score < 0.95 && self.cues.precede(window, token.start) {
-                score = (score + 0.25).min(0.95);
+            // As sure as the cue makes a unit inside it, so that the whole is found.
+            if score < 1.0 && self.cues.precede(window, token.start) {
+                score = (score + 0.25).min(1.0);
             }
             if score >= self.threshold {
                 found.push(Candidate { span: token.start..end, label: Label::Pii(self.kind), score });
