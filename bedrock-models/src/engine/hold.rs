@@ -69,3 +69,56 @@ impl Gate {
         self.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Lets other threads do what they can.
+    fn pause() {
+        (0..2000).for_each(|_| thread::yield_now());
+    }
+
+    #[test]
+    fn no_turn_begins_while_any_hold_is_alive() {
+        let (gate, order) = (Gate::default(), Mutex::new(Vec::new()));
+        let (about, is_about) = mpsc::channel();
+        gate.close();
+        gate.close();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                about.send(()).unwrap();
+                gate.pass(|| order.lock().unwrap().push("turn"));
+            });
+            is_about.recv().unwrap();
+            gate.open();
+            pause();
+            order.lock().unwrap().push("held");
+            gate.open();
+        });
+        assert_eq!(*order.lock().unwrap(), ["held", "turn"]);
+    }
+
+    #[test]
+    fn a_hold_waits_for_the_turn_under_way() {
+        let (gate, order) = (Gate::default(), Mutex::new(Vec::new()));
+        let (begin, begun) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                gate.pass(|| {
+                    begin.send(()).unwrap();
+                    pause();
+                    order.lock().unwrap().push("turn");
+                });
+            });
+            begun.recv().unwrap();
+            gate.close();
+            order.lock().unwrap().push("held");
+            gate.open();
+        });
+        assert_eq!(*order.lock().unwrap(), ["turn", "held"]);
+    }
+}

@@ -1,7 +1,7 @@
 //! Products of plain `f32` matrices, as gradients need them: `C = A · B`, `A · Bᵀ` and `C += Aᵀ · B`.
 //!
 //! The tiles are those of [`gemm`](super::gemm). The right operand is packed 64 columns by 256 rows at a time, as those read it. Sums go in
-//! the order of the inner dimension, whatever the number of rows or threads.
+//! the order of the inner dimension, whatever the number of rows or threads. Long ones are made by matrix tiles where there are some ([`amx`]).
 
 use std::ops::Range;
 

@@ -2,7 +2,8 @@
 //!
 //! Many rows at once (prompts, encoders) go through 6 × 16 tiles in `f32`: a panel of 16 weight rows by 256 columns (512 with AVX-512) is decoded once
 //! and used by all rows, so the cost of decoding vanishes with the number of rows and no quantised format needs
-//! a product of its own; with AVX-512 four panels make tiles of 6 × 64. A decode step instead streams the weights once, against
+//! a product of its own; with AVX-512 four panels make tiles of 6 × 64. Where the processor has matrix tiles and the sums are long, those take
+//! the same panels ([`amx`]). A decode step instead streams the weights once, against
 //! quantised activations where the format has an integer kernel. Which of the two runs is the caller's choice, never a matter of how many
 //! rows there happen to be: so a request's numbers do not depend on its company.
 

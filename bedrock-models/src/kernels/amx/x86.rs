@@ -1,0 +1,291 @@
+//! The instructions of matrix tiles, and of what goes into them.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::cmp::Ordering;
+use std::mem::transmute;
+
+use super::{COLUMNS, DEPTH, LINES, Line, ROWS};
+
+/// `ARCH_REQ_XCOMP_PERM` of `arch_prctl`, and the number of the tiles' data among what it may allow.
+const REQUEST: usize = 0x1023;
+const TILE_DATA: usize = 18;
+const ARCH_PRCTL: usize = 158;
+
+pub(super) fn is_here() -> bool {
+    // Leaf 7: `bf16` products, and tiles.
+    let features = __cpuid_count(7, 0).edx;
+    let splits = std::arch::is_x86_feature_detected!("avx512bw") && std::arch::is_x86_feature_detected!("avx512bf16");
+    if features >> 22 & 1 == 0 || features >> 24 & 1 == 0 || !splits || !std::arch::is_x86_feature_detected!("xsave") {
+        return false;
+    }
+    // SAFETY: `xsave` was detected, and AVX-512, for which the operating system has to have enabled it.
+    let enabled = unsafe { enabled() };
+    if enabled >> 17 & 3 != 3 {
+        return false;
+    }
+    let refused: isize;
+    // SAFETY: the system call allows this process to use tiles or refuses it; it touches no memory.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL as isize => refused,
+            in("rdi") REQUEST,
+            in("rsi") TILE_DATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    refused == 0
+}
+
+#[target_feature(enable = "xsave")]
+unsafe fn enabled() -> u64 {
+    // SAFETY: by the target feature.
+    unsafe { _xgetbv(0) }
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Layout {
+    palette: u8,
+    start: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Eight tiles of 16 rows of 64 bytes.
+static LAYOUT: Layout = Layout {
+    palette: 1,
+    start: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+/// Four products of tiles a step, whatever they hold.
+///
+/// # Safety
+/// The registers must be laid out.
+#[cfg(feature = "bench")]
+pub(super) unsafe fn multiply_registers(steps: usize) {
+    // SAFETY: by the contract; there is no memory in it.
+    unsafe {
+        asm!(
+            "tilezero tmm4",
+            "tilezero tmm5",
+            "tilezero tmm6",
+            "tilezero tmm7",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {steps}",
+            "jnz 2b",
+            steps = inout(reg) steps => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem),
+        );
+    }
+}
+
+/// # Safety
+/// Tiles must be there, and the process must be allowed to use them.
+pub(super) unsafe fn lay_out() {
+    // SAFETY: by the contract; reads 64 bytes.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const LAYOUT, options(nostack, readonly, preserves_flags)) };
+}
+
+/// # Safety
+/// As [`lay_out`].
+pub(super) unsafe fn release() {
+    // SAFETY: by the contract.
+    unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+}
+
+/// Floats as sums of two numbers of 8 significant bits: 16 high parts of `first`, then of `second`, and the low ones in the same order.
+/// Subnormal numbers are zeros here.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn split(first: __m512, second: __m512) -> [__m512i; 2] {
+    // SAFETY: vectors of the same size, of which any bits are valid.
+    let bits = |first, second| unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) };
+    let high = bits(first, second);
+    let float = |half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
+    let less = |value, half| _mm512_sub_ps(value, float(half));
+    let low = bits(less(first, _mm512_castsi512_si256(high)), less(second, _mm512_extracti64x4_epi64::<1>(high)));
+    [high, low]
+}
+
+fn load(values: &[f32; COLUMNS]) -> __m512 {
+    // SAFETY: 64 bytes, of which any are valid.
+    unsafe { transmute(*values) }
+}
+
+fn store(parts: [__m512i; 2], high: &mut Line, low: &mut Line) {
+    // SAFETY: as above, and any bits are floats.
+    [high.0, low.0] = unsafe { transmute::<[__m512i; 2], [[f32; COLUMNS]; 2]>(parts) };
+}
+
+/// # Safety
+/// `is_here`.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn pack_left(x: &[f32], stride: usize, count: usize, depth: usize, out: &mut [Line]) {
+    for (r, begin) in (0..count).map(|r| (r, r * stride)) {
+        let (whole, rest) = x[begin..][..depth].as_chunks::<COLUMNS>();
+        let mut part = [0.0; COLUMNS];
+        part[..rest.len()].copy_from_slice(rest);
+        let at = |index: usize| match index.cmp(&whole.len()) {
+            Ordering::Less => load(&whole[index]),
+            Ordering::Equal => load(&part),
+            Ordering::Greater => load(&[0.0; COLUMNS]),
+        };
+        for (tile, out) in out.chunks_exact_mut(LINES).enumerate() {
+            let (high, low) = out.split_at_mut(ROWS);
+            store(split(at(2 * tile), at(2 * tile + 1)), &mut high[r], &mut low[r]);
+        }
+    }
+    for out in out.chunks_exact_mut(ROWS) {
+        out[count..].fill(Line([0.0; COLUMNS]));
+    }
+}
+
+/// # Safety
+/// `is_here`.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn pack_right(values: &[f32], stride: usize, count: usize, out: &mut [Line]) {
+    /// A value of the first row, then the one below it.
+    const ORDER: [u16; 32] = {
+        let mut order = [0; 32];
+        let mut at = 0;
+        while at < 32 {
+            order[at] = (at / 2 + at % 2 * COLUMNS) as u16;
+            at += 1;
+        }
+        order
+    };
+    // SAFETY: 64 bytes.
+    let order: __m512i = unsafe { transmute(ORDER) };
+    for (tile, out) in out.chunks_exact_mut(LINES).enumerate() {
+        let (high, low) = out.split_at_mut(DEPTH / 2);
+        for (pair, (high, low)) in high.iter_mut().zip(low).enumerate() {
+            let row = tile * DEPTH + 2 * pair;
+            let at = |row: usize| match row < count {
+                true => load(values[row * stride..].first_chunk().expect("16 values")),
+                false => load(&[0.0; COLUMNS]),
+            };
+            store(split(at(row), at(row + 1)).map(|part| _mm512_permutexvar_epi16(order, part)), high, low);
+        }
+    }
+}
+
+/// Asks for the 32 lines of an operand's next tiles, high and low parts.
+macro_rules! ask_for_next {
+    ($operand:literal) => {
+        ask_for_next!($operand, 0 256 512 768 1024 1280 1536 1792)
+    };
+    ($operand:literal, $($at:literal)*) => {
+        concat!($(
+            "prefetcht0 [{", $operand, "} + 2048 + ", $at, "]\n",
+            "prefetcht0 [{", $operand, "} + 2112 + ", $at, "]\n",
+            "prefetcht0 [{", $operand, "} + 2176 + ", $at, "]\n",
+            "prefetcht0 [{", $operand, "} + 2240 + ", $at, "]\n",
+        )*)
+    };
+}
+
+/// # Safety
+/// The registers must be laid out; each operand must have `count` tiles of both parts, and `from` and `out` be as `Registers::multiply`
+/// says.
+pub(super) unsafe fn multiply(
+    count: usize,
+    [a, below, b, beside]: [*const u8; 4],
+    from: Option<(*const f32, usize)>,
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: what `from` points to is read, by the contract; it changes the tiles alone.
+    unsafe {
+        match from {
+            Some((from, stride)) => asm!(
+                "tileloadd tmm0, [{from} + {stride}]",
+                "tileloadd tmm1, [{from} + {stride} + 64]",
+                "tileloadd tmm2, [{under} + {stride}]",
+                "tileloadd tmm3, [{under} + {stride} + 64]",
+                from = in(reg) from,
+                under = in(reg) from.wrapping_add(16 * stride),
+                stride = in(reg) 4 * stride,
+                options(nostack, readonly, preserves_flags),
+            ),
+            None => asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nostack, nomem, preserves_flags)
+            ),
+        }
+    }
+    let under = out.wrapping_add(16 * stride);
+    // SAFETY: the loop goes through `count` tiles of 2 KiB of each operand; results are written within the 32 rows. Nothing but these
+    // instructions uses the tiles' registers, so that the sums are still where they were put above.
+    unsafe {
+        asm!(
+            "test {count}, {count}",
+            "jz 5f",
+            "2:",
+            // High parts of the left, low of the right.
+            "tileloadd tmm4, [{a} + {line}]",
+            "tileloadd tmm5, [{below} + {line}]",
+            "tileloadd tmm6, [{b} + {line} + 1024]",
+            "tileloadd tmm7, [{beside} + {line} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            ask_for_next!("a"),
+            "tileloadd tmm6, [{b} + {line}]",
+            "tileloadd tmm7, [{beside} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            ask_for_next!("below"),
+            "tileloadd tmm4, [{a} + {line} + 1024]",
+            "tileloadd tmm5, [{below} + {line} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            ask_for_next!("b"),
+            ask_for_next!("beside"),
+            "add {a}, 2048",
+            "add {below}, 2048",
+            "add {b}, 2048",
+            "add {beside}, 2048",
+            "dec {count}",
+            "jnz 2b",
+            "5:",
+            "tilestored [{out} + {stride}], tmm0",
+            "tilestored [{out} + {stride} + 64], tmm1",
+            "tilestored [{under} + {stride}], tmm2",
+            "tilestored [{under} + {stride} + 64], tmm3",
+            out = in(reg) out,
+            under = in(reg) under,
+            stride = in(reg) 4 * stride,
+            line = in(reg) 64usize,
+            count = inout(reg) count => _,
+            a = inout(reg) a => _,
+            below = inout(reg) below => _,
+            b = inout(reg) b => _,
+            beside = inout(reg) beside => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
