@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 /// Numbers about support.
-pub(crate) const SUPPORT: usize = 18;
+pub(crate) const SUPPORT: usize = 20;
 /// Numbers about relevance.
 pub(crate) const RELEVANCE: usize = 5;
 
@@ -13,6 +13,8 @@ pub(crate) const RELEVANCE: usize = 5;
 struct Word {
     /// Lower case, without endings.
     stem: String,
+    /// Stands for an answer where it opens a response.
+    reply: bool,
     /// Says something by itself.
     content: bool,
     number: bool,
@@ -48,6 +50,11 @@ const BOUNDS: &[&str] = &[
     "only", "never", "always", "all", "none", "every", "first", "last", "most", "least", "before", "after", "more", "less", "same", "both",
     "different", "earlier", "later", "older", "younger", "larger", "smaller", "best", "worst", "sole", "entirely", "exactly", "twice", "once", "single",
 ];
+/// Words that answer the speaker before: what follows them says yes or no to something that the source need not have.
+#[rustfmt::skip]
+const REPLIES: &[&str] = &["yes", "yeah", "yea", "ya", "yep", "no", "nope", "nah", "oh", "well", "sure", "ok", "okay"];
+/// Words in which a strange part of a response stands out.
+const WINDOW: usize = 6;
 const NUMBERS: &[&str] =
     &["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 
@@ -83,6 +90,7 @@ fn sentences(text: &str) -> Vec<Sentence> {
         let common = COMMON.binary_search(&lower.as_str()).is_ok();
         sentence.negated |= NEGATIONS.contains(&lower.as_str());
         sentence.words.push(Word {
+            reply: REPLIES.contains(&lower.as_str()),
             stem: if number { lower } else { stem(&lower).to_owned() },
             content: !common,
             number,
@@ -174,6 +182,8 @@ pub(crate) fn support(source: &str, query: &str, response: &str) -> [f32; SUPPOR
         strange_bounds.min(2) as f32 / 2.0,
         share(asked, all, 0.0),
         f32::from(u8::from(response.contains('!'))),
+        strangest(&words, &in_source),
+        f32::from(u8::from(words.first().is_some_and(|word| word.reply))),
     ]
 }
 
@@ -208,6 +218,13 @@ pub(crate) fn relevance(source: &str, query: &str, response: &str) -> [f32; RELE
         best,
         f32::from(u8::from(wants_number && !has_number)),
     ]
+}
+
+/// Share of known words in the run of words that has the fewest.
+fn strangest(words: &[&Word], in_source: &HashSet<&str>) -> f32 {
+    let of = |run: &[&Word]| known(run.iter().copied(), in_source).0;
+    let length = words.len().min(WINDOW);
+    share(words.windows(length.max(1)).map(of).min().unwrap_or(0), length, 1.0)
 }
 
 /// Words of the longest run that both have.
@@ -256,6 +273,21 @@ mod tests {
     #[test]
     fn a_denial_is_noticed() {
         assert_eq!(support(SOURCE, "", "Crayola did not begin as a pigment company in 1885.")[9], 1.0);
+    }
+
+    #[test]
+    fn a_strange_part_of_a_long_copy_stands_out() {
+        let copy = "Crayola began as a pigment company in 1885.";
+        let longer = format!("{copy} It did not make crayons until 1903");
+        let strange = format!("{longer}, when our dear uncle Bob bought shares.");
+        assert_eq!(support(SOURCE, "", &longer)[18], 1.0);
+        assert_eq!(support(SOURCE, "", &strange)[18], 0.0);
+    }
+
+    #[test]
+    fn a_reply_is_told_from_a_statement() {
+        assert_eq!(support(SOURCE, "Did it?", "Yes, crayola began as a pigment company.")[19], 1.0);
+        assert_eq!(support(SOURCE, "Did it?", "It said yes.")[19], 0.0);
     }
 
     #[test]
