@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::Once;
 
 use super::gemm::Then;
+use super::interleaved::Interleaved;
 use super::isa::Isa;
 use super::panels::{Line, floats_mut};
 use super::pool::{Disjoint, Pool};
@@ -149,6 +150,11 @@ pub(super) trait Panels: Sync {
     /// `rows` of 16 columns from `first` on, zeros beyond the end: where they lie, or written to `to`. Rows are asked for from multiples of
     /// 256 on, at most 256.
     fn panel<'a>(&'a self, isa: Isa, first: usize, rows: Range<usize>, to: &'a mut [f32]) -> Panel<'a>;
+
+    /// Weights of which tiles can be had without the floats, any multiple of 32 rows at a time.
+    fn interleaved(&self) -> Option<&Interleaved> {
+        None
+    }
 }
 
 /// Rows of 16 values that begin `stride` values apart.
@@ -229,6 +235,13 @@ pub(super) struct Product<'a> {
 struct Pair<'a> {
     product: &'a Product<'a>,
     first: usize,
+}
+
+impl Pair<'_> {
+    /// Those that exist.
+    fn columns(&self) -> Range<usize> {
+        self.first * COLUMNS..((self.first + 2) * COLUMNS).min(self.product.n)
+    }
 }
 
 fn pairs<'a>(products: &'a [Product<'a>], stored: bool) -> Vec<Pair<'a>> {
@@ -330,19 +343,19 @@ unsafe fn with_panels(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs
             }
             let registers = Registers::new();
             for pairs in pairs.chunks(together) {
-                for (pair, out) in pairs.iter().zip(panels.chunks_mut(2 * size)) {
+                let ahead = rows.start..(rows.start + SIDE).min(rows.end);
+                for (pair, panels) in pairs.iter().zip(panels.chunks_mut(2 * size)) {
                     let Right::Panels(right) = pair.product.right else { continue };
-                    let exist = pair.product.n.div_ceil(COLUMNS) - pair.first;
-                    for (index, out) in out.chunks_mut(size).take(exist).enumerate() {
-                        lay_out(isa, right, pair.first + index, depth.clone(), out);
-                    }
+                    let left = &tiles[rows.start / ROWS * size..][..2 * size];
+                    // SAFETY: these columns of these rows are this part's alone, and initialised where they are added to.
+                    unsafe { registers.lay_out(isa, left, ahead.clone(), *pair, right, depth.clone(), panels) };
                 }
-                for row in rows.clone().step_by(height) {
+                for row in (ahead.end..rows.end).step_by(height) {
                     let rows = row..(row + height).min(rows.end);
                     let tiles = &tiles[row / ROWS * size..];
                     for (pair, panels) in pairs.iter().zip(panels.chunks(2 * size)) {
                         let panels = [&panels[..size], &panels[size..]];
-                        // SAFETY: these columns of these rows are this part's alone, and initialised where they are added to.
+                        // SAFETY: as above.
                         unsafe { registers.pair(isa, tiles, rows.clone(), *pair, panels) };
                     }
                 }
@@ -371,16 +384,6 @@ pub(super) fn operations(pool: &Pool) -> Option<f64> {
     Some((parts * STEPS * 4 * ROWS * COLUMNS * DEPTH * 2) as f64 / 3.0)
 }
 
-/// What products are added to.
-#[derive(Clone, Copy)]
-enum From<'a> {
-    Zeros,
-    /// The same for each row.
-    Row(&'a [f32]),
-    /// What is there.
-    Out,
-}
-
 /// The tile registers of this thread, laid out for these products as long as this lives.
 struct Registers(());
 
@@ -400,99 +403,158 @@ impl Registers {
     /// The results of `rows` in the columns of a pair of panels. `left` has the tiles of these rows.
     ///
     /// # Safety
-    /// These columns of these rows must be this thread's alone, and initialised where they are added to.
+    /// As [`Registers::block`].
     unsafe fn pair(&self, isa: Isa, left: &[Line], rows: Range<usize>, pair: Pair<'_>, panels: [&[Line]; 2]) {
-        let Product { n, bias, add, then, out, .. } = *pair.product;
-        let (columns, size) = (pair.first * COLUMNS..((pair.first + 2) * COLUMNS).min(n), panels[0].len());
+        let size = panels[0].len();
         // Where a panel is the last, what comes out beside it is not used.
-        let right = if columns.len() > COLUMNS { panels } else { [panels[0]; 2] };
-        let from = match bias {
-            _ if add => From::Out,
-            Some(bias) => From::Row(&bias[columns.clone()]),
-            None => From::Zeros,
-        };
+        let right = if pair.columns().len() > COLUMNS { panels } else { [panels[0]; 2] };
         for (row, left) in rows.clone().step_by(SIDE).zip(left.chunks_exact(2 * size)) {
             let (above, below) = left.split_at(size);
-            let rows = row..(row + SIDE).min(rows.end);
             // SAFETY: by the contract.
-            unsafe { self.block([above, below], right, from, rows.clone(), columns.clone(), out, n) };
-            if let Some(then) = then {
-                // SAFETY: by the contract, and written now.
-                rows.for_each(|row| then(isa, unsafe { out.slice(row * n + columns.start, columns.len()) }));
-            }
+            unsafe { self.block(isa, row..(row + SIDE).min(rows.end), pair, || self.multiply([above, below], right)) };
         }
     }
 
-    /// The block of results of `rows` and `columns`, at most 32 of each, of `out` with `n` columns.
+    /// As [`Registers::pair`] for at most 32 rows, of panels that are laid out meanwhile: rows `depth` of the right operand, into `panels`. The one keeps the units of
+    /// vectors busy, the other those of tiles.
     ///
     /// # Safety
-    /// The block must be this thread's alone, and initialised where it is added to.
+    /// As [`Registers::block`].
     #[allow(clippy::too_many_arguments)]
-    unsafe fn block(
+    unsafe fn lay_out(
         &self,
-        left: [&[Line]; 2],
-        right: [&[Line]; 2],
-        from: From<'_>,
+        isa: Isa,
+        left: &[Line],
         rows: Range<usize>,
-        columns: Range<usize>,
-        out: &Disjoint<'_>,
-        n: usize,
+        pair: Pair<'_>,
+        right: &dyn Panels,
+        depth: Range<usize>,
+        panels: &mut [Line],
     ) {
+        let size = lines(depth.len());
+        let (above, below) = left.split_at(size);
+        let (first, second) = panels.split_at_mut(size);
+        let both = pair.columns().len() > COLUMNS;
+        let multiply = || {
+            if let Some(weights) = right.interleaved() {
+                // Where a panel is the last, it is its own neighbour: what comes out beside it is not used.
+                let strips = [pair.first, pair.first + usize::from(both)];
+                return self.multiply_meanwhile([above, below], weights, strips, depth, [first, second]);
+            }
+            for start in depth.clone().step_by(NEAR) {
+                let part = start..(start + NEAR).min(depth.end);
+                let at = lines(start - depth.start)..lines(part.end - depth.start);
+                lay_out(isa, right, pair.first, part.clone(), &mut first[at.clone()]);
+                if both {
+                    lay_out(isa, right, pair.first + 1, part, &mut second[at.clone()]);
+                }
+                let right = [&first[at.clone()], if both { &second[at.clone()] } else { &first[at.clone()] }];
+                self.multiply([&above[at.clone()], &below[at]], right);
+            }
+        };
+        // SAFETY: by the contract.
+        unsafe { self.block(isa, rows, pair, multiply) };
+    }
+
+    /// The block of results of `rows`, at most 32, in the columns of a pair; `multiply` adds the products to the sums in the registers.
+    ///
+    /// # Safety
+    /// These columns of these rows must be this thread's alone, and initialised where they are added to.
+    unsafe fn block(&self, isa: Isa, rows: Range<usize>, pair: Pair<'_>, multiply: impl FnOnce()) {
+        let (Product { n, bias, add, then, out, .. }, columns) = (*pair.product, pair.columns());
         let at = out.pointer(rows.start * n + columns.start, (rows.len() - 1) * n + columns.len());
+        let bias = bias.filter(|_| !add).map(|bias| &bias[columns.clone()]);
         if rows.len() == SIDE && columns.len() == SIDE {
-            let from = match from {
-                From::Zeros => None,
-                From::Row(row) => Some((row.as_ptr(), 0)),
-                From::Out => Some((at.cast_const(), n)),
-            };
+            let from = if add { Some((at.cast_const(), n)) } else { bias.map(|row| (row.as_ptr(), 0)) };
             // SAFETY: all 32 rows and columns are there, by the contract; a row that is the same for each has as many columns.
-            return unsafe { self.multiply(left, right, from, at, n) };
-        }
-        let mut whole = [[0.0f32; SIDE]; SIDE];
-        for (r, whole) in whole.iter_mut().enumerate().take(rows.len()) {
-            match from {
-                From::Zeros => {}
-                From::Row(row) => whole[..columns.len()].copy_from_slice(row),
-                // SAFETY: inside the block, initialised by the contract.
-                From::Out => unsafe { at.add(r * n).copy_to_nonoverlapping(whole.as_mut_ptr(), columns.len()) },
+            unsafe { self.sums(from, multiply, at, n) };
+        } else {
+            let mut whole = [[0.0f32; SIDE]; SIDE];
+            for (r, whole) in whole.iter_mut().enumerate().take(rows.len()) {
+                if let Some(row) = bias {
+                    whole[..columns.len()].copy_from_slice(row);
+                } else if add {
+                    // SAFETY: inside the block, initialised by the contract.
+                    unsafe { at.add(r * n).copy_to_nonoverlapping(whole.as_mut_ptr(), columns.len()) };
+                }
+            }
+            let place: *mut f32 = whole.as_mut_ptr().cast();
+            // SAFETY: 32 rows of 32 floats, and a part of them into the block.
+            unsafe {
+                self.sums(Some((place, SIDE)), multiply, place, SIDE);
+                for (r, whole) in whole.iter().enumerate().take(rows.len()) {
+                    at.add(r * n).copy_from_nonoverlapping(whole.as_ptr(), columns.len());
+                }
             }
         }
-        let place: *mut f32 = whole.as_mut_ptr().cast();
-        // SAFETY: 32 rows of 32 floats, and a part of them into the block.
-        unsafe {
-            self.multiply(left, right, Some((place, SIDE)), place, SIDE);
-            for (r, whole) in whole.iter().enumerate().take(rows.len()) {
-                at.add(r * n).copy_from_nonoverlapping(whole.as_ptr(), columns.len());
-            }
+        if let Some(then) = then {
+            // SAFETY: by the contract, and written now.
+            rows.for_each(|row| then(isa, unsafe { out.slice(row * n + columns.start, columns.len()) }));
         }
     }
 
-    /// Four tiles of results, 32 rows by 32 columns, from tiles that lie one after another: `out = A · B`, more what `from` points to, whose
-    /// rows are as far apart as it says.
+    /// Four tiles of results, 32 rows by 32 columns, from zeros or what `from` points to, whose rows are as far apart as it says.
     ///
     /// # Safety
     /// The 32 floats of 32 rows, `stride` floats apart from `out` on, must be valid for writing by this thread alone, those of `from` for
     /// reading.
+    unsafe fn sums(&self, from: Option<(*const f32, usize)>, multiply: impl FnOnce(), out: *mut f32, stride: usize) {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        // SAFETY: the registers are laid out; `from` and `out` by the contract.
+        unsafe {
+            x86::begin(from);
+            multiply();
+            x86::end(out, stride);
+        };
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        {
+            multiply();
+            unreachable!("there are no tiles: {from:?} {out:?} {stride}");
+        }
+    }
+
+    /// Adds the products of tiles that lie one after another to the sums.
     ///
     /// # Panics
     /// If the operands have not the same number of tiles.
-    unsafe fn multiply(
-        &self,
-        [a, below]: [&[Line]; 2],
-        [b, beside]: [&[Line]; 2],
-        from: Option<(*const f32, usize)>,
-        out: *mut f32,
-        stride: usize,
-    ) {
+    fn multiply(&self, [a, below]: [&[Line]; 2], [b, beside]: [&[Line]; 2]) {
         let tiles = a.len() / LINES;
         assert!([a, below, b, beside].iter().all(|tile| tile.len() == tiles * LINES));
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        // SAFETY: the registers are laid out; the operands were checked above, `from` and `out` by the contract.
+        // SAFETY: the registers are laid out; the operands were checked.
         unsafe {
-            x86::multiply(tiles, [a, below, b, beside].map(|tile| tile.as_ptr().cast()), from, out, stride)
+            x86::multiply(tiles, [a, below, b, beside].map(|tile| tile.as_ptr().cast()))
         };
+    }
+
+    /// Lays out the columns `depth` of two strips, and adds their products with the left operand to the sums: a tile's while the next is laid out.
+    ///
+    /// # Panics
+    /// If the strips have no such columns, or an operand has not as many tiles.
+    fn multiply_meanwhile(
+        &self,
+        left: [&[Line]; 2],
+        weights: &Interleaved,
+        strips: [usize; 2],
+        depth: Range<usize>,
+        right: [&mut [Line]; 2],
+    ) {
+        assert!(left.iter().all(|tiles| tiles.len() == lines(depth.len())));
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        {
+            let [a, below] = left.map(|tiles| tiles.as_ptr().cast::<u8>());
+            let last = (depth.len() / DEPTH).saturating_sub(1) * LINES;
+            let multiply = |tile: usize, part: usize, [b, beside]: [*const Line; 2]| {
+                let at = tile * LINES * size_of::<Line>();
+                // SAFETY: the registers are laid out; each operand has this tile, the left ones as was checked.
+                unsafe { x86::multiply_part(part, [a.add(at), below.add(at), b.cast(), beside.cast()]) };
+            };
+            let [first, second] = right;
+            weights.tiles(strips, depth, [&mut *first, &mut *second], multiply);
+            self.multiply(left.map(|tiles| &tiles[last..]), [&first[last..], &second[last..]]);
+        }
         #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-        unreachable!("there are no tiles: {from:?} {out:?} {stride}");
+        unreachable!("there are no tiles: {weights:?} {strips:?} {right:?}");
     }
 }
 
@@ -545,7 +607,8 @@ mod tests {
             let at = |line: usize| halves(&left[line], column % 2 == 1)[column % DEPTH / 2];
             assert_eq!((at(line), at(line + ROWS)), (rounded(value), rounded(value - rounded(value))));
         }
-        // 21 rows of 16 columns, 40 apart.
+        // 21 rows of 16 columns, 40 apart. Of two numbers as near the greater is taken.
+        let rounded = |value: f32| f32::from_bits((value.to_bits() + 0x8000) & 0xffff_0000);
         let mut right = vec![Line([7.0; COLUMNS]); LINES];
         pack_right(&values, 40, 21, &mut right);
         for (row, column) in (0..DEPTH).flat_map(|row| (0..COLUMNS).map(move |column| (row, column))) {

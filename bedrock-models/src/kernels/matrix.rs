@@ -228,6 +228,13 @@ impl amx::Panels for Matrix {
         Matrix::panel(self, isa, first, rows.start, rows.len(), to);
         amx::Panel { values: to, stride: COLUMNS }
     }
+
+    fn interleaved(&self) -> Option<&Interleaved> {
+        match &self.storage {
+            Storage::Interleaved(weights) => Some(weights),
+            _ => None,
+        }
+    }
 }
 
 /// `out[k·16 + r] = row(r)[k]` for `k < depth` and `r < count`, at most 16, zeros where `r` is more.

@@ -41,6 +41,8 @@ pub(crate) mod panels;
 mod plain;
 pub(crate) mod pool;
 pub(crate) mod scratch;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod split;
 pub(crate) mod tile;
 
 pub use matrix::{Activations, Matrix};

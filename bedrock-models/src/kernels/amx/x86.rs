@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use std::cmp::Ordering;
 use std::mem::transmute;
 
+use super::super::split::{split, split_pairs, store};
 use super::{COLUMNS, DEPTH, LINES, Line, ROWS};
 
 /// `ARCH_REQ_XCOMP_PERM` of `arch_prctl`, and the number of the tiles' data among what it may allow.
@@ -107,28 +108,9 @@ pub(super) unsafe fn release() {
     unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
 }
 
-/// Floats as sums of two numbers of 8 significant bits: 16 high parts of `first`, then of `second`, and the low ones in the same order.
-/// Subnormal numbers are zeros here.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn split(first: __m512, second: __m512) -> [__m512i; 2] {
-    // SAFETY: vectors of the same size, of which any bits are valid.
-    let bits = |first, second| unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) };
-    let high = bits(first, second);
-    let float = |half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
-    let less = |value, half| _mm512_sub_ps(value, float(half));
-    let low = bits(less(first, _mm512_castsi512_si256(high)), less(second, _mm512_extracti64x4_epi64::<1>(high)));
-    [high, low]
-}
-
 fn load(values: &[f32; COLUMNS]) -> __m512 {
     // SAFETY: 64 bytes, of which any are valid.
     unsafe { transmute(*values) }
-}
-
-fn store(parts: [__m512i; 2], high: &mut Line, low: &mut Line) {
-    // SAFETY: as above, and any bits are floats.
-    [high.0, low.0] = unsafe { transmute::<[__m512i; 2], [[f32; COLUMNS]; 2]>(parts) };
 }
 
 /// # Safety
@@ -158,18 +140,6 @@ pub(super) unsafe fn pack_left(x: &[f32], stride: usize, count: usize, depth: us
 /// `is_here`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pack_right(values: &[f32], stride: usize, count: usize, out: &mut [Line]) {
-    /// A value of the first row, then the one below it.
-    const ORDER: [u16; 32] = {
-        let mut order = [0; 32];
-        let mut at = 0;
-        while at < 32 {
-            order[at] = (at / 2 + at % 2 * COLUMNS) as u16;
-            at += 1;
-        }
-        order
-    };
-    // SAFETY: 64 bytes.
-    let order: __m512i = unsafe { transmute(ORDER) };
     for (tile, out) in out.chunks_exact_mut(LINES).enumerate() {
         let (high, low) = out.split_at_mut(DEPTH / 2);
         for (pair, (high, low)) in high.iter_mut().zip(low).enumerate() {
@@ -178,7 +148,7 @@ pub(super) unsafe fn pack_right(values: &[f32], stride: usize, count: usize, out
                 true => load(values[row * stride..].first_chunk().expect("16 values")),
                 false => load(&[0.0; COLUMNS]),
             };
-            store(split(at(row), at(row + 1)).map(|part| _mm512_permutexvar_epi16(order, part)), high, low);
+            store(split_pairs(at(row), at(row + 1)), high, low);
         }
     }
 }
@@ -198,16 +168,11 @@ macro_rules! ask_for_next {
     };
 }
 
+/// The sums begin from zeros, or from 32 rows of 32 floats, as many apart as is said.
+///
 /// # Safety
-/// The registers must be laid out; each operand must have `count` tiles of both parts, and `from` and `out` be as `Registers::multiply`
-/// says.
-pub(super) unsafe fn multiply(
-    count: usize,
-    [a, below, b, beside]: [*const u8; 4],
-    from: Option<(*const f32, usize)>,
-    out: *mut f32,
-    stride: usize,
-) {
+/// The registers must be laid out, and the floats be there.
+pub(super) unsafe fn begin(from: Option<(*const f32, usize)>) {
     // SAFETY: what `from` points to is read, by the contract; it changes the tiles alone.
     unsafe {
         match from {
@@ -230,9 +195,14 @@ pub(super) unsafe fn multiply(
             ),
         }
     }
-    let under = out.wrapping_add(16 * stride);
-    // SAFETY: the loop goes through `count` tiles of 2 KiB of each operand; results are written within the 32 rows. Nothing but these
-    // instructions uses the tiles' registers, so that the sums are still where they were put above.
+}
+
+/// Adds products to the sums. Nothing but the functions here uses the registers of tiles, so that the sums are still where [`begin`] put them.
+///
+/// # Safety
+/// The registers must be laid out; each operand must have `count` tiles of both parts.
+pub(super) unsafe fn multiply(count: usize, [a, below, b, beside]: [*const u8; 4]) {
+    // SAFETY: the loop goes through `count` tiles of 2 KiB of each operand, and asks for what follows, which need not be there.
     unsafe {
         asm!(
             "test {count}, {count}",
@@ -270,22 +240,77 @@ pub(super) unsafe fn multiply(
             "dec {count}",
             "jnz 2b",
             "5:",
-            "tilestored [{out} + {stride}], tmm0",
-            "tilestored [{out} + {stride} + 64], tmm1",
-            "tilestored [{under} + {stride}], tmm2",
-            "tilestored [{under} + {stride} + 64], tmm3",
-            out = in(reg) out,
-            under = in(reg) under,
-            stride = in(reg) 4 * stride,
             line = in(reg) 64usize,
             count = inout(reg) count => _,
             a = inout(reg) a => _,
             below = inout(reg) below => _,
             b = inout(reg) b => _,
             beside = inout(reg) beside => _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+            options(nostack, readonly),
+        );
+    }
+}
+
+/// One part of what [`multiply`] does to one tile of each operand. Parts 0 to 15, in this order, do all of it, so that something else can be done between them: it
+/// is then done at the same time, which longer runs of either are not.
+///
+/// # Safety
+/// The registers must be laid out; each operand must have a tile of both parts.
+#[inline(always)]
+pub(super) unsafe fn multiply_part(part: usize, [a, below, b, beside]: [*const u8; 4]) {
+    macro_rules! tiles {
+        ($($instruction:literal)*) => {
+            // SAFETY: reads at most 16 lines of 64 bytes from one of the halves of a tile of 2 KiB of an operand; changes the tiles alone.
+            unsafe {
+                asm!(
+                    $($instruction,)*
+                    "/* {a} {below} {b} {beside} {line} */",
+                    a = in(reg) a,
+                    below = in(reg) below,
+                    b = in(reg) b,
+                    beside = in(reg) beside,
+                    line = in(reg) 64usize,
+                    options(nostack, readonly, preserves_flags),
+                )
+            }
+        };
+    }
+    match part {
+        0 => {
+            tiles!("tileloadd tmm4, [{a} + {line}]" "tileloadd tmm6, [{b} + {line} + 1024]" "tdpbf16ps tmm0, tmm4, tmm6")
+        }
+        1 => tiles!("tileloadd tmm7, [{beside} + {line} + 1024]" "tdpbf16ps tmm1, tmm4, tmm7"),
+        2 => tiles!("tileloadd tmm5, [{below} + {line}]" "tdpbf16ps tmm2, tmm5, tmm6"),
+        4 => tiles!("tdpbf16ps tmm3, tmm5, tmm7"),
+        5 => tiles!("tileloadd tmm6, [{b} + {line}]" "tdpbf16ps tmm0, tmm4, tmm6"),
+        6 => tiles!("tileloadd tmm7, [{beside} + {line}]" "tdpbf16ps tmm1, tmm4, tmm7"),
+        8 => tiles!("tdpbf16ps tmm2, tmm5, tmm6"),
+        9 => tiles!("tdpbf16ps tmm3, tmm5, tmm7"),
+        10 => tiles!("tileloadd tmm4, [{a} + {line} + 1024]" "tdpbf16ps tmm0, tmm4, tmm6"),
+        12 => tiles!("tdpbf16ps tmm1, tmm4, tmm7"),
+        13 => tiles!("tileloadd tmm5, [{below} + {line} + 1024]" "tdpbf16ps tmm2, tmm5, tmm6"),
+        14 => tiles!("tdpbf16ps tmm3, tmm5, tmm7"),
+        _ => {}
+    }
+}
+
+/// Stores the sums: 32 rows of 32 floats, `stride` floats apart.
+///
+/// # Safety
+/// The registers must be laid out, and the floats be there.
+pub(super) unsafe fn end(out: *mut f32, stride: usize) {
+    // SAFETY: writes what `out` points to, by the contract.
+    unsafe {
+        asm!(
+            "tilestored [{out} + {stride}], tmm0",
+            "tilestored [{out} + {stride} + 64], tmm1",
+            "tilestored [{under} + {stride}], tmm2",
+            "tilestored [{under} + {stride} + 64], tmm3",
+            out = in(reg) out,
+            under = in(reg) out.wrapping_add(16 * stride),
+            stride = in(reg) 4 * stride,
+            options(nostack, preserves_flags),
         );
     }
 }

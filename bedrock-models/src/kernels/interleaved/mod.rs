@@ -299,6 +299,30 @@ impl Interleaved {
             }
         }
     }
+
+    /// Decodes some columns of two strips of 16 rows into matrix tiles, each of 32 columns: 16 lines of the high parts and 16 of the low ones, a line
+    /// of two columns of each row. While a pair of tiles is made, `meanwhile(tile, part, tiles)` is called for the pair before: for parts 0 to 15.
+    ///
+    /// # Panics
+    /// If there are no such columns or they are not whole tiles, if `out` has not a line for each, or where there are no matrix tiles.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn tiles(
+        &self,
+        strips: [usize; 2],
+        columns: Range<usize>,
+        out: [&mut [Line]; 2],
+        meanwhile: impl Fn(usize, usize, [*const Line; 2]),
+    ) {
+        assert!(
+            columns.end <= self.columns && columns.start.is_multiple_of(BLOCK) && columns.len().is_multiple_of(BLOCK)
+        );
+        assert!(out.iter().all(|out| out.len() == columns.len()) && self.lanes == COLUMNS);
+        assert!(isa() == Isa::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16"));
+        let strips = strips.map(|strip| self.strip(strip, 0));
+        let blocks = columns.start / BLOCK..columns.end / BLOCK;
+        // SAFETY: the instructions were detected; whole strips, which have these columns, and a line for each.
+        unsafe { simd::tiles(self.format, strips, blocks, out.map(|out| out.as_mut_ptr()), meanwhile) };
+    }
 }
 
 #[cfg(test)]
@@ -393,6 +417,36 @@ mod tests {
                             assert!((got - want).abs() <= 2e-6 * (size + 1.0), "{isa:?} {dtype:?} {got} {want} {size}");
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[test]
+    fn tiles_are_the_halves_of_panels() {
+        if isa() != Isa::Avx512 || !std::arch::is_x86_feature_detected!("avx512bf16") {
+            return; // Nothing makes tiles here.
+        }
+        let rounded = |value: f32| f32::from_bits((value.to_bits() + 0x8000) & 0xffff_0000);
+        for dtype in TYPES {
+            let weights = Interleaved::new(dtype, 40, 512, &random_blocks(dtype, 40, 512));
+            let mut tiles = [0, 1].map(|_| vec![Line([7.0; COLUMNS]); 256]);
+            let parts = std::cell::RefCell::new(Vec::new());
+            let meanwhile = |tile: usize, part: usize, _: [*const Line; 2]| parts.borrow_mut().push((tile, part));
+            weights.tiles([2, 0], 256..512, tiles.each_mut().map(|tiles| &mut tiles[..]), meanwhile);
+            assert!(parts.into_inner().into_iter().eq((0..7).flat_map(|tile| (0..16).map(move |part| (tile, part)))));
+            for (strip, tiles) in [2, 0].into_iter().zip(&tiles) {
+                let mut panel = vec![0.0; 256 * COLUMNS];
+                weights.panel(isa(), strip * COLUMNS, 256, 256, &mut panel);
+                for (k, lane) in (0..256).flat_map(|k| (0..COLUMNS).map(move |lane| (k, lane))) {
+                    let half = |part: usize| {
+                        let bits = tiles[k / BLOCK * BLOCK + part * BLOCK / 2 + k % BLOCK / 2].0[lane].to_bits();
+                        f32::from_bits(if k % 2 == 0 { bits << 16 } else { bits & 0xffff_0000 })
+                    };
+                    let value = panel[k * COLUMNS + lane];
+                    let high = rounded(value);
+                    assert_eq!([half(0), half(1)], [high, rounded(value - high)], "{dtype:?} {k} {lane}");
                 }
             }
         }

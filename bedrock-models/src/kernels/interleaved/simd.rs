@@ -4,6 +4,10 @@ use std::ops::Range;
 
 use super::{Format, Isa, Out};
 use crate::kernels::activation::{BLOCK, Block, QuantizedRows};
+#[cfg(target_os = "linux")]
+use crate::kernels::panels::Line;
+#[cfg(target_os = "linux")]
+use crate::kernels::split::split_pairs;
 use crate::kernels::tile::COLUMNS;
 
 const Q8: u8 = Format::Q8 as u8;
@@ -82,6 +86,22 @@ pub(super) unsafe fn panel(isa: Isa, format: Format, heads: &[u8], quants: &[u8]
             _ => with_format!(format, avx2::panel(heads, quants, out)),
         }
     }
+}
+
+/// Decodes blocks of two strips of 16 lanes into tiles: see [`Interleaved::tiles`](super::Interleaved::tiles).
+///
+/// # Safety
+/// AVX-512 with VNNI and BF16 must be there; the heads and quants are of strips with these blocks, each 32 lines of `out`.
+#[cfg(target_os = "linux")]
+pub(super) unsafe fn tiles(
+    format: Format,
+    strips: [(&[u8], &[u8]); 2],
+    blocks: Range<usize>,
+    out: [*mut Line; 2],
+    meanwhile: impl Fn(usize, usize, [*const Line; 2]),
+) {
+    // SAFETY: by the contract.
+    unsafe { with_format!(format, avx512::tiles(strips, blocks, out, meanwhile)) }
 }
 
 /// Bytes ahead of what is multiplied that are asked for: the processor's own prefetching ends with each page of memory.
@@ -577,4 +597,46 @@ mod avx512 {
     }
 
     kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [6, 4, 2, 1]);
+
+    /// # Safety
+    /// As [`super::tiles`].
+    #[cfg(target_os = "linux")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+    pub(super) unsafe fn tiles<const F: u8>(
+        strips: [(&[u8], &[u8]); 2],
+        blocks: Range<usize>,
+        out: [*mut Line; 2],
+        meanwhile: impl Fn(usize, usize, [*const Line; 2]),
+    ) {
+        let (head_bytes, block_bytes) = (const { format(F).head() * LANES }, const { format(F).registers() * WIDTH });
+        let units = const { format(F).blocks() };
+        for (tile, block) in blocks.enumerate() {
+            let now = out.map(|out| out.wrapping_add(tile * BLOCK));
+            let before = now.map(|tile| tile.wrapping_sub(BLOCK).cast_const());
+            for (side, ((heads, quants), out)) in strips.iter().zip(now).enumerate() {
+                // SAFETY: a block of the strip, and the head of its unit, by the contract.
+                let (w, scales) = unsafe {
+                    let head = heads.as_ptr().add(block / units * head_bytes);
+                    let quants = quants.as_ptr().add(block * block_bytes);
+                    (unpack::<F>(quants), scales::<F>(head, block % units, unit::<F>(head)))
+                };
+                for (g, w) in w.into_iter().enumerate() {
+                    let [d, m] = scales[g / 4];
+                    let value = |quants| _mm512_fmadd_ps(quants, d, m);
+                    let first = split_pairs(value(column::<0, F>(w)), value(column::<1, F>(w)));
+                    let second = split_pairs(value(column::<2, F>(w)), value(column::<3, F>(w)));
+                    for (pair, [high, low]) in [first, second].into_iter().enumerate() {
+                        // SAFETY: two of the 32 lines of this block.
+                        unsafe {
+                            _mm512_store_si512(out.add(2 * g + pair).cast(), high);
+                            _mm512_store_si512(out.add(BLOCK / 2 + 2 * g + pair).cast(), low);
+                        }
+                    }
+                    if tile > 0 {
+                        meanwhile(tile - 1, 8 * side + g, before);
+                    }
+                }
+            }
+        }
+    }
 }
