@@ -133,7 +133,8 @@ impl LanguageModel {
 
     fn load_folder(path: &Path, options: &LoadOptions, compute: Compute) -> Result<Self, Error> {
         let architecture = model_type(&path.join("config.json"))?;
-        let checkpoint = Checkpoint::open_with(path, options.sealer.as_deref())?;
+        let mut checkpoint = Checkpoint::open_with(path, options.sealer.as_deref())?;
+        compute.adapter.iter().for_each(|adapter| adapter.put_wholes(&mut checkpoint));
         let loaded = family::load_folder(path, checkpoint, &architecture, compute.clone(), options.quantize)?;
         // Some tests and tools use weights without text: a missing tokenizer is an error only when text is asked for.
         let tokenizer = if path.join("tokenizer.json").exists() { Some(Tokenizer::from_file(path)?) } else { None };
@@ -146,7 +147,9 @@ impl LanguageModel {
         let architecture = metadata.required::<&str>("general.architecture")?.to_string();
         // Of others nobody has looked whether their modules are those that an adapter knows, and there is no layout to save all weights in.
         let adapts = architecture == "llama" && metadata.optional::<u32>("llama.expert_count")?.unwrap_or(0) == 0;
-        if (compute.adapts() && !adapts) || compute.trained().is_some() {
+        // What an adapter has whole would have to be put into the file's order first.
+        let wholes = compute.adapter.as_ref().is_some_and(|adapter| adapter.has_wholes());
+        if (compute.adapts() && !adapts) || wholes || compute.trained().is_some() {
             let what = "this adapter or training needs a folder in Hugging Face layout".into();
             return Err(Error::ConfigValue { path: path.to_path_buf(), what });
         }

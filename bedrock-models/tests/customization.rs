@@ -1,5 +1,6 @@
 //! Customization jobs: what the files say becomes what a model has learnt, whatever happens in between.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -317,13 +318,22 @@ fn a_loss_without_bounds_fails_the_job() {
     assert!(!bench.job.output_dir.join("model.safetensors").exists());
 }
 
+/// Adapters, and the names of their bases.
+fn adapters() -> Vec<(PathBuf, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training");
+    let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let case = |folder: &Path| {
+        let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+        expected["case"].as_str().unwrap().to_string()
+    };
+    folders.map(|folder| (folder.clone(), case(&folder))).collect()
+}
+
 #[test]
 fn what_is_written_as_a_model_is_the_model() {
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training")).unwrap() {
-        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        if name == "SOURCE.md" {
-            continue;
-        }
+    let names: BTreeSet<String> = adapters().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names.len(), 10);
+    for name in names {
         let prompt = [3, 1, 4];
         let mut trainer = Trainer::load(base(&name), &load(), Method::Full).unwrap();
         let written = |trainer: &Trainer| {
@@ -388,12 +398,7 @@ fn a_killed_job_goes_on_as_if_it_had_not_been() {
 
 #[test]
 fn a_merged_adapter_answers_as_beside_its_base() {
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/training")).unwrap() {
-        let adapter = entry.unwrap().path();
-        if !adapter.is_dir() {
-            continue;
-        }
-        let name = adapter.file_name().unwrap().to_string_lossy().into_owned();
+    for (adapter, name) in adapters() {
         let folder = tempfile::tempdir().unwrap();
         merge(base(&name), &adapter, folder.path()).unwrap();
         let with = LoadOptions { adapter: Some(adapter.clone()), ..load() };

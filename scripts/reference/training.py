@@ -28,6 +28,15 @@ CASES = {
     "gpt2": (["c_attn", "c_fc", "c_proj"], False),
     "mixtral": (["q_proj", "k_proj", "v_proj", "o_proj"], False),
 }
+# Beside the factors: scales of their own, ranks of their own, modules and biases whole. Bases as above.
+MORE = {
+    "llama_llama3_patterns": ("llama_llama3", LINEAR, {
+        "use_rslora": True, "modules_to_save": ["norm"],
+        "rank_pattern": {r"layers\.\d+\.mlp\.down_proj": 2, "k_proj": 5},
+        "alpha_pattern": {r".*\.0\..*[qv]_proj": 7, "q_proj": 2}}),
+    "gpt2_wholes": ("gpt2", ["c_attn"], {"bias": "all", "modules_to_save": ["wte", "mlp.c_proj"]}),
+    "phi3_wholes": ("phi3", ["qkv_proj"], {"modules_to_save": ["gate_up_proj", "lm_head"]}),
+}
 SETTINGS = {"lr": 0.01, "weight_decay": 0.01, "betas": [0.9, 0.999], "eps": 1e-8}
 
 
@@ -78,25 +87,29 @@ def train(model, rows):
 
 def main(root):
     out = root / "training"
-    for index, (case, (targets, stabilised)) in enumerate(CASES.items()):
-        if len(sys.argv) > 2 and case not in sys.argv[2:]:
+    cases = {name: (name, targets, {"use_rslora": stabilised}) for name, (targets, stabilised) in CASES.items()} | MORE
+    for index, (name, (case, targets, more)) in enumerate(cases.items()):
+        if len(sys.argv) > 2 and name not in sys.argv[2:]:
             continue
         folder = root / "conformance" / case
         torch.manual_seed(index)
         model = load(folder)
         rows = sequences(model.config.vocab_size, index, model.config.pad_token_id)
         full = train(model, rows)
-        config = LoraConfig(r=3, lora_alpha=5, target_modules=targets, use_rslora=stabilised, init_lora_weights=False,
-                            task_type="CAUSAL_LM", fan_in_fan_out=case == "gpt2")
+        config = LoraConfig(r=3, lora_alpha=5, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM",
+                            fan_in_fan_out=case == "gpt2", **more)
         model = get_peft_model(load(folder), config).eval()
-        model.save_pretrained(out / case)
-        (out / case / "README.md").unlink(missing_ok=True)
+        with torch.no_grad():
+            for parameter in (p for n, p in model.named_parameters() if p.requires_grad and "lora_" not in n):
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        model.save_pretrained(out / name)
+        (out / name / "README.md").unlink(missing_ok=True)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([rows[0]["input_ids"]]), use_cache=False).logits[0, -1].tolist()
         lora = train(model, rows)
         figures = {"case": case, "settings": SETTINGS, "sequences": rows, "full": full, "lora": lora, "logits": logits}
-        (out / case / "expected.json").write_text(json.dumps(figures) + "\n")
-        print(case, full["losses"][0], full["losses"][-1], lora["losses"][-1])
+        (out / name / "expected.json").write_text(json.dumps(figures) + "\n")
+        print(name, full["losses"][0], full["losses"][-1], lora["losses"][-1])
 
 
 main(Path(sys.argv[1]))

@@ -239,7 +239,7 @@ impl Cohere {
             .collect::<Result<Vec<_>, _>>()?;
         let norm = loader.layer_norm_unbiased("model.norm", config.hidden_size, config.layer_norm_eps)?;
         let lm_head = if config.tie_word_embeddings {
-            loader.tied(&embed_tokens)
+            loader.tied("lm_head", &embed_tokens, [config.vocab_size, config.hidden_size])?
         } else {
             loader.linear("lm_head", config.vocab_size, config.hidden_size, Bias::Absent)?
         };

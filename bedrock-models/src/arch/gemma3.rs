@@ -344,7 +344,7 @@ impl Gemma3 {
             .collect::<Result<Vec<_>, _>>()?;
         let norm = config.norm(loader, "model.norm", config.hidden_size)?;
         let lm_head = if config.tie_word_embeddings {
-            loader.tied(&embed_tokens)
+            loader.tied("lm_head", &embed_tokens, [config.vocab_size, config.hidden_size])?
         } else {
             loader.linear("lm_head", config.vocab_size, config.hidden_size, Bias::Absent)?
         };

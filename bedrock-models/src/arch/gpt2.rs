@@ -258,7 +258,7 @@ impl Gpt2 {
             .collect::<Result<Vec<_>, _>>()?;
         let ln_f = loader.layer_norm(&format!("{base}ln_f"), hidden, config.layer_norm_epsilon)?;
         let lm_head = if config.tie_word_embeddings {
-            loader.tied(&wte)
+            loader.tied("lm_head", &wte, [config.vocab_size, hidden])?
         } else {
             loader.linear("lm_head", config.vocab_size, hidden, Bias::Absent)?
         };

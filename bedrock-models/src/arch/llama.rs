@@ -438,7 +438,7 @@ impl Llama {
             .collect::<Result<_, _>>()?;
         let norm = loader.rms_norm("model.norm", config.hidden_size, config.rms_norm_eps)?;
         let lm_head = if config.tie_word_embeddings {
-            loader.tied(&embed_tokens)
+            loader.tied("lm_head", &embed_tokens, [config.vocab_size, config.hidden_size])?
         } else {
             loader.linear("lm_head", config.vocab_size, config.hidden_size, Bias::Absent)?
         };

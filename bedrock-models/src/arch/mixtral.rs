@@ -218,7 +218,7 @@ impl Mixtral {
             .collect::<Result<Vec<_>, _>>()?;
         let norm = loader.rms_norm("model.norm", llama.hidden_size, llama.rms_norm_eps)?;
         let lm_head = if llama.tie_word_embeddings {
-            loader.tied(&embed_tokens)
+            loader.tied("lm_head", &embed_tokens, [llama.vocab_size, llama.hidden_size])?
         } else {
             loader.linear("lm_head", llama.vocab_size, llama.hidden_size, Bias::Absent)?
         };

@@ -401,7 +401,7 @@ impl T5 {
         let (encoder_norm, decoder_norm) = (norm("encoder")?, norm("decoder")?);
         let lm_head = match loader.contains("lm_head.weight") {
             true => loader.linear("lm_head", vocabulary, model, Bias::Absent)?,
-            false => loader.tied(&shared),
+            false => loader.tied("lm_head", &shared, [vocabulary, model])?,
         };
         owned.finish(&[
             "encoder.embed_tokens.weight",

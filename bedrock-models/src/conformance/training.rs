@@ -8,7 +8,7 @@ use super::findings::{Findings, Stop, Tolerance};
 use crate::language_model::LanguageModel;
 use crate::options::LoadOptions;
 #[cfg(feature = "tune")]
-use crate::tune::{AdamW, Method, Sequence, Trainer};
+use crate::tune::{AdamW, Layout, Method, Sequence, Trainer, transpose};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -159,9 +159,13 @@ fn check_training(
         let limit = if index == 0 { train.tolerance.loss_initial_rel } else { train.tolerance.loss_rel };
         findings.measured(format!("{what}: loss {index} ({got}, not {want})"), relative(got, *want), limit);
     }
+    let layout = Layout::of(&case.folder)?;
     for (name, reference) in &train.final_params {
+        let Some((_, shape, mut got)) = trainer.parameters().find(|(own, ..)| own == name) else { continue };
         let want = case.tensor(reference)?;
-        let Some((_, _, got)) = trainer.parameters().find(|(own, ..)| own == name) else { continue };
+        if let (true, &[rows, columns]) = (layout.is_transposed(name), shape) {
+            got = transpose(&got, columns, rows);
+        }
         let mean = got.iter().zip(&want).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / want.len() as f64;
         if got.len() != want.len() || mean.is_nan() || mean > 1e-3 {
             findings.differs(format!("{what}: {name} differs by {mean:.1e} on average"));

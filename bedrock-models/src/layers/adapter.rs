@@ -15,6 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::parameter::{Parameter, Parameters};
+use super::pattern::Patterns;
 use super::run::{self, Chosen, Compute, Run};
 use crate::error::Error;
 use crate::kernels::gemm::{self, Product};
@@ -23,7 +24,7 @@ use crate::language_model::read_json;
 use crate::weights::{Checkpoint, Dtype, StoredTensor};
 
 /// The part of `adapter_config.json` that matters to the result.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct LoraConfig {
     pub(crate) peft_type: String,
     pub(crate) r: usize,
@@ -33,9 +34,13 @@ pub(crate) struct LoraConfig {
     #[serde(default)]
     pub(crate) lora_dropout: f32,
     #[serde(default)]
-    pub(crate) alpha_pattern: BTreeMap<String, f64>,
+    pub(crate) alpha_pattern: Patterns,
     #[serde(default)]
     use_dora: bool,
+    /// Ends of the names of modules that are trained whole.
+    modules_to_save: Option<Vec<String>>,
+    /// Whether biases are trained: `none`, `all` or `lora_only`.
+    bias: Option<String>,
 }
 
 /// The adapter of a model: read from a folder, or new.
@@ -48,7 +53,7 @@ pub(crate) struct Adapter {
     /// Of a new adapter: the last names of the modules that get one, and where its numbers come from.
     targets: Vec<String>,
     seed: u64,
-    /// Modules that are trained whole, beside the factors of others: heads.
+    /// Modules, or tensors of modules, that are trained whole, beside the factors of others: heads, norms, biases.
     whole: Vec<String>,
     /// Modules met so far, with their trained factors.
     used: Mutex<BTreeSet<String>>,
@@ -126,14 +131,24 @@ fn mix(start: u64, at: u64) -> u64 {
 
 impl LoraConfig {
     /// `alpha / r` times, but for modules with an alpha of their own.
-    pub(crate) fn stored(r: usize, alpha: f64, alpha_pattern: BTreeMap<String, f64>) -> Self {
-        let peft_type = "LORA".into();
-        Self { peft_type, r, lora_alpha: alpha, use_rslora: false, lora_dropout: 0.0, alpha_pattern, use_dora: false }
+    pub(crate) fn stored(r: usize, alpha: f64, alphas: BTreeMap<String, f64>) -> Self {
+        let (peft_type, alpha_pattern) = ("LORA".into(), Patterns::names(alphas));
+        Self { peft_type, r, lora_alpha: alpha, use_rslora: false, lora_dropout: 0.0, alpha_pattern, ..Self::default() }
     }
 
     #[cfg(feature = "tune")]
     pub(crate) fn new(r: usize, alpha: f64, dropout: f32, use_rslora: bool) -> Self {
         Self { use_rslora, lora_dropout: dropout, ..Self::stored(r, alpha, BTreeMap::new()) }
+    }
+
+    /// Whether a tensor that is stored whole is trained, and not only there because it belongs to what is.
+    fn trains(&self, tensor: &str) -> bool {
+        let (module, kind) = kind_of(tensor);
+        let outer = module.match_indices('.').map(|(at, _)| &module[..at]).chain([module]);
+        let is_saved = |name: &String| outer.clone().any(|outer| outer.ends_with(name.as_str()));
+        (kind == ".bias" && self.bias.as_deref().is_some_and(|bias| bias != "none"))
+            // As PEFT compares them, `norm` is `input_layernorm` too.
+            || self.modules_to_save.iter().flatten().any(is_saved)
     }
 }
 
@@ -152,11 +167,11 @@ impl Adapter {
         if config.use_dora {
             return Err(wrong("use_dora is true, which is not supported".into()));
         }
-        let numbers = || config.alpha_pattern.values().chain([&config.lora_alpha]);
+        let finite = config.alpha_pattern.values().chain([config.lora_alpha]).all(f64::is_finite);
         if !(0.0..1.0).contains(&config.lora_dropout) {
             return Err(wrong(format!("lora_dropout is {}", config.lora_dropout)));
         }
-        if config.r == 0 || !numbers().all(|alpha| alpha.is_finite()) {
+        if config.r == 0 || !finite {
             return Err(wrong(format!("r is {} and lora_alpha {}", config.r, config.lora_alpha)));
         }
         let tensors = Checkpoint::open_with(folder.join("adapter_model.safetensors"), sealer)?;
@@ -176,8 +191,8 @@ impl Adapter {
 
     fn with(path: &Path, config: LoraConfig, tensors: Option<Checkpoint>, targets: Vec<String>, seed: u64) -> Self {
         let (used, trained) = Default::default();
-        let wholes = tensors.iter().flat_map(Checkpoint::iter).filter_map(|tensor| saved_name(&tensor.name));
-        let whole = wholes.filter_map(|name| Some(name.rsplit_once('.')?.0.to_string())).collect();
+        let stored = tensors.iter().flat_map(Checkpoint::iter);
+        let whole = stored.filter_map(|tensor| saved_name(&tensor.name)).filter(|name| config.trains(name)).collect();
         Self { path: path.to_path_buf(), config, tensors, targets, seed, whole, used, trained }
     }
 
@@ -187,37 +202,60 @@ impl Adapter {
         Self { whole, ..self }
     }
 
-    /// Whether a module or parameter of this name is trained whole.
-    pub(crate) fn trains(&self, name: &str) -> bool {
-        let is_in =
-            |whole: &String| name.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        self.whole.iter().any(is_in)
+    /// Whether the tensor of this name is trained whole.
+    pub(crate) fn trains(&self, tensor: &str) -> bool {
+        let (module, kind) = kind_of(tensor);
+        self.whole.iter().any(|whole| {
+            let (whole, own) = kind_of(whole);
+            let rest = bare_name(module).strip_prefix(bare_name(whole));
+            (own.is_empty() || own == kind) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 
-    /// Whether it has modules whole.
-    #[cfg(feature = "tune")]
+    /// The tensors that a stored adapter has whole, by their names in the model.
+    fn wholes(&self) -> impl Iterator<Item = (String, &StoredTensor)> {
+        let stored = self.tensors.iter().flat_map(Checkpoint::iter);
+        stored.filter_map(|tensor| Some((saved_name(&tensor.name)?, tensor)))
+    }
+
+    /// Whether it has modules or tensors whole.
     pub(crate) fn has_wholes(&self) -> bool {
-        !self.whole.is_empty()
+        self.wholes().next().is_some()
     }
 
-    /// Puts the modules that a stored adapter has whole into a checkpoint, in the place of the base's.
+    /// Puts the tensors that a stored adapter has whole into a checkpoint, in the place of the base's.
     pub(crate) fn put_wholes(&self, checkpoint: &mut Checkpoint) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        for tensor in self.tensors.iter().flat_map(Checkpoint::iter) {
-            let Some(name) = saved_name(&tensor.name) else { continue };
+        // What was in the place of a module that is stored whole: PEFT writes its bias where it writes all.
+        let replaced = self.tensors.iter().flat_map(Checkpoint::iter).map(|tensor| &tensor.name);
+        used.extend(replaced.filter(|name| name.contains(".original_module.")).cloned());
+        for (name, tensor) in self.wholes() {
             used.insert(tensor.name.clone());
+            let names = [&*name, inner_name(&name), bare_name(&name)];
             // A base without a head has not the outer name that a model with one has.
-            let outer = name.strip_suffix(inner_name(name)).unwrap_or_default();
+            let outer = name.strip_suffix(inner_name(&name)).unwrap_or_default();
             let is_bare = !checkpoint.iter().any(|stored| stored.name.starts_with(outer));
-            let name = if is_bare { inner_name(name) } else { name };
-            checkpoint.insert(StoredTensor { name: name.to_string(), ..tensor.clone() });
+            let stored = names.into_iter().find(|name| checkpoint.contains(name));
+            let name = stored.unwrap_or(if is_bare { names[1] } else { names[0] }).to_string();
+            if TABLES.contains(&&*name)
+                && !checkpoint.contains(HEAD)
+                && let Some(table) = checkpoint.get(&name)
+            {
+                // An output layer that shares the table goes on with that of the base, as in PEFT.
+                checkpoint.insert(StoredTensor { name: HEAD.into(), ..table.clone() });
+            }
+            checkpoint.insert(StoredTensor { name, ..tensor.clone() });
         }
+    }
+
+    /// Whether an output layer that shares the table of the embedding in the base does not with this adapter.
+    pub(crate) fn unties(&self) -> bool {
+        self.wholes().any(|(name, _)| name == HEAD || TABLES.contains(&&*name))
     }
 
     /// `lora_alpha / r`, or `lora_alpha / √r`; a module may have an `alpha` of its own.
     pub(crate) fn scale(&self, module: &str, r: usize) -> f32 {
-        let own = self.config.alpha_pattern.iter().find(|(name, _)| is_named(module, name));
-        let alpha = own.map_or(self.config.lora_alpha, |(_, alpha)| *alpha);
+        let alpha = self.config.alpha_pattern.of(module).unwrap_or(self.config.lora_alpha);
         let r = r as f64;
         (alpha / if self.config.use_rslora { r.sqrt() } else { r }) as f32
     }
@@ -346,15 +384,32 @@ pub(crate) fn inner_name(module: &str) -> &str {
     OUTER.iter().find_map(|outer| module.strip_prefix(outer)).unwrap_or(module)
 }
 
-/// The name in the model of a tensor of an adapter that is no factor.
-fn saved_name(tensor: &str) -> Option<&str> {
+/// The output layer of a decoder, and what the tables that it may share are called.
+const HEAD: &str = "lm_head.weight";
+const TABLES: [&str; 3] = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"];
+
+/// [`inner_name`], also of GPT-2's modules.
+fn bare_name(module: &str) -> &str {
+    let inner = inner_name(module);
+    inner.strip_prefix("transformer.").unwrap_or(inner)
+}
+
+/// The name of a tensor's module, and which of its tensors it is; of a module nothing.
+pub(super) fn kind_of(name: &str) -> (&str, &str) {
+    let end = [".weight", ".bias"].into_iter().find(|end| name.ends_with(end)).unwrap_or_default();
+    (&name[..name.len() - end.len()], end)
+}
+
+/// The name in the model of a tensor of an adapter that is no factor. A layer with factors, or with another in its place, has a name more.
+fn saved_name(tensor: &str) -> Option<String> {
     let name = tensor.strip_prefix("base_model.model.")?;
     let is_factor = ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"];
-    (!name.split('.').any(|part| is_factor.contains(&part))).then_some(name)
+    let is_other = |part| is_factor.contains(&part) || part == "original_module";
+    (!name.split('.').any(is_other)).then(|| name.replace(".base_layer.", ".").replace(".modules_to_save.", "."))
 }
 
 /// Whether the last names of a module are `name`.
-fn is_named(module: &str, name: &str) -> bool {
+pub(super) fn is_named(module: &str, name: &str) -> bool {
     module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 

@@ -19,6 +19,8 @@ use crate::kernels::{Matrix, elementwise};
 pub(crate) struct Linear {
     weight: Weight,
     bias: Option<Vec<f32>>,
+    /// The bias in training, in place of the other.
+    trained_bias: Option<Parameter>,
     rows: usize,
     lora: Option<Lora>,
     /// Adapters of which a request chooses one, with their numbers.
@@ -33,8 +35,8 @@ enum Weight {
     Stored(Arc<Matrix>),
     /// `[columns, rows]` in `f32` on a device without kernels, and the bias there.
     Dense(Tensor<2>, Option<Tensor<1>>),
-    /// `[rows, columns]` and the bias, in training.
-    Trained(Parameter, Option<Parameter>),
+    /// `[rows, columns]`, in training.
+    Trained(Parameter),
 }
 
 impl Linear {
@@ -51,13 +53,18 @@ impl Linear {
             let bias = bias.as_ref().map(|bias| Tensor::from_data(TensorData::new(bias.clone(), [rows]), device));
             Weight::Dense(Tensor::<2>::from_data(data, device).transpose(), bias)
         };
-        Self { weight, bias, rows, lora: None, choices: Vec::new() }
+        Self { weight, bias, trained_bias: None, rows, lora: None, choices: Vec::new() }
     }
 
     /// A layer whose weights are trained.
-    pub(crate) fn trained(weight: Parameter, bias: Option<Parameter>) -> Self {
+    pub(crate) fn trained(weight: Parameter, bias: Option<Vec<f32>>) -> Self {
         let rows = weight.shape()[0];
-        Self { weight: Weight::Trained(weight, bias), bias: None, rows, lora: None, choices: Vec::new() }
+        Self { weight: Weight::Trained(weight), bias, trained_bias: None, rows, lora: None, choices: Vec::new() }
+    }
+
+    /// The same layer with a bias that is trained, where there is one.
+    pub(crate) fn with_trained_bias(self, trained_bias: Option<Parameter>) -> Self {
+        Self { trained_bias, ..self }
     }
 
     /// The same layer with an adapter beside it.
@@ -122,15 +129,19 @@ impl Linear {
     /// What is trained, for kernels that record.
     pub(crate) fn product(&self) -> product::Product {
         let weights = match &self.weight {
-            Weight::Stored(matrix) => Weights::Frozen(matrix.clone(), self.bias.as_deref().map(Arc::from)),
-            Weight::Trained(weight, bias) => Weights::Trained(weight.clone(), bias.clone()),
+            Weight::Stored(matrix) => Weights::Frozen(matrix.clone()),
+            Weight::Trained(weight) => Weights::Trained(weight.clone()),
             Weight::Dense(..) => unreachable!("dense weights are kept only where there are no kernels"),
         };
         let lora = self.lora.as_ref().map(|lora| match lora {
             Lora::Trained(trained) => trained.clone(),
             Lora::Stored(..) | Lora::Dense(..) => unreachable!("adapters are trained where there is a tape"),
         });
-        product::Product { weights, lora }
+        let bias = match (&self.trained_bias, &self.bias) {
+            (Some(bias), _) => Some(product::Bias::Trained(bias.clone())),
+            (None, bias) => bias.as_deref().map(|bias| product::Bias::Frozen(bias.into())),
+        };
+        product::Product { weights, bias, lora }
     }
 }
 
@@ -168,16 +179,21 @@ fn project_bare<const N: usize>(
 ) -> [Tensor<2>; N] {
     let [rows, _] = x.dims();
     let Some(pool) = run.pool() else {
-        return layers.map(|layer| match &layer.weight {
-            Weight::Dense(weight, bias) => {
-                let y = x.clone().matmul(weight.clone());
-                bias.as_ref().map_or(y.clone(), |bias| y + bias.clone().unsqueeze())
-            }
-            Weight::Trained(weight, bias) => {
-                let y = x.clone().matmul(weight.matrix().transpose());
-                bias.as_ref().map_or(y.clone(), |bias| y + bias.vector().unsqueeze())
-            }
-            Weight::Stored(_) => unreachable!("stored weights are kept only where there are kernels"),
+        return layers.map(|layer| {
+            let y = match &layer.weight {
+                Weight::Dense(weight, _) => x.clone().matmul(weight.clone()),
+                Weight::Trained(weight) => x.clone().matmul(weight.matrix().transpose()),
+                Weight::Stored(_) => unreachable!("stored weights are kept only where there are kernels"),
+            };
+            let bias = match (&layer.trained_bias, &layer.weight, &layer.bias) {
+                (Some(bias), ..) => bias.vector(),
+                (None, Weight::Dense(_, Some(bias)), _) => bias.clone(),
+                (None, _, Some(bias)) => {
+                    Tensor::from_data(TensorData::new(bias.clone(), [layer.rows]), &run.compute.device)
+                }
+                (None, _, None) => return y,
+            };
+            y + bias.unsqueeze()
         });
     };
     let x = run::flex(x);

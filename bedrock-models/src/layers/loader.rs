@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::adapter::Part;
+use super::adapter::{Part, kind_of};
 use super::parameter::{Parameter, Parameters};
 use super::{Embedding, LayerNorm, Linear, RmsNorm, run::Compute};
 use crate::error::Error;
@@ -136,7 +136,10 @@ impl Loader {
 
     /// Where the weights of this name are put if they are trained: all are, or those that are beside an adapter.
     fn trained(&self, name: &str) -> Option<&Parameters> {
-        let beside = || self.compute.adapter.as_ref().is_some_and(|adapter| adapter.trains(name));
+        let (module, kind) = kind_of(name);
+        let part = self.parts.get(module).map(|part| format!("{}{kind}", part.module));
+        let whole = part.as_deref().unwrap_or(name);
+        let beside = || self.compute.adapter.as_ref().is_some_and(|adapter| adapter.trains(whole));
         self.compute.parameters.as_deref().filter(|_| self.compute.trained().is_some() || beside())
     }
 
@@ -289,23 +292,30 @@ impl Loader {
             Bias::Present | Bias::IfPresent => Some(self.vector(&name, rows)?),
         };
         let bias = bias.filter(|_| self.checkpoint.survey().is_none());
-        if self.trained(module).is_some() {
-            let weight = self.train(format!("{module}.weight"), vec![rows, columns], matrix.to_f32());
-            let bias = bias.and_then(|bias| self.train(name, vec![rows], bias));
-            return Ok(Linear::trained(weight.expect("weights are trained"), bias));
-        }
-        let matrix = Arc::new(if self.panels { matrix.into_panels() } else { matrix });
-        let lora = match &self.compute.adapter {
-            Some(adapter) => {
-                let whole = Part { module: module.to_string(), rows: 0..rows, total: rows };
-                adapter.layer(&self.compute, self.parts.get(module).unwrap_or(&whole), columns)?
+        let weight = format!("{module}.weight");
+        let trained = self.trained(&weight).is_some();
+        let trained = if trained { self.train(weight, vec![rows, columns], matrix.to_f32()) } else { None };
+        let trained_bias = bias.as_ref().and_then(|bias| self.train(name, vec![rows], bias.clone()));
+        let layer = match trained {
+            Some(weight) => return Ok(Linear::trained(weight, bias).with_trained_bias(trained_bias)),
+            None => {
+                let matrix = Arc::new(if self.panels { matrix.into_panels() } else { matrix });
+                Linear::new(&self.compute, matrix, bias).with_trained_bias(trained_bias)
             }
+        };
+        self.adapted(layer, module, [rows, columns])
+    }
+
+    /// A layer with what adapters add to it.
+    fn adapted(&self, layer: Linear, module: &str, [rows, columns]: [usize; 2]) -> Result<Linear, Error> {
+        let whole = Part { module: module.to_string(), rows: 0..rows, total: rows };
+        let part = self.parts.get(module).unwrap_or(&whole);
+        let lora = match &self.compute.adapter {
+            Some(adapter) => adapter.layer(&self.compute, part, columns)?,
             None => None,
         };
         let mut choices = Vec::new();
         for (number, adapter) in self.compute.adapters.iter().enumerate() {
-            let whole = Part { module: module.to_string(), rows: 0..rows, total: rows };
-            let part = self.parts.get(module).unwrap_or(&whole);
             if let Some(lora) = adapter.layer(&self.compute, part, columns)? {
                 // Their rows are not those of the step: some rows are left out, or come in another order.
                 if module == "lm_head" || module.contains(".experts.") {
@@ -314,7 +324,7 @@ impl Loader {
                 choices.push((number, lora));
             }
         }
-        Ok(Linear::new(&self.compute, matrix, bias).with_lora(lora).with_choices(choices))
+        Ok(layer.with_lora(lora).with_choices(choices))
     }
 
     /// Several layers whose matrices (and biases) lie one after another in one tensor, of `rows` each: see [`Loader::split`].
@@ -347,18 +357,27 @@ impl Loader {
         Ok(Linear::new(&self.compute, Arc::new(matrix), bias))
     }
 
-    /// An output layer that shares the table of an embedding.
-    pub(crate) fn tied(&self, embedding: &Embedding) -> Linear {
-        match embedding {
+    /// An output layer that shares the table of an embedding, unless an adapter has one of the two whole.
+    pub(crate) fn tied(
+        &mut self,
+        name: &str,
+        embedding: &Embedding,
+        [rows, columns]: [usize; 2],
+    ) -> Result<Linear, Error> {
+        if self.compute.adapter.as_ref().is_some_and(|adapter| adapter.unties()) {
+            return self.linear(name, rows, columns, Bias::Absent);
+        }
+        let layer = match embedding {
             Embedding::Trained(table, _) => Linear::trained(table.clone(), None),
             Embedding::Stored(table) => Linear::new(&self.compute, table.clone(), None),
-        }
+        };
+        self.adapted(layer, name, [rows, columns])
     }
 
     pub(crate) fn embedding(&mut self, name: &str, rows: usize, columns: usize) -> Result<Embedding, Error> {
         let name = format!("{name}.weight");
         let table = Arc::new(self.matrix(&name, rows, columns)?);
-        let trained = self.compute.trained().is_some().then(|| table.to_f32());
+        let trained = self.trained(&name).is_some().then(|| table.to_f32());
         Ok(match trained.and_then(|values| self.train(name, vec![rows, columns], values)) {
             Some(parameter) => Embedding::Trained(parameter, self.padding),
             None => Embedding::Stored(table),
@@ -388,22 +407,14 @@ impl Loader {
     pub(crate) fn layer_norm_unbiased(&mut self, name: &str, len: usize, eps: f64) -> Result<LayerNorm, Error> {
         let weight = self.vector(&format!("{name}.weight"), len)?;
         let trained = self.train(format!("{name}.weight"), vec![len], weight.clone());
-        let norm = LayerNorm::new(&self.compute, weight, vec![0.0; len], eps);
-        Ok(match trained {
-            Some(weight) => norm.trained(weight, None),
-            None => norm,
-        })
+        Ok(LayerNorm::new(&self.compute, weight, vec![0.0; len], eps).trained(trained, None))
     }
 
     /// Layer normalisation of each head with weights of its own, `[heads, dim]`, without a bias.
     pub(crate) fn head_norm(&mut self, name: &str, heads: usize, dim: usize, eps: f64) -> Result<LayerNorm, Error> {
         let weight = self.values(&format!("{name}.weight"), &[heads, dim])?;
         let trained = self.train(format!("{name}.weight"), vec![heads * dim], weight.clone());
-        let norm = LayerNorm::heads(&self.compute, dim, weight, vec![0.0; heads * dim], eps);
-        Ok(match trained {
-            Some(weight) => norm.trained(weight, None),
-            None => norm,
-        })
+        Ok(LayerNorm::heads(&self.compute, dim, weight, vec![0.0; heads * dim], eps).trained(trained, None))
     }
 
     pub(crate) fn layer_norm(&mut self, name: &str, len: usize, eps: f64) -> Result<LayerNorm, Error> {
@@ -423,11 +434,7 @@ impl Loader {
         let [weight_name, bias_name] = names;
         let trained = self.train(weight_name, vec![len], weight.clone());
         let trained_bias = self.train(bias_name, vec![len], bias.clone());
-        let norm = LayerNorm::new(&self.compute, weight, bias, eps);
-        Ok(match trained {
-            Some(weight) => norm.trained(weight, trained_bias),
-            None => norm,
-        })
+        Ok(LayerNorm::new(&self.compute, weight, bias, eps).trained(trained, trained_bias))
     }
 
     /// Ends loading: an error if a tensor was not used, except those whose name ends in one of `ignorable`.

@@ -15,6 +15,7 @@ pub(crate) mod loader;
 pub(crate) mod mlp;
 pub(crate) mod norm;
 pub(crate) mod parameter;
+mod pattern;
 #[cfg(feature = "tune")]
 pub(crate) mod product;
 pub(crate) mod relative;

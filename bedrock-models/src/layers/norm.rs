@@ -120,9 +120,9 @@ impl LayerNorm {
         Self { weight: Vector::new(compute, weight), bias: Vector::new(compute, bias), eps, dim }
     }
 
-    /// The same with a trained weight, and bias where there is one.
-    pub(crate) fn trained(mut self, weight: Parameter, bias: Option<Parameter>) -> Self {
-        self.weight.trained = Some((weight, 0.0));
+    /// The same with a trained weight and bias, where they are.
+    pub(crate) fn trained(mut self, weight: Option<Parameter>, bias: Option<Parameter>) -> Self {
+        self.weight.trained = weight.map(|weight| (weight, 0.0));
         self.bias.trained = bias.map(|bias| (bias, 0.0));
         self
     }

@@ -13,22 +13,29 @@ use crate::kernels::{Matrix, Pool};
 #[derive(Clone)]
 pub(crate) struct Product {
     pub(crate) weights: Weights,
+    pub(crate) bias: Option<Bias>,
     pub(crate) lora: Option<Trained>,
 }
 
 #[derive(Clone)]
 pub(crate) enum Weights {
-    Frozen(Arc<Matrix>, Option<Arc<[f32]>>),
-    /// `[rows, columns]`, and a bias
-    Trained(Parameter, Option<Parameter>),
+    Frozen(Arc<Matrix>),
+    /// `[rows, columns]`
+    Trained(Parameter),
+}
+
+#[derive(Clone)]
+pub(crate) enum Bias {
+    Frozen(Arc<[f32]>),
+    Trained(Parameter),
 }
 
 impl Product {
     /// Features of the result.
     pub(crate) fn rows(&self) -> usize {
         match &self.weights {
-            Weights::Frozen(weights, _) => weights.rows(),
-            Weights::Trained(weights, _) => weights.shape()[0],
+            Weights::Frozen(weights) => weights.rows(),
+            Weights::Trained(weights) => weights.shape()[0],
         }
     }
 
@@ -37,23 +44,26 @@ impl Product {
         let (n, width) = (self.rows(), x.len() / rows.max(1));
         let left = Left { values: x, stride: width };
         let mut y = match &self.weights {
-            Weights::Frozen(weights, bias) => {
-                let product = gemm::Product { weights, bias: bias.as_deref(), then: None };
+            Weights::Frozen(weights) => {
+                let product = gemm::Product { weights, bias: None, then: None };
                 let [y] = gemm::products(pool, x, rows, &[product]);
                 y
             }
-            Weights::Trained(weights, bias) => {
+            Weights::Trained(weights) => {
                 let mut y = pool.memory.take(rows * n);
                 let weights = weights.memory();
                 dense::multiply(pool, left, Right::Transposed(values(&weights)), [rows, width, n], &mut y, false);
-                if let Some(bias) = bias {
-                    let bias = bias.memory();
-                    let add = |y: &mut [f32]| y.iter_mut().zip(values(&bias)).for_each(|(y, bias)| *y += bias);
-                    y.chunks_exact_mut(n).for_each(add);
-                }
                 y
             }
         };
+        let mut add = |bias: &[f32]| {
+            y.chunks_exact_mut(n).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        };
+        match &self.bias {
+            Some(Bias::Frozen(bias)) => add(bias),
+            Some(Bias::Trained(bias)) => add(values(&bias.memory())),
+            None => (),
+        }
         let Some(lora) = &self.lora else { return (y, Vec::new()) };
         let dropped = lora.dropout.of(x);
         let left = Left { values: dropped.as_deref().unwrap_or(x), stride: width };
@@ -76,22 +86,22 @@ impl Product {
         let width = x.len() / rows.max(1);
         let left = Left { values: dy, stride: n };
         match &self.weights {
-            Weights::Frozen(weights, _) => {
+            Weights::Frozen(weights) => {
                 if !add {
                     dx.fill(0.0);
                 }
                 dense::times_weights(pool, dy, rows, weights, dx);
             }
-            Weights::Trained(weights, bias) => {
+            Weights::Trained(weights) => {
                 let memory = weights.memory();
                 dense::multiply(pool, left, Right::Plain(values(&memory)), [rows, n, width], dx, add);
                 weights.accumulate(|sums| dense::times_input(pool, dy, x, rows, sums));
-                if let Some(bias) = bias {
-                    bias.accumulate(|sums| {
-                        dy.chunks_exact(n).for_each(|dy| sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy));
-                    });
-                }
             }
+        }
+        if let Some(Bias::Trained(bias)) = &self.bias {
+            bias.accumulate(|sums| {
+                dy.chunks_exact(n).for_each(|dy| sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy));
+            });
         }
         let Some(lora) = &self.lora else { return };
         let [a, b] = lora.factors.each_ref().map(Parameter::memory);

@@ -20,7 +20,7 @@ use crate::weights::{self, Checkpoint, Dtype, GgufFile, StoredTensor, block, ggu
 /// Writes a model that answers as `base` does with `adapter`.
 ///
 /// Of a base in Hugging Face layout `output` becomes such a folder: all weights in single precision, the adapter's products added, the other
-/// files those of the base. An encoder gets the head that comes with an adapter, and its labels. Of a `.gguf` file of the `llama` architecture it becomes a GGUF file: matrices with an adapter in 8 bits (`Q8_0`) if
+/// files those of the base. Tensors that the adapter has whole take the place of the base's. An encoder gets the head that comes with an adapter, and its labels. Of a `.gguf` file of the `llama` architecture it becomes a GGUF file: matrices with an adapter in 8 bits (`Q8_0`) if
 /// they were in blocks, because what is added is often less than a step of fewer; all else as it is there.
 ///
 /// # Errors
@@ -102,6 +102,8 @@ fn into_folder(
     }
     if is_encoder && adapter.has_wholes() {
         checkpoint = head::with_wholes(checkpoint, adapter, &config, base)?;
+    } else {
+        put_wholes(adapter, &mut checkpoint, folder)?;
     }
     model::write(
         (output, sealer),
@@ -111,7 +113,7 @@ fn into_folder(
             let (Some(module), &[first, second]) = (stored.name.strip_suffix(".weight"), &stored.shape[..]) else {
                 return Ok(None);
             };
-            let transposed = layout.is_transposed(stored);
+            let transposed = layout.is_transposed(&stored.name);
             let (rows, columns) = if transposed { (second, first) } else { (first, second) };
             let Some(delta) = Delta::of(adapter, module, rows, columns)? else { return Ok(None) };
             // Checked here, so that it cannot fail while the file is written.
@@ -137,8 +139,28 @@ fn into_folder(
                 written.remove(*key);
                 written.extend(config.get(*key).map(|value| (key.to_string(), value.clone())));
             }
+            if !is_encoder && adapter.unties() {
+                written.insert("tie_word_embeddings".into(), false.into());
+            }
         },
     )
+}
+
+/// Puts what an adapter has whole in the place of the base's tensors, of which alone it may have some, and an output layer.
+fn put_wholes(adapter: &Adapter, checkpoint: &mut Checkpoint, path: &Path) -> Result<(), Error> {
+    let before = checkpoint.clone();
+    adapter.put_wholes(checkpoint);
+    for tensor in checkpoint.iter() {
+        match before.get(&tensor.name) {
+            Some(stored) => tensor.expect_shape(&stored.shape)?,
+            None if adapter.unties() && tensor.name == "lm_head.weight" => {}
+            None => {
+                let names = vec![tensor.name.clone()];
+                return Err(Error::UnusedTensors { path: path.to_path_buf(), names });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a configuration says about a head.

@@ -86,6 +86,8 @@ pub use labels::{ClassifierTrainer, Labelled};
 pub use loss::Sequence;
 pub use merge::{merge, merge_with};
 pub use metrics::Metrics;
+#[cfg(feature = "conformance")]
+pub(crate) use model::{Layout, transpose};
 pub use optimizer::AdamW;
 pub use preference::Preference;
 pub use run::JobOptions;

@@ -79,7 +79,7 @@ pub(super) fn save_as(
                 stored.expect_shape(&[count])?;
             }
             written.borrow_mut().extend(parts.iter().map(|part| part.name().to_string()));
-            let transposed = layout.is_transposed(stored);
+            let transposed = layout.is_transposed(&stored.name);
             let shape = stored.shape.clone();
             Ok(Some(Box::new(move || {
                 let values = parts.iter().flat_map(Parameter::values).collect::<Vec<f32>>();
@@ -100,25 +100,25 @@ pub(super) fn save_as(
 }
 
 /// How a model's matrices lie in its files.
-pub(super) struct Layout {
+pub(crate) struct Layout {
     family: String,
 }
 
 impl Layout {
-    pub(super) fn of(base: &Path) -> Result<Self, Error> {
+    pub(crate) fn of(base: &Path) -> Result<Self, Error> {
         let config = base.join("config.json");
         Ok(Self { family: if base.is_dir() { model_type(&config)? } else { String::new() } })
     }
 
     /// Whether a tensor is a layer's matrix and stored `[in, out]`, as GPT-2's are.
-    pub(super) fn is_transposed(&self, stored: &StoredTensor) -> bool {
+    pub(crate) fn is_transposed(&self, tensor: &str) -> bool {
         let layers = ["c_attn.weight", "c_proj.weight", "c_fc.weight"];
-        self.family == "gpt2" && layers.iter().any(|layer| stored.name.ends_with(layer))
+        self.family == "gpt2" && layers.iter().any(|layer| tensor.ends_with(layer))
     }
 }
 
 /// `[columns, rows]` to `[rows, columns]`.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub(crate) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..rows).flat_map(|row| (0..columns).map(move |column| values[column * rows + row])).collect()
 }
 
