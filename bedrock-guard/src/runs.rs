@@ -44,6 +44,21 @@ impl Runs {
         block * 64 + bits.trailing_zeros() as usize
     }
 
+    /// The fourth byte of each run that is so long, and all behind it.
+    pub(crate) fn fourths(&self) -> impl Iterator<Item = usize> + use<'_> {
+        let mut before = 0;
+        self.0.iter().enumerate().flat_map(move |(block, bits)| {
+            let behind = |places: u32| bits << places | before >> (64 - places);
+            let mut fourths = bits & behind(1) & behind(2) & behind(3);
+            before = *bits;
+            std::iter::from_fn(move || {
+                let next = (fourths != 0).then(|| block * 64 + fourths.trailing_zeros() as usize);
+                fourths &= fourths.wrapping_sub(1);
+                next
+            })
+        })
+    }
+
     /// The first byte of each run.
     pub(crate) fn starts(&self) -> impl Iterator<Item = usize> + use<'_> {
         let mut before = 0;
@@ -77,6 +92,9 @@ mod tests {
             prop_assert_eq!(runs.end(at), at + length);
             let starts: Vec<usize> = runs.starts().collect();
             let is_start = |at: &usize| bytes[*at].is_ascii_alphabetic() && (*at == 0 || !bytes[*at - 1].is_ascii_alphabetic());
+            let fourths: Vec<usize> = runs.fourths().collect();
+            let is_fourth = |at: &usize| *at > 2 && bytes[*at - 3..=*at].iter().all(u8::is_ascii_alphabetic);
+            prop_assert_eq!(fourths, (0..bytes.len()).filter(is_fourth).collect::<Vec<_>>());
             prop_assert_eq!(starts, (0..bytes.len()).filter(is_start).collect::<Vec<_>>());
         }
     }

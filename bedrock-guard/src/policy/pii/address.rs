@@ -86,13 +86,36 @@ impl Recognizer for AddressRecognizer {
     }
 }
 
+/// For each small letter behind a blank, the bytes behind it as bits with which [`may_be_street`] goes on.
+static SMALL_WORDS: [[u64; 4]; 32] = {
+    let mut words = [[0; 4]; 32];
+    let letters = [b'd', b'k', b'l', b't', b'u'];
+    let mut pair = 0;
+    while pair < 256 * letters.len() {
+        let (letter, after) = (letters[pair >> 8], pair as u8);
+        let may = match letter {
+            b'd' => matches!(after, b'a' | b'e' | b'o'),
+            b't' => !after.is_ascii(),
+            b'u' => after == b't' || !after.is_ascii_lowercase(),
+            _ => after == b'a',
+        };
+        words[(letter & 31) as usize][after as usize >> 6] |= (may as u64) << (after & 63);
+        pair += 1;
+    }
+    words
+};
+
 /// Whether an address may begin with a word of ASCII letters alone.
 #[inline]
 pub(super) fn may_begin(window: &Window<'_>, start: usize, end: usize) -> bool {
-    // Most words have a small one behind them.
-    let passed = |second: &u8| second.is_ascii_lowercase() && !matches!(second, b'd' | b'l' | b'k' | b'u' | b't');
     let bytes = window.text.as_bytes();
-    let none = bytes.get(end) == Some(&b' ') && bytes.get(end + 1).is_some_and(passed);
+    // Most words have a small one behind them.
+    let none = match bytes.get(end..end + 3) {
+        Some([b' ', next, after]) if next.is_ascii_lowercase() => {
+            SMALL_WORDS[usize::from(next & 31)][usize::from(after >> 6)] & 1 << (after & 63) == 0
+        }
+        _ => false,
+    };
     let street = !none && may_be_street(window, end) && may_reach_number(window.text, end);
     street || end - start == 6 && is_corner(&window.text[start..end])
 }

@@ -176,6 +176,7 @@ impl Marks {
         };
         let (letters, digits) = (Runs::of(bytes, u8::is_ascii_alphabetic), Runs::of(bytes, u8::is_ascii_digit));
         let visible = Runs::of(bytes, |byte| *byte > b' ');
+        marks.capitals(bytes);
         let mut at = 0;
         while let Some(next) = visible.next(at) {
             at = next;
@@ -212,15 +213,6 @@ impl Marks {
                 SMALL | CAPITAL => {
                     word(&mut marks, at);
                     let end = letters.end(at);
-                    // Four in a row have one at such a place.
-                    let mut fourth = at + 3;
-                    while fourth < end {
-                        if bytes[fourth].is_ascii_uppercase() {
-                            marks.capitals(bytes, at, end);
-                            break;
-                        }
-                        fourth += 4;
-                    }
                     if let Some(tokens) = &mut tokens {
                         tokens.letters(&mut marks, at, end);
                     }
@@ -252,15 +244,15 @@ impl Marks {
         Some(marks)
     }
 
-    /// Notes four capitals and more in a row among the letters of a range.
-    fn capitals(&mut self, bytes: &[u8], start: usize, end: usize) {
-        let mut at = start;
-        while at < end {
-            let length = bytes[at..end].iter().take_while(|byte| byte.is_ascii_uppercase()).count();
-            if length >= 4 {
-                self.capitals.push((at as u32, (at + length) as u32));
+    /// Notes four capitals and more in a row.
+    fn capitals(&mut self, bytes: &[u8]) {
+        let capitals = Runs::of(bytes, u8::is_ascii_uppercase);
+        let mut passed = 0;
+        for fourth in capitals.fourths() {
+            if fourth >= passed {
+                passed = capitals.end(fourth);
+                self.capitals.push((fourth as u32 - 3, passed as u32));
             }
-            at += length.max(1);
         }
     }
 

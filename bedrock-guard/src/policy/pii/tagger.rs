@@ -161,10 +161,16 @@ const WORD: u8 = 0;
 const PLACE: u8 = 1;
 /// Of [`Seen::around`].
 const AROUND: u8 = 2;
+/// Of [`Seen::signs`].
+const SIGNS: u8 = 3;
+/// Of [`Seen::before`].
+const BEFORE: u8 = 4;
+/// Of [`Seen::after`].
+const AFTER: u8 = 5;
 /// The others.
-const REST: u8 = 3;
+const REST: u8 = 6;
 #[cfg(any(test, feature = "train"))]
-const ALL: u8 = 4;
+const ALL: u8 = 7;
 
 /// The sum of rows of the table, four classes in each number, with what follows the sixth class.
 #[derive(Debug, Clone, Copy, Default)]
@@ -201,16 +207,23 @@ pub(crate) struct Sums<'t> {
     words: Box<[(&'t str, u8, Sum)]>,
     places: Box<[(u64, Sum)]>,
     arounds: Box<[(u64, Sum)]>,
+    signs: Box<[([u64; 2], Sum)]>,
+    befores: Box<[([u64; 2], Sum)]>,
+    afters: Box<[([u64; 2], Sum)]>,
 }
 
 impl<'t> Sums<'t> {
     /// With room for so many words, a power of two.
     pub(super) fn new(room: usize) -> Self {
         let keyed = |room: usize| vec![(u64::MAX, Sum::default()); room].into_boxed_slice();
+        let paired = |room: usize| vec![([u64::MAX; 2], Sum::default()); room].into_boxed_slice();
         Self {
             words: vec![("", 0, Sum::default()); room].into_boxed_slice(),
             places: keyed(room.min(256)),
             arounds: keyed(room.min(1024)),
+            signs: paired(room.min(1024)),
+            befores: paired(room),
+            afters: paired(room),
         }
     }
 
@@ -218,20 +231,31 @@ impl<'t> Sums<'t> {
         let part = &seen.parts[word];
         let flags = u8::from(part.particle) << 1 | u8::from(part.possessive);
         let known = &mut self.words[part.hash as usize & (self.words.len() - 1)];
-        if known.0 != part.text || known.1 != flags {
+        // A word that is remembered is the very same text.
+        if !std::ptr::eq(known.0, part.text) && known.0 != part.text || known.1 != flags {
             *known = (part.text, flags, tagger.sum::<WORD>(seen, word));
         }
         let mut sum = known.2;
-        let keyed = |table: &mut [(u64, Sum)], key: u64, make: &dyn Fn() -> Sum| {
-            let place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (table.len() - 1);
-            let known = &mut table[place];
+        let slot = |key: u64, size: usize| (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (size - 1);
+        let keyed = |table: &mut [(u64, Sum)], key: u64, make: fn(&Tagger, &Seen<'_, 't>, usize) -> Sum| {
+            let known = &mut table[slot(key, table.len())];
             if known.0 != key {
-                *known = (key, make());
+                *known = (key, make(tagger, seen, word));
             }
             known.1
         };
-        sum.join(keyed(&mut self.places, seen.place(word), &|| tagger.sum::<PLACE>(seen, word)));
-        sum.join(keyed(&mut self.arounds, seen.around(word), &|| tagger.sum::<AROUND>(seen, word)));
+        sum.join(keyed(&mut self.places, seen.place(word), Tagger::sum::<PLACE>));
+        sum.join(keyed(&mut self.arounds, seen.around(word), Tagger::sum::<AROUND>));
+        let paired = |table: &mut [([u64; 2], Sum)], key: [u64; 2], make: fn(&Tagger, &Seen<'_, 't>, usize) -> Sum| {
+            let known = &mut table[slot(key[0].rotate_left(32) ^ key[1], table.len())];
+            if known.0 != key {
+                *known = (key, make(tagger, seen, word));
+            }
+            known.1
+        };
+        sum.join(paired(&mut self.signs, seen.signs(word), Tagger::sum::<SIGNS>));
+        sum.join(paired(&mut self.befores, seen.before(word), Tagger::sum::<BEFORE>));
+        sum.join(paired(&mut self.afters, seen.after(word), Tagger::sum::<AFTER>));
         sum.join(tagger.sum::<REST>(seen, word));
         sum
     }
@@ -380,6 +404,27 @@ impl<'p, 't> Seen<'p, 't> {
         ((part.traits << 4 | place) << 16 | before) << 8 | u64::from(self.opinions[word])
     }
 
+    /// What those of kind [`SIGNS`] depend on: the word's lists, its place in the run and the signs around the run.
+    fn signs(&self, word: usize) -> [u64; 2] {
+        let (from_left, from_right) = self.distances(word);
+        [self.left_sign << 32 | self.parts[word].traits << 4 | from_left << 2 | from_right, self.right_sign]
+    }
+
+    /// What those of kind [`BEFORE`] depend on: the word's lists, its place in the run, the word before the run and the language.
+    fn before(&self, word: usize) -> [u64; 2] {
+        [self.left[0], (self.parts[word].traits << 2 | self.distances(word).0) << 2 | self.german]
+    }
+
+    /// What those of kind [`AFTER`] depend on: the same with the word behind the run.
+    fn after(&self, word: usize) -> [u64; 2] {
+        [self.right[0], (self.parts[word].traits << 2 | self.distances(word).1) << 2 | self.german]
+    }
+
+    /// Words of the run before a word and behind it, two being many.
+    fn distances(&self, word: usize) -> (u64, u64) {
+        (word.min(2) as u64, (self.parts.len() - 1 - word).min(2) as u64)
+    }
+
     /// The rows of a word. With `forget`, as if no list and no weight knew the word itself: from that names nobody has listed are learned.
     #[cfg(any(test, feature = "train"))]
     pub(crate) fn features(&self, word: usize, forget: bool, emit: impl FnMut(u32)) {
@@ -399,7 +444,7 @@ impl<'p, 't> Seen<'p, 't> {
             if word + 1 < count { lists(word + 1) } else { 1 << 20 },
         );
         let place = (word.min(3) << 4 | (count - 1 - word).min(3)) as u64;
-        let (from_left, from_right) = (word.min(2) as u64, (count - 1 - word).min(2) as u64);
+        let (from_left, from_right) = self.distances(word);
         let mut kind = 0u64;
         let mut put = |which: u8, first: u64, second: u64| {
             kind += 1;
@@ -419,17 +464,17 @@ impl<'p, 't> Seen<'p, 't> {
         put(if first && last { PLACE } else { REST }, mix(before, own), after);
         let begins = self.left_sign_class();
         put(AROUND, own, begins << 8 | from_left);
-        put(REST, self.left_sign, from_left);
-        put(REST, self.right_sign, from_right);
-        put(REST, own, self.right_sign << 8 | from_right);
-        put(REST, self.left[0], from_left);
+        put(SIGNS, self.left_sign, from_left);
+        put(SIGNS, self.right_sign, from_right);
+        put(SIGNS, own, self.right_sign << 8 | from_right);
+        put(BEFORE, self.left[0], from_left);
         put(REST, mix(self.left[0], self.left[1]), from_left);
         put(REST, self.left[1], from_left);
-        put(REST, self.left[0], own << 4 | from_left);
-        put(REST, self.right[0], from_right);
+        put(BEFORE, self.left[0], own << 4 | from_left);
+        put(AFTER, self.right[0], from_right);
         put(REST, mix(self.right[0], self.right[1]), from_right);
         put(REST, self.right[1], from_right);
-        put(REST, self.right[0], own << 4 | from_right);
+        put(AFTER, self.right[0], own << 4 | from_right);
         put(REST, mix(self.left[0], self.right[0]), from_left << 2 | from_right);
         put(AROUND, u64::from(self.left_capital) << 1 | u64::from(self.right_capital), place);
         put(AROUND, u64::from(self.cue) << 8 | begins, place);
@@ -442,8 +487,8 @@ impl<'p, 't> Seen<'p, 't> {
         put(PLACE, self.code, form);
         put(PLACE, self.german, own);
         put(PLACE, self.german, place);
-        put(REST, self.german, self.left[0]);
-        put(REST, self.german, self.right[0]);
+        put(BEFORE, self.german, self.left[0]);
+        put(AFTER, self.german, self.right[0]);
         let opinion = if forget { 255 } else { u64::from(self.opinions[word]) };
         put(AROUND, opinion, 0);
         put(AROUND, opinion, place);
