@@ -285,6 +285,11 @@ impl<'w, 't> Cursor<'w, 't> {
         Some(token)
     }
 
+    /// The character before the next token.
+    pub(crate) fn before(&self) -> Option<char> {
+        self.window.before(self.at)
+    }
+
     /// End of what was read so far, blanks behind it left out.
     pub(crate) fn trimmed_end(&self) -> usize {
         self.window.text[..self.at].trim_end().len()

@@ -152,7 +152,7 @@ fn parse(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<
         _ => return None,
     };
     let mut tail = Cursor::new(window, core, touched);
-    let (end, strong) = read_tail(&mut tail);
+    let (end, strong) = read_tail(&mut tail, score >= 0.5);
     Some((end, if strong { (score + 0.25_f32).min(0.95) } else { score }))
 }
 
@@ -258,6 +258,8 @@ fn number_first(mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
                 }
                 street = true;
                 capitals += 1;
+            } else if capitals > 0 && is_hungarian_street(&lower) {
+                street = true;
             } else if capital {
                 capitals += 1;
                 if street && best.is_none() {
@@ -297,6 +299,11 @@ fn number_first(mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
         return Some((cursor.trimmed_end(), 0.3));
     }
     best
+}
+
+/// What Hungarians write in small letters behind a street's own name.
+fn is_hungarian_street(lower: &str) -> bool {
+    matches!(lower, "u" | "kapu" | "út" | "tér" | "utca")
 }
 
 /// Suffixes that are streets in small letters too.
@@ -354,7 +361,7 @@ fn street_first(first: Token<'_>, mut cursor: Cursor<'_, '_>) -> Option<(usize, 
                     return None;
                 }
                 street |= lists::is_street_shape(&lower)
-                    || matches!(lower.as_str(), "u" | "kapu" | "út" | "tér" | "utca")
+                    || is_hungarian_street(&lower)
                     || (lists::is_street_suffix(&lower) && capitals > 1);
                 ahead.take(|token| token.is("."));
             }
@@ -398,8 +405,8 @@ fn corner(mut cursor: Cursor<'_, '_>) -> Option<(usize, f32)> {
     end.filter(|_| joined).map(|end| (end, 0.8))
 }
 
-/// Reads what may follow a street. Returns the end and whether there was a unit or a postcode.
-fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
+/// Reads what may follow a street, which may be `sure`. Returns the end and whether there was a unit or a postcode.
+fn read_tail(cursor: &mut Cursor<'_, '_>, sure: bool) -> (usize, bool) {
     let mut end = cursor.at;
     let mut strong = false;
     // A state or a place that is known, after which a bare postcode may stand.
@@ -407,9 +414,12 @@ fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
     // Capitalised words that belong to the address only if something surer follows.
     let mut open = 0;
     let mut open_after_comma = None;
+    // A house number's dot, as Hungarians write it: `Fő u. 12.`
+    let mut ordinal = sure && cursor.before().is_some_and(|c| c.is_ascii_digit());
     for _ in 0..MAX_TAIL {
         let mut ahead = cursor.clone();
         let (mut comma, mut line, mut any) = (false, false, false);
+        let dotted = std::mem::take(&mut ordinal) && ahead.take(|token| token.is(".")).is_some();
         for _ in 0..8 {
             match ahead.peek() {
                 Some(token) if token.kind == TokenKind::Blank => {}
@@ -427,7 +437,16 @@ fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
         }
         let Some(token) = ahead.next() else { break };
         let lower = token.text.to_lowercase();
+        // What follows a full stop on its line is another sentence, unless it says where in the house.
+        let inside = floor(&token, &ahead, dotted);
+        if dotted && !line && inside.is_none() && !UNITS.contains(&lower.as_str()) {
+            break;
+        }
         match token.kind {
+            _ if inside.is_some() => {
+                ahead.at = inside.unwrap_or(end);
+                (end, strong, open) = (ahead.at, true, 0);
+            }
             TokenKind::Word if UNITS.contains(&lower.as_str()) => {
                 ahead.take(|token| token.is("."));
                 ahead.skip_space(false);
@@ -490,11 +509,62 @@ fn read_tail(cursor: &mut Cursor<'_, '_>) -> (usize, bool) {
     (end, strong)
 }
 
+/// The end of floor and door behind a house number: `II/3`, `II. em. 3`, and behind a house number's dot `2/14`.
+fn floor(first: &Token<'_>, behind: &Cursor<'_, '_>, dotted: bool) -> Option<usize> {
+    let roman = first.text.len() <= 4 && first.text.bytes().all(|byte| matches!(byte, b'I' | b'V' | b'X'));
+    let number =
+        |token: &Token<'_>| token.kind == TokenKind::Number && is_house_number(token.text) && token.text.len() <= 3;
+    if !roman && !(dotted && number(first)) {
+        return None;
+    }
+    let mut cursor = behind.clone();
+    if cursor.take(|token| token.is("/")).is_some() {
+        return cursor.take(|token| number(token)).map(|door| door.end());
+    }
+    cursor.take(|token| token.is("."))?;
+    cursor.skip_space(false);
+    cursor.take(|token| matches!(token.text, "em" | "emelet" | "Em"))?;
+    let mut end = cursor.at;
+    let dot = cursor.take(|token| token.is(".")).map(|dot| dot.end());
+    cursor.skip_space(false);
+    if let Some(door) = cursor.take(|token| number(token)) {
+        end = door.end();
+    } else if let Some(dot) = dot {
+        end = dot;
+    }
+    Some(end)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn found(text: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        AddressRecognizer::new(super::super::THRESHOLD).scan(Window::whole(text), 0, &mut found);
+        found.into_iter().map(|candidate| &text[candidate.span]).collect()
+    }
+
+    #[test]
+    fn floor_and_door_behind_a_house_number_with_a_dot_are_part_of_the_address() {
+        for (text, whole) in [
+            ("Send it to Fő u. 12.\nII/3\nBudapest 1011 please", "Fő u. 12.\nII/3\nBudapest 1011"),
+            ("Send it to Fő u. 12. II/3 please", "Fő u. 12. II/3"),
+            ("Lakcím: Kossuth utca 7. II. em. 5 ajtó", "Kossuth utca 7. II. em. 5"),
+            (
+                "808 Kálmán Imre u. 12.\n Apt. 762\n Zalakaros\n Hungary 06554",
+                "808 Kálmán Imre u. 12.\n Apt. 762\n Zalakaros\n Hungary 06554",
+            ),
+            ("It is Rákóczi út 5. 2/14 on the bell", "Rákóczi út 5. 2/14"),
+            ("He lives at Rákóczi út 5. Then Suzy came 2 days later.", "Rákóczi út 5"),
+            ("We met at Hauptstraße 17, 3/4 of us were late", "Hauptstraße 17"),
+        ] {
+            assert_eq!(found(text), [whole], "{text}");
+        }
+        assert!(found("There are 80 boys in Grade 5.\nSo, 200 are not. See Chapter 3. Room 12 is full.").is_empty());
+    }
 
     #[rustfmt::skip]
     const PIECES: &[&str] = &[

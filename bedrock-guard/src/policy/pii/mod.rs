@@ -89,7 +89,7 @@ pub struct PiiFinding {
 /// | --- | --- | --- | --- |
 /// | presidio-research `synth_dataset_v2`, 974 sentences with invented people of many countries, all kinds at once | cards, e-mail, IBAN, IP, SSN, URL, age | 1.00 | 1.00 |
 /// | | PHONE | 0.99 | 0.94 |
-/// | | ADDRESS | 0.96 | 0.93 |
+/// | | ADDRESS | 0.96 | 0.94 |
 /// | | NAME | 0.90 | 0.89 |
 /// | WikiGold, 1,173 sentences | NAME | 0.81 | 0.92 |
 /// | WNUT 2017, 3,938 messages of social media | NAME | 0.72 | 0.55 |
