@@ -514,7 +514,7 @@ fn floor(first: &Token<'_>, behind: &Cursor<'_, '_>, dotted: bool) -> Option<usi
     let roman = first.text.len() <= 4 && first.text.bytes().all(|byte| matches!(byte, b'I' | b'V' | b'X'));
     let number =
         |token: &Token<'_>| token.kind == TokenKind::Number && is_house_number(token.text) && token.text.len() <= 3;
-    if !roman && !(dotted && number(first)) {
+    if !(roman || dotted && number(first)) {
         return None;
     }
     let mut cursor = behind.clone();
