@@ -598,6 +598,15 @@ mod avx512 {
 
     kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [6, 4, 2, 1]);
 
+    /// Asks for bytes to be brought into the second cache.
+    #[cfg(target_os = "linux")]
+    fn ask_for(from: *const u8, bytes: usize) {
+        for line in (0..bytes).step_by(64) {
+            // SAFETY: a hint, which may name any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
+        }
+    }
+
     /// # Safety
     /// As [`super::tiles`].
     #[cfg(target_os = "linux")]
@@ -616,8 +625,14 @@ mod avx512 {
             for (side, ((heads, quants), out)) in strips.iter().zip(now).enumerate() {
                 // SAFETY: a block of the strip, and the head of its unit, by the contract.
                 let (w, scales) = unsafe {
+                    let all = quants.len();
                     let head = heads.as_ptr().add(block / units * head_bytes);
                     let quants = quants.as_ptr().add(block * block_bytes);
+                    // The same of the next two strips, which need not be there.
+                    if block % units == 0 {
+                        ask_for(head.wrapping_add(2 * heads.len()), head_bytes);
+                    }
+                    ask_for(quants.wrapping_add(2 * all), block_bytes);
                     (unpack::<F>(quants), scales::<F>(head, block % units, unit::<F>(head)))
                 };
                 for (g, w) in w.into_iter().enumerate() {
