@@ -12,7 +12,7 @@ use burn::tensor::Device;
 
 use crate::adapters;
 use crate::error::Error;
-use crate::kernels::{Activations, Pool};
+use crate::kernels::{Activations, CacheType, Pool};
 use crate::layers::Compute;
 use crate::weights::Dtype;
 
@@ -123,6 +123,8 @@ pub struct EngineOptions {
     /// Bytes that the keys and values of all running requests and of remembered prompts may take. A request that does not
     /// fit waits; one that never could is refused.
     pub cache_bytes: usize,
+    /// How these keys and values are kept. Only on the CPU; elsewhere in single precision.
+    pub cache_type: CacheType,
     /// Whether prompts are remembered, so that the beginning that a later one has in common with them is not computed again. Only on
     /// the CPU, and only for models whose positions do not depend on the length of the sequence.
     pub prefix_cache: bool,
@@ -142,6 +144,7 @@ impl Default for EngineOptions {
             queue: 256,
             prefill_chunk: 512,
             cache_bytes: 4 << 30,
+            cache_type: CacheType::F32,
             prefix_cache: true,
             aging: Duration::from_secs(5),
             speculation: Speculation::Off,
@@ -176,6 +179,7 @@ impl LoadOptions {
             device,
             pool,
             activations: self.activations,
+            cache_type: CacheType::F32,
             adapter: None,
             adapters: Arc::default(),
             chosen: None,

@@ -3,8 +3,9 @@
 
 mod tiny;
 
+use bedrock_models::kernels::CacheType;
 use bedrock_models::weights::Dtype;
-use bedrock_models::{LanguageModel, LoadOptions};
+use bedrock_models::{EngineOptions, LanguageModel, LoadOptions};
 
 /// Bytes that all allocations of one step have together, at a context of `length` tokens: what decoding one token more costs. One thread computes, the one
 /// that is counted.
@@ -27,8 +28,9 @@ fn bytes_of_a_step(model: &LanguageModel, length: usize) -> i64 {
 fn a_step_allocates_the_same_whatever_the_context() {
     let folder = tempfile::tempdir().unwrap();
     tiny::write_with(folder.path(), &[], 4096);
-    for quantize in [None, Some(Dtype::Q8_0)] {
-        let options = LoadOptions { threads: 1, quantize, ..LoadOptions::default() };
+    for (quantize, cache_type) in [(None, CacheType::F32), (Some(Dtype::Q8_0), CacheType::F32), (None, CacheType::Q8)] {
+        let engine = EngineOptions { cache_type, ..EngineOptions::default() };
+        let options = LoadOptions { threads: 1, quantize, engine, ..LoadOptions::default() };
         let model = LanguageModel::load(folder.path(), &options).unwrap();
         // Nothing is allocated for the first time below.
         bytes_of_a_step(&model, 70);
@@ -36,7 +38,10 @@ fn a_step_allocates_the_same_whatever_the_context() {
         let lengths = [10, 100, 500, 1000, 2000, 4000];
         let steps = lengths.map(|length| bytes_of_a_step(&model, length));
         assert!(steps[0] > 0, "{steps:?}");
-        assert!(steps.iter().all(|bytes| *bytes == steps[0]), "{quantize:?}: {steps:?} bytes at {lengths:?} tokens");
+        assert!(
+            steps.iter().all(|bytes| *bytes == steps[0]),
+            "{quantize:?} {cache_type:?}: {steps:?} bytes at {lengths:?} tokens"
+        );
         // The vectors of a step: logits, and a few of the size of its layers. Far less than keys and values of 4,000 tokens, which are 2 MiB.
         assert!(steps[0] < 64 << 10, "{steps:?}");
     }

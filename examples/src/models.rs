@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bedrock_core::{AesGcmSealer, KeyRing, Sealer, SecretKey};
+use bedrock_models::kernels::CacheType;
 use bedrock_models::weights::Dtype;
-use bedrock_models::{DeviceKind, LoadOptions};
+use bedrock_models::{DeviceKind, EngineOptions, LoadOptions};
 use clap::Args;
 
 use crate::Failure;
@@ -23,6 +24,9 @@ pub struct ModelArguments {
     /// Turn plain weights into blocks while loading: q8_0, q4_0, q4_1, f16, bf16 or f32
     #[arg(long, value_name = "TYPE")]
     pub quantize: Option<Dtype>,
+    /// How keys and values of what was read are kept: f32, or q8 for a quarter of the memory
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub cache_type: CacheType,
     /// Seed of all random choices
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -41,8 +45,9 @@ fn sealer(path: &str) -> Result<Arc<dyn Sealer>, Failure> {
 impl ModelArguments {
     /// The options that these arguments stand for.
     pub fn options(&self) -> LoadOptions {
-        let Self { threads, device, quantize, .. } = *self;
-        LoadOptions { threads, device, quantize, sealer: self.key_file.clone(), ..LoadOptions::default() }
+        let Self { threads, device, quantize, cache_type, .. } = *self;
+        let engine = EngineOptions { cache_type, ..EngineOptions::default() };
+        LoadOptions { threads, device, quantize, engine, sealer: self.key_file.clone(), ..LoadOptions::default() }
     }
 }
 

@@ -16,7 +16,7 @@ use super::family::Configuration;
 use super::gguf::{DECODER_NAMES, Gguf};
 use super::{CausalLm, Step};
 use crate::error::Error;
-use crate::kernels::attention::{Mask, Page};
+use crate::kernels::attention::Mask;
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, LayerNorm, Linear, Loader, RopeFields,
     Rotary, Run, Sequence, attention::rotate, norm::add, project,
@@ -243,7 +243,7 @@ impl Cohere {
         } else {
             loader.linear("lm_head", config.vocab_size, config.hidden_size, Bias::Absent)?
         };
-        let page_bytes = layers.len().saturating_mul(Page::bytes(sizes.attention_heads()));
+        let page_bytes = loader.page_bytes(layers.len(), sizes.attention_heads());
         let logit_scale = config.logit_scale as f32;
         Ok(Self { embed_tokens, layers, norm, lm_head, logit_scale, rotary, page_bytes })
     }

@@ -15,7 +15,7 @@ use super::family::Configuration;
 use super::gguf::Gguf;
 use super::{CausalLm, Step};
 use crate::error::Error;
-use crate::kernels::attention::{Heads, Mask, Page};
+use crate::kernels::attention::{Heads, Mask};
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, Linear, Loader, RmsNorm, RopeFields, Rotary,
     Run, Sequence, activation::soft_cap, attention::rotate, norm::add, project,
@@ -325,7 +325,7 @@ impl Gemma2 {
             lm_head,
             cap: config.final_logit_softcapping.map(|cap| cap as f32),
             rotary,
-            page_bytes: layers.len().saturating_mul(Page::bytes(config.heads())),
+            page_bytes: loader.page_bytes(layers.len(), config.heads()),
             layers,
         })
     }

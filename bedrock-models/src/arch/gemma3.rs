@@ -17,7 +17,7 @@ use super::gemma2::{GEMMA_NAMES, query_scalar};
 use super::gguf::Gguf;
 use super::{CausalLm, Step};
 use crate::error::Error;
-use crate::kernels::attention::{Heads, Page};
+use crate::kernels::attention::Heads;
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, Linear, Loader, RmsNorm, RopeParameters,
     Rotary, Run, Sequence, activation::soft_cap, attention::rotate, norm::add, project,
@@ -356,7 +356,7 @@ impl Gemma3 {
             cap: config.final_logit_softcapping.map(|cap| cap as f32),
             rotary,
             local_rotary,
-            page_bytes: layers.len().saturating_mul(Page::bytes(config.heads())),
+            page_bytes: loader.page_bytes(layers.len(), config.heads()),
             layers,
         })
     }

@@ -16,7 +16,7 @@ use super::family::Configuration;
 use super::gguf::Gguf;
 use super::{CausalLm, Step};
 use crate::error::Error;
-use crate::kernels::attention::{Heads, Mask, Page};
+use crate::kernels::attention::{Heads, Mask};
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, LayerCache, LayerNorm, Linear, Loader, Run, Sequence, norm::add,
     project,
@@ -262,7 +262,7 @@ impl Gpt2 {
         } else {
             loader.linear("lm_head", config.vocab_size, hidden, Bias::Absent)?
         };
-        let page_bytes = h.len().saturating_mul(Page::bytes(config.heads(0)));
+        let page_bytes = loader.page_bytes(h.len(), config.heads(0));
         Ok(Self { wte, wpe, h, ln_f, lm_head, page_bytes })
     }
 }

@@ -18,7 +18,7 @@ use super::gguf::{DECODER_NAMES, Gguf};
 use super::{CausalLm, Step};
 use crate::error::Error;
 use crate::export::unpaired;
-use crate::kernels::attention::{Heads, Mask, Page};
+use crate::kernels::attention::{Heads, Mask};
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, Linear, Loader, RmsNorm, RopeFields, Rotary,
     Run, Sequence, attention::rotate, norm::add, project,
@@ -443,7 +443,7 @@ impl Llama {
             loader.linear("lm_head", config.vocab_size, config.hidden_size, Bias::Absent)?
         };
         let heads = config.heads();
-        let page_bytes = config.num_hidden_layers.saturating_mul(Page::bytes(heads));
+        let page_bytes = loader.page_bytes(config.num_hidden_layers, heads);
         Ok(Self { embed_tokens, layers, norm, lm_head, rotary, page_bytes })
     }
 }

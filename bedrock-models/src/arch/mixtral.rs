@@ -17,7 +17,6 @@ use super::gguf::Gguf;
 use super::llama::{LlamaAttention, LlamaConfig};
 use super::{CausalLm, Step};
 use crate::error::Error;
-use crate::kernels::attention::Page;
 use crate::layers::{
     Bias, Compute, Embedding, Experts, GatedMlp, LayerCache, Linear, Loader, RmsNorm, Rotary, Run, Sequence, norm::add,
 };
@@ -222,7 +221,7 @@ impl Mixtral {
         } else {
             loader.linear("lm_head", llama.vocab_size, llama.hidden_size, Bias::Absent)?
         };
-        let page_bytes = layers.len().saturating_mul(Page::bytes(llama.heads()));
+        let page_bytes = loader.page_bytes(layers.len(), llama.heads());
         Ok(Self { embed_tokens, layers, norm, lm_head, rotary, page_bytes })
     }
 }

@@ -15,7 +15,7 @@ use super::family::Configuration;
 use super::gguf::{DECODER_NAMES, Gguf};
 use super::{CausalLm, Step};
 use crate::error::Error;
-use crate::kernels::attention::{Mask, Page};
+use crate::kernels::attention::Mask;
 use crate::layers::{
     Activation, Attention, Bias, Compute, Embedding, GatedMlp, LayerCache, Linear, Loader, RmsNorm, RopeFields, Rotary,
     Run, Sequence, attention::rotate, norm::add, project,
@@ -242,7 +242,7 @@ impl Qwen2 {
         } else {
             loader.linear("lm_head", config.vocab_size, config.hidden_size, Bias::Absent)?
         };
-        let page_bytes = layers.len().saturating_mul(Page::bytes(sizes.attention_heads()));
+        let page_bytes = loader.page_bytes(layers.len(), sizes.attention_heads());
         Ok(Self { embed_tokens, layers, norm, lm_head, rotary, page_bytes })
     }
 }

@@ -21,7 +21,7 @@ use super::gguf::Gguf;
 use super::text_encoder::ConfigFile;
 use super::{CausalLm, Outputs, Step};
 use crate::error::Error;
-use crate::kernels::attention::{Adjust, Heads, Mask, Page};
+use crate::kernels::attention::{Adjust, Heads, Mask};
 use crate::layers::loader::Bias;
 use crate::layers::relative::{Buckets, RelativeBias};
 use crate::layers::{
@@ -403,12 +403,12 @@ impl T5 {
             true => loader.linear("lm_head", vocabulary, model, Bias::Absent)?,
             false => loader.tied("lm_head", &shared, [vocabulary, model])?,
         };
+        let page_bytes = loader.page_bytes(config.decoder_layers(), heads);
         owned.finish(&[
             "encoder.embed_tokens.weight",
             "decoder.embed_tokens.weight",
             "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
         ])?;
-        let page_bytes = config.decoder_layers().saturating_mul(Page::bytes(heads));
         let (output_scale, start) = (config.output_scale(), config.start());
         Ok(Self {
             shared,

@@ -13,7 +13,7 @@ use super::request::Waiting;
 use super::running::Running;
 use super::turn::{Part, Turns};
 use crate::arch::Outputs;
-use crate::kernels::attention::PAGE;
+use crate::kernels::page::PAGE;
 use crate::layers::Phase;
 
 /// Pages that are set aside at once.

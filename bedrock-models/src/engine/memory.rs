@@ -2,7 +2,7 @@
 
 use super::prefix::{Kept, Prefixes};
 use crate::arch::Cache;
-use crate::kernels::attention::PAGE;
+use crate::kernels::page::PAGE;
 
 /// Pages are counted as those of all layers together. Law: `reserved + prefixes.pages() <= total`.
 pub(super) struct Memory {

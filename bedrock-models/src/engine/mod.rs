@@ -26,7 +26,7 @@ use std::thread;
 
 use crate::error::Error;
 use crate::generate::Constraints;
-use crate::kernels::attention::PAGE;
+use crate::kernels::page::PAGE;
 use crate::language_model::LanguageModel;
 use crate::options::{EngineOptions, Speculation};
 

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::arch::Cache;
-use crate::kernels::attention::{PAGE, Page};
+use crate::kernels::page::{PAGE, Page};
 use crate::layers::LayerCache;
 
 const ROOT: usize = 0;
@@ -246,6 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::CacheType;
     use crate::kernels::attention::Heads;
 
     const HEADS: Heads = Heads { queries: 1, keys: 1, dim: 1, scale: 1.0 };
@@ -260,7 +261,7 @@ mod tests {
                     }
                     let LayerCache::Pages(pages) = layer else { unreachable!() };
                     if position / PAGE == pages.len() {
-                        pages.push(Page::new(HEADS));
+                        pages.push(Page::new(HEADS, CacheType::F32));
                     }
                     pages[position / PAGE].write(HEADS, position % PAGE, &[key(adapter, *token)], &[0.0]);
                 }

@@ -7,7 +7,7 @@ use super::request::{GenerationEvent, GenerationUsage, Waiting};
 use crate::arch::Cache;
 use crate::error::Error;
 use crate::generate::{Candidate, Context, Drawn, FinishReason, Sampler, SamplingParams, lookup, token_log_prob};
-use crate::kernels::attention::PAGE;
+use crate::kernels::page::PAGE;
 
 pub(super) struct Running {
     pub(super) request: Waiting,

@@ -14,7 +14,7 @@ use super::running::{End, Running};
 use crate::arch::{Cache, Outputs, Step};
 use crate::error::Error;
 use crate::generate::Drawn;
-use crate::kernels::attention::PAGE;
+use crate::kernels::page::PAGE;
 use crate::language_model::{LanguageModel, rows_of};
 use crate::layers::Phase;
 use crate::options::{EngineOptions, Speculation};

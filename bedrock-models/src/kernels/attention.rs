@@ -1,18 +1,15 @@
 //! Scaled dot-product attention (Vaswani et al. 2017) over keys and values in pages, without materialising the scores.
 //!
-//! A page holds 64 positions of one layer: keys transposed, `[kv head][head_dim][64]`, so that a row of queries
-//! meets 16 keys at a time in a tile; values `[kv head][64][head_dim]`, so that the weighted sum is a tile as well. Scores of one page live on
-//! the stack; softmax runs online (Milakov and Gimelshein 2018). Query heads that share a key head are rows of one tile (GQA).
+//! Scores are of one [page](super::page) at a time; softmax runs online (Milakov and Gimelshein 2018). Query heads that share a key head are rows of one
+//! tile (GQA).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::elementwise::{exp_sum, highest, soft_cap};
 use super::isa::{Isa, isa};
+use super::page::{PAGE, Page, Side};
 use super::pool::{Disjoint, Pool};
 use super::tile::{COLUMNS, ROWS, WIDE, has_wide, tile, wide_at};
-
-/// Positions a page.
-pub(crate) const PAGE: usize = 64;
 
 /// What the heads of a layer look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,59 +22,8 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    fn padded(self) -> usize {
+    pub(super) fn padded(self) -> usize {
         self.dim.next_multiple_of(COLUMNS)
-    }
-}
-
-/// Keys and values of 64 positions of one layer. A clone shares them, until one of the two is written to.
-#[derive(Clone)]
-pub(crate) struct Page(Arc<Stored>);
-
-#[derive(Clone)]
-struct Stored {
-    keys: Box<[f32]>,
-    values: Box<[f32]>,
-}
-
-impl Page {
-    pub(crate) fn new(heads: Heads) -> Self {
-        let zeros = |n: usize| vec![0.0; n].into_boxed_slice();
-        let (keys, values) = (heads.keys * heads.dim * PAGE, heads.keys * heads.padded() * PAGE);
-        Self(Arc::new(Stored { keys: zeros(keys), values: zeros(values) }))
-    }
-
-    /// Whether a clone of it exists.
-    pub(crate) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
-
-    /// Whether both are the same memory.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// The first number of the first head's key at a slot.
-    #[cfg(test)]
-    pub(crate) fn key(&self, slot: usize) -> f32 {
-        self.0.keys[slot]
-    }
-
-    /// Bytes of a page of such heads.
-    pub(crate) fn bytes(heads: Heads) -> usize {
-        heads.keys * (heads.dim + heads.padded()) * PAGE * size_of::<f32>()
-    }
-
-    /// Stores keys and values (`[keys · dim]` each) of the position `slot` of the page.
-    pub(crate) fn write(&mut self, heads: Heads, slot: usize, key: &[f32], value: &[f32]) {
-        let (dim, padded) = (heads.dim, heads.padded());
-        assert!(slot < PAGE && key.len() == heads.keys * dim && value.len() == key.len());
-        let stored = Arc::make_mut(&mut self.0);
-        for (head, (key, value)) in key.chunks_exact(dim).zip(value.chunks_exact(dim)).enumerate() {
-            let keys = &mut stored.keys[head * dim * PAGE..][..dim * PAGE];
-            key.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = *key);
-            stored.values[(head * PAGE + slot) * padded..][..dim].copy_from_slice(value);
-        }
     }
 }
 
@@ -232,21 +178,7 @@ pub(crate) fn attend(
     let out = Disjoint::new(out);
     pool.run(chunks.len(), &|chunk| {
         let (index, key_head, first, count) = chunks[chunk];
-        let mut work = Work::new(heads);
-        for row in (first..first + count).step_by(ROWS) {
-            work.rows(
-                isa,
-                heads,
-                mask,
-                adjust,
-                queries,
-                &spans[index],
-                key_head,
-                row,
-                ROWS.min(first + count - row),
-                &out,
-            );
-        }
+        Work::new(heads, count).rows(isa, heads, mask, adjust, queries, &spans[index], key_head, first, &out);
     });
 }
 
@@ -255,22 +187,37 @@ fn sides(b: &[f32]) -> [&[f32]; 4] {
     [b, &b[COLUMNS..], &b[2 * COLUMNS..], &b[3 * COLUMNS..]]
 }
 
-/// Buffers for one tile of rows.
+/// Buffers for some rows of queries that meet each page together, six of them at a time.
 struct Work {
-    /// `[6][dim]`
+    rows: Vec<Row>,
+    /// `[rows][dim]`
     queries: Vec<f32>,
     /// `[6][64]`
     scores: Vec<f32>,
-    /// `[6][padded]`
+    /// `[rows][padded]`
     sums: Vec<f32>,
+    /// Keys and values of a page and head, where they have to be widened.
+    wide: [Vec<f32>; 2],
+}
+
+/// What is known of a row's softmax so far.
+#[derive(Clone)]
+struct Row {
+    /// First and one past the last position that it sees.
+    visible: (usize, usize),
+    largest: f32,
+    total: f32,
 }
 
 impl Work {
-    fn new(heads: Heads) -> Self {
+    fn new(heads: Heads, count: usize) -> Self {
+        let rows = count.next_multiple_of(ROWS);
         Self {
-            queries: vec![0.0; ROWS * heads.dim],
+            rows: vec![Row { visible: (0, 0), largest: f32::NEG_INFINITY, total: 0.0 }; count],
+            queries: vec![0.0; rows * heads.dim],
             scores: vec![0.0; ROWS * PAGE],
-            sums: vec![0.0; ROWS * heads.padded()],
+            sums: vec![0.0; rows * heads.padded()],
+            wide: [Vec::new(), Vec::new()],
         }
     }
 
@@ -285,7 +232,6 @@ impl Work {
         span: &Span<'_>,
         key_head: usize,
         first: usize,
-        count: usize,
         out: &Disjoint<'_>,
     ) {
         let (dim, padded, group) = (heads.dim, heads.padded(), heads.queries / heads.keys);
@@ -293,98 +239,138 @@ impl Work {
             let head = key_head * group + row % group;
             (span.first_row + row / group) * heads.queries * dim + head * dim
         };
-        let mut visible = [(0, 0); ROWS];
-        for r in 0..count {
-            visible[r] = mask.visible(span.position + (first + r) / group, span.len);
+        for (r, (row, scaled)) in self.rows.iter_mut().zip(self.queries.chunks_exact_mut(dim)).enumerate() {
+            row.visible = mask.visible(span.position + (first + r) / group, span.len);
             let query = &queries[offset(first + r)..][..dim];
-            let scaled = &mut self.queries[r * dim..][..dim];
             scaled.iter_mut().zip(query).for_each(|(to, from)| *to = from * heads.scale);
         }
-        let mut largest = [f32::NEG_INFINITY; ROWS];
-        let mut total = [0.0f32; ROWS];
-        self.sums.fill(0.0);
-        let begin = visible[..count].iter().map(|v| v.0).min().unwrap_or(0);
-        let end = visible[..count].iter().map(|v| v.1).max().unwrap_or(0);
-        let mut block = [[0.0f32; COLUMNS]; ROWS];
+        let (begin, end) = seen(&self.rows);
         for page_start in (begin / PAGE * PAGE..end).step_by(PAGE) {
-            let page = &span.pages[page_start / PAGE].0;
-            let depth = (end - page_start).min(PAGE);
-            let keys = &page.keys[key_head * dim * PAGE..][..dim * PAGE];
-            if has_wide(isa) {
-                let zeros = Some(&[0.0; WIDE]);
-                // SAFETY: a page has as many positions as a wide tile columns, and `scores` has six rows of them.
-                unsafe {
-                    let out = self.scores.as_mut_ptr();
-                    wide_at(isa, count, dim, &self.queries, dim, sides(keys), PAGE, zeros, out, PAGE);
-                }
-            } else {
-                for column in (0..depth).step_by(COLUMNS) {
-                    tile(isa, count, dim, &self.queries, dim, &keys[column..], PAGE, &mut block);
-                    for (r, block) in block.iter().enumerate().take(count) {
-                        self.scores[r * PAGE + column..][..COLUMNS].copy_from_slice(block);
-                    }
-                }
-            }
-            for r in 0..count {
-                let scores = &mut self.scores[r * PAGE..][..PAGE];
-                let from = visible[r].0.saturating_sub(page_start).min(PAGE);
-                let to = visible[r].1.saturating_sub(page_start).min(PAGE);
-                if from >= to {
-                    scores.fill(0.0);
+            let page = &span.pages[page_start / PAGE];
+            let [wide_keys, wide_values] = &mut self.wide;
+            let keys = page.keys(isa, heads, key_head, wide_keys);
+            // A few rows are done with a page before the next arrives, many go through it in the cache.
+            let next = span.pages.get(page_start / PAGE + 1);
+            let next = next.filter(|_| page_start + PAGE < end && self.rows.len() <= ROWS);
+            let values = page.values(isa, heads, key_head, (end - page_start).min(PAGE), wide_values);
+            let tiles = self.rows.chunks_mut(ROWS).zip(self.queries.chunks_exact(ROWS * dim));
+            let tiles = tiles.zip(self.sums.chunks_exact_mut(ROWS * padded)).enumerate();
+            for (tile, ((rows, queries), sums)) in tiles {
+                let (begin, end) = seen(rows);
+                if page_start + PAGE <= begin || page_start >= end {
                     continue;
                 }
-                match adjust {
-                    Adjust::Nothing => {}
-                    Adjust::Cap(cap) => soft_cap(isa, &mut scores[from..to], cap),
-                    Adjust::Bias(bias) => {
-                        let (row, head) = ((first + r) / group, key_head * group + (first + r) % group);
-                        let distance = (page_start + from) as isize - (span.position + row) as isize;
-                        bias.add(head, distance, &mut scores[from..to]);
+                scores_of(isa, rows.len(), dim, queries, keys, (end - page_start).min(PAGE), &mut self.scores);
+                if let Some(next) = next {
+                    next.ask_for_keys(heads, key_head);
+                }
+                for (r, (row, scores)) in rows.iter_mut().zip(self.scores.chunks_exact_mut(PAGE)).enumerate() {
+                    let from = row.visible.0.saturating_sub(page_start).min(PAGE);
+                    let to = row.visible.1.saturating_sub(page_start).min(PAGE);
+                    if from >= to {
+                        scores.fill(0.0);
+                        continue;
+                    }
+                    match adjust {
+                        Adjust::Nothing => {}
+                        Adjust::Cap(cap) => soft_cap(isa, &mut scores[from..to], cap),
+                        Adjust::Bias(bias) => {
+                            let row = first + tile * ROWS + r;
+                            let distance = (page_start + from) as isize - (span.position + row / group) as isize;
+                            bias.add(key_head * group + row % group, distance, &mut scores[from..to]);
+                        }
+                    }
+                    row.meet(isa, &mut scores[from..to], &mut sums[r * padded..][..padded]);
+                    scores[..from].fill(0.0);
+                    scores[to..].fill(0.0);
+                    if let Some(scales) = values.scales {
+                        scores[from..to].iter_mut().zip(&scales[from..to]).for_each(|(score, scale)| *score *= scale);
                     }
                 }
-                let here = highest(isa, &scores[from..to]);
-                let new = largest[r].max(here);
-                if new > largest[r] {
-                    if total[r] != 0.0 {
-                        let mut shrink = [largest[r]];
-                        exp_sum(isa, &mut shrink, new);
-                        total[r] *= shrink[0];
-                        self.sums[r * padded..][..padded].iter_mut().for_each(|sum| *sum *= shrink[0]);
-                    }
-                    largest[r] = new;
+                if let Some(next) = next {
+                    next.ask_for_values(heads, key_head);
                 }
-                scores[..from].fill(0.0);
-                scores[to..].fill(0.0);
-                total[r] += exp_sum(isa, &mut scores[from..to], largest[r]);
-            }
-            let values = &page.values[key_head * PAGE * padded..][..PAGE * padded];
-            let wide = if has_wide(isa) { padded / WIDE * WIDE } else { 0 };
-            for column in (0..wide).step_by(WIDE) {
-                let out = self.sums[column..].as_mut_ptr();
-                // SAFETY: `sums` has six rows of `padded` floats, of which 64 from `column` on are there.
-                unsafe {
-                    wide_at(isa, count, depth, &self.scores, PAGE, sides(&values[column..]), padded, None, out, padded);
-                }
-            }
-            for column in (wide..padded).step_by(COLUMNS) {
-                tile(isa, count, depth, &self.scores, PAGE, &values[column..], padded, &mut block);
-                for (r, block) in block.iter().enumerate().take(count) {
-                    let sums = &mut self.sums[r * padded + column..][..COLUMNS];
-                    sums.iter_mut().zip(block).for_each(|(sum, block)| *sum += block);
-                }
+                let depth = (end - page_start).min(PAGE);
+                add_values(isa, rows.len(), depth, padded, &self.scores, values.numbers, sums);
             }
         }
-        for (r, total) in total.iter().enumerate().take(count) {
+        for (r, (row, sums)) in self.rows.iter().zip(self.sums.chunks_exact(padded)).enumerate() {
             // SAFETY: this head of this row belongs to this chunk alone.
             let out = unsafe { out.slice(offset(first + r), dim) };
             // A query always sees a position, so the total is at least 1 (or NaN, which then shows).
-            out.iter_mut().zip(&self.sums[r * padded..]).for_each(|(out, sum)| *out = sum / total);
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum / row.total);
+        }
+    }
+}
+
+/// First and one past the last position that some of the rows see.
+fn seen(rows: &[Row]) -> (usize, usize) {
+    let begin = rows.iter().map(|row| row.visible.0).min().unwrap_or(0);
+    (begin, rows.iter().map(|row| row.visible.1).max().unwrap_or(0))
+}
+
+impl Row {
+    /// Turns scores into weights relative to the largest score so far; if that is one of these, what was summed up shrinks.
+    fn meet(&mut self, isa: Isa, scores: &mut [f32], sums: &mut [f32]) {
+        let new = self.largest.max(highest(isa, scores));
+        if new > self.largest {
+            if self.total != 0.0 {
+                let mut shrink = [self.largest];
+                exp_sum(isa, &mut shrink, new);
+                self.total *= shrink[0];
+                sums.iter_mut().for_each(|sum| *sum *= shrink[0]);
+            }
+            self.largest = new;
+        }
+        self.total += exp_sum(isa, scores, self.largest);
+    }
+}
+
+/// Scores of at most six queries and the keys of a page: `[6][64]`, of which the first `depth` of each count.
+fn scores_of(isa: Isa, count: usize, dim: usize, queries: &[f32], keys: Side<'_>, depth: usize, scores: &mut [f32]) {
+    assert!(count <= ROWS && queries.len() == ROWS * dim && scores.len() == ROWS * PAGE);
+    if has_wide(isa) {
+        let zeros = Some(&[0.0; WIDE]);
+        // SAFETY: a page has as many positions as a wide tile columns, and `scores` has six rows of them.
+        unsafe { wide_at(isa, count, dim, queries, dim, sides(keys.numbers), PAGE, zeros, scores.as_mut_ptr(), PAGE) };
+    } else {
+        let mut block = [[0.0f32; COLUMNS]; ROWS];
+        for column in (0..depth).step_by(COLUMNS) {
+            tile(isa, count, dim, queries, dim, &keys.numbers[column..], PAGE, &mut block);
+            for (r, block) in block.iter().enumerate().take(count) {
+                scores[r * PAGE + column..][..COLUMNS].copy_from_slice(block);
+            }
+        }
+    }
+    if let Some(scales) = keys.scales {
+        for scores in scores.chunks_exact_mut(PAGE).take(count) {
+            scores.iter_mut().zip(scales).for_each(|(score, scale)| *score *= scale);
+        }
+    }
+}
+
+/// Adds the values of the first `depth` positions of a page, times their weights, to the sums of at most six queries.
+fn add_values(isa: Isa, count: usize, depth: usize, padded: usize, weights: &[f32], values: &[f32], sums: &mut [f32]) {
+    assert!(count <= ROWS && weights.len() == ROWS * PAGE && sums.len() == ROWS * padded);
+    let wide = if has_wide(isa) { padded / WIDE * WIDE } else { 0 };
+    for column in (0..wide).step_by(WIDE) {
+        let out = sums[column..].as_mut_ptr();
+        // SAFETY: `sums` has six rows of `padded` floats, of which 64 from `column` on are there.
+        unsafe { wide_at(isa, count, depth, weights, PAGE, sides(&values[column..]), padded, None, out, padded) };
+    }
+    let mut block = [[0.0f32; COLUMNS]; ROWS];
+    for column in (wide..padded).step_by(COLUMNS) {
+        tile(isa, count, depth, weights, PAGE, &values[column..], padded, &mut block);
+        for (r, block) in block.iter().enumerate().take(count) {
+            let sums = &mut sums[r * padded + column..][..COLUMNS];
+            sums.iter_mut().zip(block).for_each(|(sum, block)| *sum += block);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::page::CacheType;
     use super::*;
 
     fn random(n: usize, seed: u32) -> Vec<f32> {
@@ -395,14 +381,34 @@ mod tests {
             .collect()
     }
 
-    fn pages(heads: Heads, keys: &[f32], values: &[f32]) -> Vec<Page> {
+    fn pages(heads: Heads, kind: CacheType, keys: &[f32], values: &[f32]) -> Vec<Page> {
         let width = heads.keys * heads.dim;
         let len = keys.len() / width;
-        let mut pages: Vec<Page> = (0..len.div_ceil(PAGE)).map(|_| Page::new(heads)).collect();
+        let mut pages: Vec<Page> = (0..len.div_ceil(PAGE)).map(|_| Page::new(heads, kind)).collect();
         for t in 0..len {
             pages[t / PAGE].write(heads, t % PAGE, &keys[t * width..][..width], &values[t * width..][..width]);
         }
         pages
+    }
+
+    /// Keys and values as pages of this kind hold them.
+    fn kept(heads: Heads, kind: CacheType, [keys, values]: [&[f32]; 2]) -> [Vec<f32>; 2] {
+        let pages = pages(heads, kind, keys, values);
+        let (width, mut kept) = (heads.keys * heads.dim, [keys.to_vec(), values.to_vec()]);
+        for t in 0..keys.len() / width {
+            for (head, i) in (0..heads.keys).flat_map(|head| (0..heads.dim).map(move |i| (head, i))) {
+                let (page, slot, mut room) = (&pages[t / PAGE], t % PAGE, [Vec::new(), Vec::new()]);
+                let [first, second] = &mut room;
+                let sides = [page.keys(isa(), heads, head, first), page.values(isa(), heads, head, PAGE, second)];
+                for (kept, (side, at)) in
+                    kept.iter_mut().zip(sides.iter().zip([i * PAGE + slot, slot * heads.padded() + i]))
+                {
+                    let scale = side.scales.map_or(1.0, |scales| scales[slot]);
+                    kept[t * width + head * heads.dim + i] = side.numbers[at] * scale;
+                }
+            }
+        }
+        kept
     }
 
     fn plain(heads: Heads, mask: Mask, adjust: Adjust<'_>, [q, k, v]: [&[f32]; 3], position: usize) -> Vec<f64> {
@@ -438,7 +444,7 @@ mod tests {
         let (pool, heads) = (Pool::new(2), Heads { queries: 4, keys: 2, dim: 12, scale: 0.4 });
         for (len, tokens) in [(1, 9), (70, 3), (5, 80)] {
             let (q, k, v) = (random(tokens * 48, 4), random(len * 24, 5), random(len * 24, 6));
-            let pages = pages(heads, &k, &v);
+            let pages = pages(heads, CacheType::F32, &k, &v);
             let mut out = vec![0.0; q.len()];
             let span = Span { pages: &pages, first_row: 0, tokens, position: 0, len };
             attend(&pool, heads, Mask::Full, Adjust::Nothing, &q, &[span], &mut out);
@@ -451,7 +457,14 @@ mod tests {
     #[test]
     fn equals_the_definition_and_is_free_of_company() {
         let pool = Pool::new(2);
-        for (queries, keys, dim) in [(4, 4, 8), (6, 2, 20), (9, 3, 64), (8, 1, 7)] {
+        for ((queries, keys, dim), kind) in [
+            ((4, 4, 8), CacheType::F32),
+            ((6, 2, 20), CacheType::F32),
+            ((9, 3, 64), CacheType::F32),
+            ((8, 1, 7), CacheType::F32),
+            ((6, 2, 20), CacheType::Q8),
+            ((9, 3, 64), CacheType::Q8),
+        ] {
             let heads = Heads { queries, keys, dim, scale: 1.3 / (dim as f32).sqrt() };
             for mask in [
                 Mask::Causal { window: None },
@@ -464,7 +477,8 @@ mod tests {
                 for (len, tokens) in [(1, 1), (3, 3), (64, 64), (65, 1), (150, 150), (200, 31)] {
                     let (qw, kw) = (queries * dim, keys * dim);
                     let (q, k, v) = (random(tokens * qw, 1), random(len * kw, 2), random(len * kw, 3));
-                    let pages = pages(heads, &k, &v);
+                    let pages = pages(heads, kind, &k, &v);
+                    let [k, v] = kept(heads, kind, [&k, &v]);
                     let span = |tokens, position| Span { pages: &pages, first_row: 0, tokens, position, len };
                     for reach in [None, Some(0), Some(4), Some(100)] {
                         let value = |head: usize, distance: isize| (head as f32 + distance as f32 * 0.7).sin();
@@ -476,7 +490,7 @@ mod tests {
                         for (got, want) in out.iter().zip(want) {
                             assert!(
                                 (f64::from(*got) - want).abs() < 3e-5,
-                                "{heads:?} {mask:?} {reach:?} {len} {tokens}: {got} {want}"
+                                "{heads:?} {kind:?} {mask:?} {reach:?} {len} {tokens}: {got} {want}"
                             );
                         }
                         // One token at a time gives the same bits.
@@ -498,7 +512,7 @@ mod tests {
         let heads = Heads { queries: 4, keys: 2, dim: 12, scale: 1.5 };
         let (len, tokens) = (90, 20);
         let (q, k, v) = (random(tokens * 48, 4), random(len * 24, 5), random(len * 24, 6));
-        let pages = pages(heads, &k, &v);
+        let pages = pages(heads, CacheType::F32, &k, &v);
         let spans = [Span { pages: &pages, first_row: 0, tokens, position: len - tokens, len }];
         for mask in [Mask::Causal { window: None }, Mask::Causal { window: Some(9) }] {
             let mut out = vec![0.0; q.len()];

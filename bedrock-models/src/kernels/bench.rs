@@ -3,11 +3,12 @@
 use std::fmt;
 
 use super::activation::QuantizedRows;
-use super::attention::{self, Adjust, Heads, Mask, PAGE, Page, Span, Write};
+use super::attention::{self, Adjust, Heads, Mask, Span, Write};
 use super::elementwise;
 use super::gemm::{self, Product};
 use super::isa::isa;
 use super::matrix::{Activations, Matrix};
+use super::page::{CacheType, PAGE, Page};
 use super::pool::{Disjoint, Pool};
 
 pub use super::limit::{Memory, byte_operations, float_operations, tile_operations};
@@ -48,6 +49,7 @@ pub fn quantize(pool: &Pool, x: &[f32], columns: usize) -> usize {
 pub struct Attention {
     heads: Heads,
     pages: Vec<Page>,
+    cache_type: CacheType,
 }
 
 impl fmt::Debug for Attention {
@@ -58,14 +60,15 @@ impl fmt::Debug for Attention {
 
 impl Attention {
     /// A cache of zeros.
-    pub fn new(queries: usize, keys: usize, dim: usize, positions: usize) -> Self {
+    pub fn new([queries, keys, dim]: [usize; 3], positions: usize, cache_type: CacheType) -> Self {
         let heads = Heads { queries, keys, dim, scale: 1.0 / (dim as f32).sqrt() };
-        Self { heads, pages: (0..positions.div_ceil(PAGE)).map(|_| Page::new(heads)).collect() }
+        let pages = (0..positions.div_ceil(PAGE)).map(|_| Page::new(heads, cache_type)).collect();
+        Self { heads, pages, cache_type }
     }
 
     /// Bytes of the cache.
     pub fn bytes(&self) -> usize {
-        self.pages.len() * Page::bytes(self.heads)
+        self.pages.len() * Page::bytes(self.heads, self.cache_type)
     }
 
     /// Stores keys and values, `[rows, keys · dim]` each, at the positions from 0 on.

@@ -246,7 +246,6 @@ compiled! {
     }
 }
 
-#[cfg(feature = "tune")]
 pub(super) use compiled;
 
 /// Values below which a function stays on the calling thread: handing out costs more.

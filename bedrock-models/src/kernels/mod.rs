@@ -37,13 +37,16 @@ pub(crate) mod matrix;
 pub(crate) mod memory;
 #[cfg(feature = "tune")]
 pub(crate) mod moments;
+pub(crate) mod page;
 pub(crate) mod panels;
 mod plain;
 pub(crate) mod pool;
+mod prefetch;
 pub(crate) mod scratch;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod split;
 pub(crate) mod tile;
 
 pub use matrix::{Activations, Matrix};
+pub use page::CacheType;
 pub use pool::Pool;

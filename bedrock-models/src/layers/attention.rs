@@ -6,10 +6,11 @@ use burn::tensor::{Int, TensorData};
 
 use super::relative::RelativeBias;
 use super::run::{self, Run};
-use crate::kernels::attention::{self as kernel, Adjust, Heads, Mask, PAGE, Page, Span};
+use crate::kernels::attention::{self as kernel, Adjust, Heads, Mask, Span};
 #[cfg(feature = "tune")]
 use crate::kernels::attention_gradient::Whole;
 use crate::kernels::elementwise;
+use crate::kernels::page::{PAGE, Page};
 
 /// The heads of a layer and what their queries see.
 #[derive(Debug, Clone, Copy)]
@@ -232,7 +233,7 @@ impl Attention {
             let LayerCache::Pages(pages) = &mut **cache else { panic!("a cache of another device") };
             let end = sequence.position + sequence.tokens;
             while pages.len() * PAGE < end {
-                pages.push(Page::new(self.heads));
+                pages.push(Page::new(self.heads, run.compute.cache_type));
             }
             for (index, page) in pages.iter_mut().enumerate().skip(sequence.position / PAGE) {
                 let positions = sequence.position.max(index * PAGE)..end.min((index + 1) * PAGE);

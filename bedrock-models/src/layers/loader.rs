@@ -10,6 +10,8 @@ use super::parameter::{Parameter, Parameters};
 use super::{Embedding, LayerNorm, Linear, RmsNorm, run::Compute};
 use crate::error::Error;
 use crate::kernels::Matrix;
+use crate::kernels::attention::Heads;
+use crate::kernels::page::Page;
 use crate::quantize;
 use crate::weights::{Checkpoint, Dtype, StoredTensor};
 
@@ -69,6 +71,11 @@ impl Loader {
     /// The first of `prefixes` with which the checkpoint has a tensor `name`: its module may be a part of another.
     pub(crate) fn prefix(&self, prefixes: &[&'static str], name: &str) -> &'static str {
         prefixes.iter().find(|prefix| self.contains(&format!("{prefix}{name}"))).copied().unwrap_or_default()
+    }
+
+    /// Bytes that 64 positions take in the caches of `layers` layers of such heads.
+    pub(crate) fn page_bytes(&self, layers: usize, heads: Heads) -> usize {
+        layers.saturating_mul(Page::bytes(heads, self.compute.cache_type))
     }
 
     pub(crate) fn compute(&self) -> &Compute {

@@ -11,7 +11,7 @@ use super::adapter::Adapter;
 use super::parameter::Parameters;
 #[cfg(feature = "tune")]
 use super::tape::Tape;
-use crate::kernels::{Activations, Pool};
+use crate::kernels::{Activations, CacheType, Pool};
 
 /// What all layers of a loaded model share.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct Compute {
     /// The kernels' threads; `None` where the device has no kernels of ours and burn's own operations run.
     pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) activations: Activations,
+    /// How keys and values are kept, where there are kernels.
+    pub(crate) cache_type: CacheType,
     /// What is added to layers while they are loaded.
     pub(crate) adapter: Option<Arc<Adapter>>,
     /// Those of which each request chooses one or none, by their numbers.

@@ -51,6 +51,7 @@ pub(super) fn training(
         device: plain.device.autodiff(),
         pool: None,
         activations: plain.activations,
+        cache_type: plain.cache_type,
         adapter: adapter.map(Arc::new),
         adapters: plain.adapters,
         chosen: None,

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use bedrock_examples::{Failure, failure, peak_rss_mib, print_json, print_line, run};
 use bedrock_models::kernels::bench::{self, Attention, Memory};
-use bedrock_models::kernels::{Activations, Matrix, Pool};
+use bedrock_models::kernels::{Activations, CacheType, Matrix, Pool};
 use bedrock_models::weights::{Dtype, StoredTensor};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 
 const HIDDEN: usize = 2048;
 const INNER: usize = 8192;
-const HEADS: (usize, usize, usize) = (32, 8, 64);
+const HEADS: [usize; 3] = [32, 8, 64];
 
 /// Rows and columns of the matrices of a layer.
 const LAYER: [(usize, usize); 7] = [
@@ -313,34 +313,38 @@ impl Bench {
     }
 
     fn attention(&mut self, bytes: usize) -> Result<(), Failure> {
-        let (queries, keys, dim) = HEADS;
+        let [queries, keys, dim] = HEADS;
         let width = queries * dim;
-        for positions in [512, 4096] {
-            let name = format!("attention decode, {positions} positions");
-            if self.wants(&name) {
-                let size = Attention::new(queries, keys, dim, positions).bytes();
-                let layers: Vec<Attention> =
-                    (0..bytes.div_ceil(size)).map(|_| Attention::new(queries, keys, dim, positions)).collect();
-                let (x, mut out) = (random_floats(width), vec![0.0; width]);
-                let operations = (4 * width * positions * layers.len()) as f64;
-                let work = Work { bytes: size * layers.len(), operations, streams: true };
-                self.measure(&name, work, |pool| {
-                    layers.iter().for_each(|layer| layer.attend(pool, &x, 1, &mut out));
-                })?;
+        for (cache_type, of) in [(CacheType::F32, ""), (CacheType::Q8, " q8")] {
+            for positions in [512, 4096] {
+                let name = format!("attention decode{of}, {positions} positions");
+                if self.wants(&name) {
+                    let size = Attention::new(HEADS, positions, cache_type).bytes();
+                    let layers: Vec<Attention> =
+                        (0..bytes.div_ceil(size)).map(|_| Attention::new(HEADS, positions, cache_type)).collect();
+                    let (x, mut out) = (random_floats(width), vec![0.0; width]);
+                    let operations = (4 * width * positions * layers.len()) as f64;
+                    let work = Work { bytes: size * layers.len(), operations, streams: true };
+                    self.measure(&name, work, |pool| {
+                        layers.iter().for_each(|layer| layer.attend(pool, &x, 1, &mut out));
+                    })?;
+                }
             }
+            for before in [0, 3584] {
+                let name = format!("attention prompt{of}, {PROMPT} after {before}");
+                let layer = Attention::new(HEADS, before + PROMPT, cache_type);
+                let (x, mut out) = (random_floats(PROMPT * width), vec![0.0; PROMPT * width]);
+                let visible: usize = (before + 1..=before + PROMPT).sum();
+                let work = Work { bytes: 0, operations: (4 * width * visible) as f64, streams: false };
+                self.measure(&name, work, |pool| layer.attend(pool, &x, PROMPT, &mut out))?;
+            }
+            let mut layer = Attention::new(HEADS, PROMPT, cache_type);
+            let new = random_floats(PROMPT * keys * dim);
+            let work = Work { bytes: 4 * size_of_val(&*new), operations: 0.0, streams: false };
+            let name = format!("cache write{of}, {PROMPT} positions");
+            self.measure(&name, work, |pool| layer.write(pool, &new, &new))?;
         }
-        for before in [0, 3584] {
-            let name = format!("attention prompt, {PROMPT} after {before}");
-            let layer = Attention::new(queries, keys, dim, before + PROMPT);
-            let (x, mut out) = (random_floats(PROMPT * width), vec![0.0; PROMPT * width]);
-            let visible: usize = (before + 1..=before + PROMPT).sum();
-            let work = Work { bytes: 0, operations: (4 * width * visible) as f64, streams: false };
-            self.measure(&name, work, |pool| layer.attend(pool, &x, PROMPT, &mut out))?;
-        }
-        let mut layer = Attention::new(queries, keys, dim, PROMPT);
-        let new = random_floats(PROMPT * keys * dim);
-        let work = Work { bytes: 4 * size_of_val(&*new), operations: 0.0, streams: false };
-        self.measure(&format!("cache write, {PROMPT} positions"), work, |pool| layer.write(pool, &new, &new))
+        Ok(())
     }
 
     /// What lies between products, for a prompt: the rows stay in a cache.
@@ -368,11 +372,11 @@ impl Bench {
             bench::softmax(pool, &mut out, HIDDEN);
         })?;
         let (cosines, sines): (Vec<f32>, Vec<f32>) =
-            (0..HEADS.2 / 2).map(|i| ((i as f32).cos(), (i as f32).sin())).unzip();
+            (0..HEADS[2] / 2).map(|i| ((i as f32).cos(), (i as f32).sin())).unzip();
         let angles = [cosines, sines].concat();
         self.measure("rotation, of a copy", passes(2), |pool| {
             out.copy_from_slice(&x);
-            bench::rotate(pool, &mut out, HEADS.2, HIDDEN, &angles);
+            bench::rotate(pool, &mut out, HEADS[2], HIDDEN, &angles);
         })?;
         self.measure("copy", work(2), |_| out.copy_from_slice(&x))?;
         self.measure("quantise activations", work(1), |pool| {

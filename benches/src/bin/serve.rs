@@ -78,6 +78,7 @@ fn serve(arguments: Arguments) -> Result<(), Failure> {
     if arguments.concurrency == 0 || requests == 0 || arguments.prompt_tokens == 0 || arguments.decode_tokens == 0 {
         return Err(failure("tokens, requests and concurrency must be at least 1"));
     }
+    let options = arguments.models.options();
     let options = LoadOptions {
         engine: EngineOptions {
             batch: arguments.concurrency,
@@ -87,9 +88,9 @@ fn serve(arguments: Arguments) -> Result<(), Failure> {
                 (None, Some(_)) => Speculation::Draft { tokens: arguments.draft_tokens },
                 (None, None) => Speculation::Off,
             },
-            ..EngineOptions::default()
+            ..options.engine
         },
-        ..arguments.models.options()
+        ..options
     };
     let model = Arc::new(LanguageModel::load(find_model(&arguments.model)?, &options)?);
     let prompts = prompts(&model, &arguments, requests)?;

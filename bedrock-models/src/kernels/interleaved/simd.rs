@@ -7,6 +7,8 @@ use crate::kernels::activation::{BLOCK, Block, QuantizedRows};
 #[cfg(target_os = "linux")]
 use crate::kernels::panels::Line;
 #[cfg(target_os = "linux")]
+use crate::kernels::prefetch::ask_for;
+#[cfg(target_os = "linux")]
 use crate::kernels::split::split_pairs;
 use crate::kernels::tile::COLUMNS;
 
@@ -597,15 +599,6 @@ mod avx512 {
     }
 
     kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [6, 4, 2, 1]);
-
-    /// Asks for bytes to be brought into the second cache.
-    #[cfg(target_os = "linux")]
-    fn ask_for(from: *const u8, bytes: usize) {
-        for line in (0..bytes).step_by(64) {
-            // SAFETY: a hint, which may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
-        }
-    }
 
     /// # Safety
     /// As [`super::tiles`].

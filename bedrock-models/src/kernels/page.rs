@@ -1,0 +1,272 @@
+//! Keys and values of 64 positions of one layer: what a cache is made of.
+//!
+//! Keys are transposed, `[kv head][head_dim][64]`, so that a row of queries meets 16 of them at a time in a tile; values are `[kv head][64][head_dim]`, so that
+//! their weighted sum is a tile as well. Of bytes, the key and the value of a position and head have a scale each: it belongs to a column of
+//! the one product and to a row of the other, and so to a score or a weight, and the numbers themselves need none.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::attention::Heads;
+use super::elementwise::compiled;
+use super::isa::Isa;
+use super::prefetch::ask_for;
+use crate::error::Error;
+
+/// Positions a page.
+pub(crate) const PAGE: usize = 64;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CacheType {
+    /// In single precision.
+    #[default]
+    F32,
+    /// In 8 bits with a scale for each position and head: little more than a quarter of the memory, and of what a token reads after a long context. Logits differ by
+    /// about as much as those of Q8_0 weights.
+    Q8,
+}
+
+impl FromStr for CacheType {
+    type Err = Error;
+
+    /// `f32` or `q8`.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "q8" => Ok(Self::Q8),
+            other => Err(Error::InvalidParameter {
+                name: "cache_type",
+                got: other.to_string(),
+                expected: "f32 or q8".into(),
+            }),
+        }
+    }
+}
+
+/// Keys and values of 64 positions of one layer. A clone shares them, until one of the two is written to.
+#[derive(Clone)]
+pub(crate) struct Page(Arc<Stored>);
+
+#[derive(Clone)]
+enum Stored {
+    Floats { keys: Box<[f32]>, values: Box<[f32]> },
+    Bytes { keys: Box<[i8]>, values: Box<[i8]>, scales: Box<[Scales]> },
+}
+
+/// Those of a head.
+#[derive(Clone, Copy)]
+struct Scales {
+    keys: [f32; PAGE],
+    values: [f32; PAGE],
+}
+
+/// The keys or the values of a head, and what each position's are to be multiplied by.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) numbers: &'a [f32],
+    pub(super) scales: Option<&'a [f32; PAGE]>,
+}
+
+impl Page {
+    pub(crate) fn new(heads: Heads, kind: CacheType) -> Self {
+        let (keys, values) = (heads.keys * heads.dim * PAGE, heads.keys * heads.padded() * PAGE);
+        Self(Arc::new(match kind {
+            CacheType::F32 => Stored::Floats { keys: vec![0.0; keys].into(), values: vec![0.0; values].into() },
+            CacheType::Q8 => Stored::Bytes {
+                keys: vec![0; keys].into(),
+                values: vec![0; values].into(),
+                scales: vec![Scales { keys: [0.0; PAGE], values: [0.0; PAGE] }; heads.keys].into(),
+            },
+        }))
+    }
+
+    /// Whether a clone of it exists.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Whether both are the same memory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The first number of the first head's key at a slot.
+    #[cfg(test)]
+    pub(crate) fn key(&self, slot: usize) -> f32 {
+        match &*self.0 {
+            Stored::Floats { keys, .. } => keys[slot],
+            Stored::Bytes { keys, scales, .. } => f32::from(keys[slot]) * scales[0].keys[slot],
+        }
+    }
+
+    /// Bytes of a page of such heads.
+    pub(crate) fn bytes(heads: Heads, kind: CacheType) -> usize {
+        let numbers = heads.keys * (heads.dim + heads.padded()) * PAGE;
+        match kind {
+            CacheType::F32 => numbers * size_of::<f32>(),
+            CacheType::Q8 => numbers + heads.keys * size_of::<Scales>(),
+        }
+    }
+
+    /// Stores keys and values (`[keys · dim]` each) of the position `slot` of the page.
+    ///
+    /// # Panics
+    /// If there is no such slot, or the lengths are others.
+    pub(crate) fn write(&mut self, heads: Heads, slot: usize, key: &[f32], value: &[f32]) {
+        let (dim, padded) = (heads.dim, heads.padded());
+        assert!(slot < PAGE && key.len() == heads.keys * dim && value.len() == key.len());
+        let rows = key.chunks_exact(dim).zip(value.chunks_exact(dim)).enumerate();
+        match Arc::make_mut(&mut self.0) {
+            Stored::Floats { keys, values } => rows.for_each(|(head, (key, value))| {
+                let keys = &mut keys[head * dim * PAGE..][..dim * PAGE];
+                key.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = *key);
+                values[(head * PAGE + slot) * padded..][..dim].copy_from_slice(value);
+            }),
+            Stored::Bytes { keys, values, scales } => rows.for_each(|(head, (key, value))| {
+                let keys = &mut keys[head * dim * PAGE..][..dim * PAGE];
+                let (scale, factor) = scale_of(key);
+                scales[head].keys[slot] = scale;
+                key.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = (key * factor).round() as i8);
+                let values = &mut values[(head * PAGE + slot) * padded..][..dim];
+                let (scale, factor) = scale_of(value);
+                scales[head].values[slot] = scale;
+                values.iter_mut().zip(value).for_each(|(to, value)| *to = (value * factor).round() as i8);
+            }),
+        }
+    }
+
+    /// The keys of a head, `[dim][64]`: where they lie, or written to `to`, which becomes as long.
+    pub(super) fn keys<'a>(&'a self, isa: Isa, heads: Heads, head: usize, to: &'a mut Vec<f32>) -> Side<'a> {
+        let part = head * heads.dim * PAGE..(head + 1) * heads.dim * PAGE;
+        match &*self.0 {
+            Stored::Floats { keys, .. } => Side { numbers: &keys[part], scales: None },
+            Stored::Bytes { keys, scales, .. } => {
+                Side { numbers: widened(isa, &keys[part], heads.dim * PAGE, to), scales: Some(&scales[head].keys) }
+            }
+        }
+    }
+
+    /// The values of the first `depth` positions of a head, `[depth][padded]`, as [`Page::keys`].
+    pub(super) fn values<'a>(
+        &'a self,
+        isa: Isa,
+        heads: Heads,
+        head: usize,
+        depth: usize,
+        to: &'a mut Vec<f32>,
+    ) -> Side<'a> {
+        let first = head * PAGE * heads.padded();
+        let part = first..first + depth * heads.padded();
+        match &*self.0 {
+            Stored::Floats { values, .. } => Side { numbers: &values[part], scales: None },
+            Stored::Bytes { values, scales, .. } => Side {
+                numbers: widened(isa, &values[part], PAGE * heads.padded(), to),
+                scales: Some(&scales[head].values),
+            },
+        }
+    }
+
+    /// Asks for the keys of a head to be brought near.
+    pub(super) fn ask_for_keys(&self, heads: Heads, head: usize) {
+        let (first, count) = (head * heads.dim * PAGE, heads.dim * PAGE);
+        match &*self.0 {
+            Stored::Floats { keys, .. } => ask_for(keys[first..].as_ptr().cast(), count * size_of::<f32>()),
+            Stored::Bytes { keys, .. } => ask_for(keys[first..].as_ptr().cast(), count),
+        }
+    }
+
+    /// Asks for the values of a head to be brought near.
+    pub(super) fn ask_for_values(&self, heads: Heads, head: usize) {
+        let (first, count) = (head * PAGE * heads.padded(), PAGE * heads.padded());
+        match &*self.0 {
+            Stored::Floats { values, .. } => ask_for(values[first..].as_ptr().cast(), count * size_of::<f32>()),
+            Stored::Bytes { values, .. } => ask_for(values[first..].as_ptr().cast(), count),
+        }
+    }
+}
+
+/// What the bytes of these numbers are to be multiplied by, and what makes bytes of them. Where a number is not finite the scale is not either, so that it shows.
+fn scale_of(numbers: &[f32]) -> (f32, f32) {
+    let largest =
+        numbers.iter().fold(0.0f32, |largest, x| if x.abs() > largest || x.is_nan() { x.abs() } else { largest });
+    (largest / 127.0, if largest > 0.0 { 127.0 / largest } else { 0.0 })
+}
+
+/// Bytes as floats, in `to`, which has room for `all` from the first time on.
+fn widened<'a>(isa: Isa, bytes: &[i8], all: usize, to: &'a mut Vec<f32>) -> &'a [f32] {
+    to.resize(all, 0.0);
+    widen(isa, bytes, &mut to[..bytes.len()]);
+    &to[..bytes.len()]
+}
+
+compiled! {
+    fn widen<FMA>(isa, bytes: &[i8], out: &mut [f32]) {
+        for (out, byte) in out.iter_mut().zip(bytes) {
+            *out = f32::from(*byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::isa::isa;
+
+    const HEADS: Heads = Heads { queries: 4, keys: 2, dim: 20, scale: 1.0 };
+
+    #[test]
+    fn numbers_come_back_as_exact_as_their_type() {
+        for (kind, bound) in [(CacheType::F32, 0.0), (CacheType::Q8, 0.5 / 127.0)] {
+            let mut page = Page::new(HEADS, kind);
+            let row = |slot: usize, salt: usize| -> Vec<f32> {
+                (0..40).map(|i| (((slot * 40 + i) * 31 + salt) % 201) as f32 * (slot as f32 - 30.0) * 1e-3).collect()
+            };
+            (0..PAGE).for_each(|slot| page.write(HEADS, slot, &row(slot, 1), &row(slot, 7)));
+            let shared = page.clone();
+            page.write(HEADS, 5, &row(9, 3), &row(9, 4));
+            for (head, slot) in (0..2).flat_map(|head| (0..PAGE).map(move |slot| (head, slot))) {
+                let (mut first, mut second) = (Vec::new(), Vec::new());
+                let (keys, values) =
+                    (shared.keys(isa(), HEADS, head, &mut first), shared.values(isa(), HEADS, head, PAGE, &mut second));
+                let check = |side: Side<'_>, at: &dyn Fn(usize) -> usize, row: Vec<f32>| {
+                    let row = &row[head * 20..][..20];
+                    let largest = row.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                    let scale = side.scales.map_or(1.0, |scales| scales[slot]);
+                    for (i, want) in row.iter().enumerate() {
+                        let got = side.numbers[at(i)] * scale;
+                        assert!(
+                            (got - want).abs() <= bound * 1.001 * largest,
+                            "{kind:?} {head} {slot} {i}: {got} {want}"
+                        );
+                    }
+                };
+                check(keys, &|i| i * PAGE + slot, row(slot, 1));
+                check(values, &|i| slot * HEADS.padded() + i, row(slot, 7));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_shows() {
+        for odd in [f32::NAN, f32::INFINITY] {
+            let mut page = Page::new(HEADS, CacheType::Q8);
+            let row: Vec<f32> = (0..40).map(|i| if i == 3 { odd } else { 1.0 }).collect();
+            page.write(HEADS, 0, &row, &row);
+            let mut room = Vec::new();
+            let side = page.values(isa(), HEADS, 0, 1, &mut room);
+            assert!(!(side.numbers[3] * side.scales.unwrap()[0]).is_finite());
+            let side = page.values(isa(), HEADS, 1, 1, &mut room);
+            assert_eq!(side.numbers[0] * side.scales.unwrap()[0], 1.0);
+        }
+    }
+
+    #[test]
+    fn bytes_are_what_a_page_takes() {
+        assert_eq!(Page::bytes(HEADS, CacheType::F32), 2 * (20 + 32) * 64 * 4);
+        assert_eq!(Page::bytes(HEADS, CacheType::Q8), 2 * (20 + 32) * 64 + 2 * 2 * 64 * 4);
+        assert_eq!("q8".parse::<CacheType>().unwrap(), CacheType::Q8);
+        assert!("q4".parse::<CacheType>().is_err());
+    }
+}
