@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bedrock_models::tune::{AdamW, Lora, Method, Sequence, Trainer};
+use bedrock_models::tune::{AdamW, Lora, Method, Precision, Sequence, Trainer};
 use bedrock_models::{Error, LanguageModel, LoadOptions};
 use serde::Deserialize;
 
@@ -323,4 +323,37 @@ fn moments_in_eight_bits_train_nearly_as_well() {
     let (exact, compact) = (run(false), run(true));
     assert!(exact < 0.8 * start && (compact - exact).abs() < 0.1 * (start - exact), "{start} {exact} {compact}");
     assert_eq!(compact, run(true));
+}
+
+/// Whether this processor has products of rounded numbers. Where it has none, they are refused and nothing changes.
+fn rounds(trainer: &mut Trainer) -> bool {
+    match trainer.set_precision(Precision::Bf16) {
+        Ok(()) => true,
+        Err(Error::InvalidParameter { name: "precision", .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn products_of_rounded_numbers_train_nearly_as_well() {
+    for (folder, expected) in cases() {
+        let (batch, settings) = (expected.batch(), AdamW { learning_rate: 1e-3, ..expected.settings() });
+        for method in [Method::Full, Method::Adapter(folder)] {
+            let run = |rounded: bool, threads, checkpointing| {
+                let options = LoadOptions { threads, ..options() };
+                let mut trainer = Trainer::load(expected.base(), &options, method.clone()).unwrap();
+                trainer.set_checkpointing(checkpointing);
+                let rounds = rounded && rounds(&mut trainer);
+                let mut losses: Vec<f64> = (0..5).map(|_| trainer.step(&batch, &settings).unwrap().loss).collect();
+                losses.push(trainer.loss(&batch).unwrap());
+                (rounds, losses)
+            };
+            let ((_, exact), (rounds, losses)) = (run(false, 2, false), run(true, 2, false));
+            let fall = exact[0] - exact[5];
+            let off = losses.iter().zip(&exact).map(|(loss, exact)| (loss - exact).abs()).fold(0.0, f64::max);
+            assert!(off < 0.1 * fall && (off > 0.0) == rounds, "{}: {off} of {fall}", expected.case);
+            // As exact products: the same bits on any number of threads, and computed again.
+            assert_eq!((rounds, losses), run(true, 3, true), "{}", expected.case);
+        }
+    }
 }

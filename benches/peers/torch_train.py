@@ -15,6 +15,7 @@ parser.add_argument("--method", choices=["lora", "full"], default="lora")
 parser.add_argument("--tokens", type=int, default=512)
 parser.add_argument("--steps", type=int, default=5)
 parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="bf16: with torch.autocast")
 arguments = parser.parse_args()
 
 torch.set_num_threads(arguments.threads)
@@ -32,7 +33,8 @@ times = []
 for step in range(arguments.steps + 1):
     ids = torch.tensor([[(i * 7919 + step * 104729) % vocabulary for i in range(arguments.tokens)]])
     start = time.perf_counter()
-    loss = model(input_ids=ids, labels=ids).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.precision == "bf16"):
+        loss = model(input_ids=ids, labels=ids).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, 1e9)
     optimizer.step()
@@ -40,5 +42,5 @@ for step in range(arguments.steps + 1):
     times.append(time.perf_counter() - start)
 median = statistics.median(times[1:])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"method": arguments.method, "tokens_s": arguments.tokens / median, "step_s": median,
+print(json.dumps({"method": arguments.method, "precision": arguments.precision, "tokens_s": arguments.tokens / median, "step_s": median,
                   "loss": loss.item(), "peak_rss_mib": peak}))

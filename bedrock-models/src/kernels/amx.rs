@@ -2,6 +2,7 @@
 //!
 //! The tiles multiply numbers of 8 significant bits (`bf16`) and add in `f32`. So each `f32` is taken as the sum of two of them, and of the four
 //! products the three that count are made: `hi·lo + hi·hi + lo·hi`. What is left out is about 2⁻¹⁷ of each product, where `f32` leaves 2⁻²⁴.
+//! Where that is exact enough (see [`Precision`]) there are no low parts, and one product is made.
 //!
 //! Both operands lie ready as tiles of 1 KiB, first the high parts, then the low ones: of the left 16 rows of 32 columns, of the right
 //! 16 pairs of rows (of 32) by 16 columns.
@@ -18,18 +19,21 @@ use super::interleaved::Interleaved;
 use super::isa::Isa;
 use super::panels::{Line, floats_mut};
 use super::pool::{Disjoint, Pool};
+use super::precision::Precision;
 use super::tile::COLUMNS;
 
 /// Rows of the left operand in a tile.
 const ROWS: usize = 16;
 /// The inner dimension of a tile.
 const DEPTH: usize = 32;
-/// Lines of both parts of a tile.
-const LINES: usize = 32;
+/// Lines of a part of a tile.
+const LINES: usize = 16;
 /// Rows and columns of a block of four tiles of results.
 const SIDE: usize = 2 * ROWS;
 /// The inner dimension from which on tiles are worth laying out the operands.
 const LEAST: usize = 256;
+/// The inner dimension from which on products of rounded numbers are made: a tile's.
+const LEAST_ROUNDED: usize = DEPTH;
 /// Rows of a panel that are decoded at a time.
 const NEAR: usize = 256;
 /// Lines of an operand that a thread goes through before the next: 768 KiB of a second-level cache of 2 MiB.
@@ -45,12 +49,16 @@ thread_local! {
 }
 
 /// Whether products of this inner dimension are made by tiles. A property of the weights, never of how many rows there are.
-pub(super) fn suits(depth: usize) -> bool {
+pub(super) fn suits(depth: usize, precision: Precision) -> bool {
     #[cfg(test)]
     if tests::OFF.get() {
         return false;
     }
-    depth >= LEAST && is_here()
+    let least = match precision {
+        Precision::F32 => LEAST,
+        Precision::Bf16 => LEAST_ROUNDED,
+    };
+    depth >= least && is_here()
 }
 
 /// Does something on this thread without tiles and, where there are some, once more with them.
@@ -65,7 +73,7 @@ pub(super) fn with_and_without(act: impl Fn()) {
 }
 
 /// Whether this processor has tiles and the operating system lets this process use them; looked up once.
-fn is_here() -> bool {
+pub(super) fn is_here() -> bool {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     {
         static HERE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
@@ -75,9 +83,17 @@ fn is_here() -> bool {
     false
 }
 
+/// Lines of a tile with all its parts.
+const fn tile(precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => 2 * LINES,
+        Precision::Bf16 => LINES,
+    }
+}
+
 /// Lines of the tiles of `depth` columns of 16 rows, or of as many rows of a panel.
-const fn lines(depth: usize) -> usize {
-    depth.div_ceil(DEPTH) * LINES
+const fn lines(depth: usize, precision: Precision) -> usize {
+    depth.div_ceil(DEPTH) * tile(precision)
 }
 
 /// Tiles of the left operand: `count` rows of `depth` values, `stride` values apart, one tile after another along the columns; zeros beyond
@@ -85,12 +101,12 @@ const fn lines(depth: usize) -> usize {
 ///
 /// # Panics
 /// If `x` is too short, there are more rows than a tile has, or `out` has not [`lines`].
-fn pack_left(x: &[f32], stride: usize, count: usize, depth: usize, out: &mut [Line]) {
-    assert!(count <= ROWS && out.len() == lines(depth) && is_here());
+fn pack_left(x: &[f32], stride: usize, count: usize, depth: usize, precision: Precision, out: &mut [Line]) {
+    assert!(count <= ROWS && out.len() == lines(depth, precision) && is_here());
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     // SAFETY: what splits floats is there where tiles are.
     unsafe {
-        x86::pack_left(x, stride, count, depth, out);
+        x86::pack_left(x, stride, count, depth, precision, out);
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     unreachable!("there are no tiles: {} {stride}", x.len());
@@ -100,12 +116,12 @@ fn pack_left(x: &[f32], stride: usize, count: usize, depth: usize, out: &mut [Li
 ///
 /// # Panics
 /// If `values` is too short, or `out` has not [`lines`].
-fn pack_right(values: &[f32], stride: usize, count: usize, out: &mut [Line]) {
-    assert!(out.len() == lines(count) && is_here());
+fn pack_right(values: &[f32], stride: usize, count: usize, precision: Precision, out: &mut [Line]) {
+    assert!(out.len() == lines(count, precision) && is_here());
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     // SAFETY: as above.
     unsafe {
-        x86::pack_right(values, stride, count, out);
+        x86::pack_right(values, stride, count, precision, out);
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     unreachable!("there are no tiles: {} {stride}", values.len());
@@ -118,20 +134,27 @@ pub(super) struct Left<'a> {
     pub(super) stride: usize,
     pub(super) rows: usize,
     pub(super) depth: usize,
+    pub(super) precision: Precision,
 }
 
 impl Left<'_> {
+    /// Lines of the tiles of 16 rows.
+    fn lines(&self) -> usize {
+        lines(self.depth, self.precision)
+    }
+
     /// Rows whose tiles stay near a thread, a multiple of 32, if that many are left for each of `parts`.
     fn height(&self, parts: usize) -> usize {
-        let most = NEAR_LINES / lines(self.depth) * ROWS / SIDE * SIDE;
+        let most = NEAR_LINES / self.lines() * ROWS / SIDE * SIDE;
         self.rows.div_ceil(parts).next_multiple_of(SIDE).min(most.max(SIDE))
     }
 
     /// The tiles of the rows from `row` on: `[block of 16 rows][tile]`, zeros beyond the end.
     fn lay_out(&self, row: usize, out: &mut [Line]) {
-        for (row, out) in (row..).step_by(ROWS).zip(out.chunks_exact_mut(lines(self.depth))) {
+        for (row, out) in (row..).step_by(ROWS).zip(out.chunks_exact_mut(self.lines())) {
             let values = &self.values[(row * self.stride).min(self.values.len())..];
-            pack_left(values, self.stride, self.rows.saturating_sub(row).min(ROWS), self.depth, out);
+            let count = self.rows.saturating_sub(row).min(ROWS);
+            pack_left(values, self.stride, count, self.depth, self.precision, out);
         }
     }
 }
@@ -175,9 +198,11 @@ pub(crate) struct Stored {
 impl Stored {
     /// `n` columns of `depth` values; zeros beyond.
     pub(super) fn new(isa: Isa, n: usize, depth: usize, from: &dyn Panels) -> Self {
-        let size = lines(depth);
+        let size = lines(depth, Precision::F32);
         let mut tiles = vec![Line([0.0; COLUMNS]); n.div_ceil(COLUMNS) * size];
-        tiles.chunks_exact_mut(size).enumerate().for_each(|(panel, out)| lay_out(isa, from, panel, 0..depth, out));
+        tiles.chunks_exact_mut(size).enumerate().for_each(|(panel, out)| {
+            lay_out(isa, from, panel, 0..depth, Precision::F32, out);
+        });
         Self { tiles, depth }
     }
 
@@ -187,17 +212,17 @@ impl Stored {
 
     /// `size` lines of the tiles of a panel from row `start` on; none where there is no such panel.
     fn part(&self, panel: usize, start: usize, size: usize) -> &[Line] {
-        let at = panel * lines(self.depth) + lines(start);
+        let at = panel * lines(self.depth, Precision::F32) + lines(start, Precision::F32);
         self.tiles.get(at..at + size).unwrap_or(&[])
     }
 
     /// Values `start..start + out.len()` of a column.
     pub(super) fn column(&self, column: usize, start: usize, out: &mut [f32]) {
-        let (size, lane) = (lines(self.depth), column % COLUMNS);
+        let (size, lane) = (lines(self.depth, Precision::F32), column % COLUMNS);
         let panel = &self.tiles[column / COLUMNS * size..][..size];
         for (row, out) in (start..).zip(out) {
-            let at = row / DEPTH * LINES + row % DEPTH / 2;
-            let [high, low] = [at, at + DEPTH / 2].map(|line| {
+            let at = row / DEPTH * 2 * LINES + row % DEPTH / 2;
+            let [high, low] = [at, at + LINES].map(|line| {
                 let bits = panel[line].0[lane].to_bits();
                 f32::from_bits(if row % 2 == 0 { bits << 16 } else { bits & 0xffff_0000 })
             });
@@ -207,14 +232,14 @@ impl Stored {
 }
 
 /// The tiles of a panel of a right operand: rows `depth`, which begin with a multiple of 256.
-fn lay_out(isa: Isa, right: &dyn Panels, panel: usize, depth: Range<usize>, out: &mut [Line]) {
+fn lay_out(isa: Isa, right: &dyn Panels, panel: usize, depth: Range<usize>, precision: Precision, out: &mut [Line]) {
     let mut plain = [0.0; NEAR * COLUMNS];
     for start in depth.clone().step_by(NEAR) {
         let rows = start..(start + NEAR).min(depth.end);
-        let out = &mut out[lines(start - depth.start)..][..lines(rows.len())];
+        let out = &mut out[lines(start - depth.start, precision)..][..lines(rows.len(), precision)];
         let plain = &mut plain[..rows.len() * COLUMNS];
         let Panel { values, stride } = right.panel(isa, panel * COLUMNS, rows.clone(), plain);
-        pack_right(values, stride, rows.len(), out);
+        pack_right(values, stride, rows.len(), precision, out);
     }
 }
 
@@ -257,10 +282,12 @@ fn pairs<'a>(products: &'a [Product<'a>], stored: bool) -> Vec<Pair<'a>> {
 /// Each `out` must be this call's alone, as many rows as the left operand has, and initialised if `add`. All of it is then.
 ///
 /// # Panics
-/// If the left operand is too short.
+/// If the left operand is too short, or one that is stored is multiplied with another precision.
 pub(super) unsafe fn products(pool: &Pool, isa: Isa, left: Left<'_>, products: &[Product<'_>]) {
-    let Left { values, stride, rows, depth } = left;
+    let Left { values, stride, rows, depth, precision } = left;
     assert!(rows == 0 || values.len() >= (rows - 1) * stride + depth && stride >= depth, "left operand too short");
+    let is_stored = |product: &Product<'_>| matches!(product.right, Right::Stored(_));
+    assert!(precision == Precision::F32 || !products.iter().any(is_stored), "what is stored has two parts");
     let part = depth.div_ceil(depth.div_ceil(DEEP).max(1)).next_multiple_of(NEAR);
     for start in (0..depth).step_by(part.max(1)) {
         let end = (start + part).min(depth);
@@ -286,7 +313,7 @@ unsafe fn with_stored(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs
     if pairs.is_empty() || left.rows == 0 {
         return;
     }
-    let (size, height) = (lines(left.depth), left.height(pool.threads()));
+    let (size, height) = (left.lines(), left.height(pool.threads()));
     let blocks = left.rows.div_ceil(height);
     let mut room = pool.scratch.lines(left.rows.div_ceil(SIDE) * 2 * size);
     let tiles = Disjoint::new(floats_mut(&mut room));
@@ -301,7 +328,7 @@ unsafe fn with_stored(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs
         laid_out[block].call_once(|| left.lay_out(rows.start, unsafe { tiles.lines(at, count) }));
         // SAFETY: as above.
         let tiles = unsafe { tiles.shared_lines(at, count) };
-        let registers = Registers::new();
+        let registers = Registers::new(left.precision);
         for pair in &pairs[..group.min(pairs.len())] {
             let Right::Stored(stored) = pair.product.right else { continue };
             let panels = [0, 1].map(|index| stored.part(pair.first + index, start, size));
@@ -319,7 +346,7 @@ unsafe fn with_panels(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs
     if pairs.is_empty() || left.rows == 0 {
         return;
     }
-    let (size, depth) = (lines(left.depth), start..start + left.depth);
+    let (size, depth) = (left.lines(), start..start + left.depth);
     let mut tiles = pool.scratch.lines(left.rows.div_ceil(SIDE) * 2 * size);
     let to = Disjoint::new(floats_mut(&mut tiles));
     pool.run(left.rows.div_ceil(SIDE), &|block| {
@@ -341,7 +368,7 @@ unsafe fn with_panels(pool: &Pool, isa: Isa, left: Left<'_>, start: usize, pairs
             if panels.len() < count {
                 panels.resize(count, Line([0.0; COLUMNS]));
             }
-            let registers = Registers::new();
+            let registers = Registers::new(left.precision);
             for pairs in pairs.chunks(together) {
                 let ahead = rows.start..(rows.start + SIDE).min(rows.end);
                 for (pair, panels) in pairs.iter().zip(panels.chunks_mut(2 * size)) {
@@ -374,7 +401,7 @@ pub(super) fn operations(pool: &Pool) -> Option<f64> {
     }
     let parts = pool.threads() * 16;
     pool.run(parts, &|_| {
-        let _registers = Registers::new();
+        let _registers = Registers::new(Precision::F32);
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         // SAFETY: the registers are laid out.
         unsafe {
@@ -385,19 +412,19 @@ pub(super) fn operations(pool: &Pool) -> Option<f64> {
 }
 
 /// The tile registers of this thread, laid out for these products as long as this lives.
-struct Registers(());
+struct Registers(Precision);
 
 impl Registers {
     /// # Panics
     /// If there are none: see [`is_here`].
-    fn new() -> Self {
+    fn new(precision: Precision) -> Self {
         assert!(is_here());
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         // SAFETY: tiles are there, and the process may use them.
         unsafe {
             x86::lay_out()
         };
-        Self(())
+        Self(precision)
     }
 
     /// The results of `rows` in the columns of a pair of panels. `left` has the tiles of these rows.
@@ -431,22 +458,23 @@ impl Registers {
         depth: Range<usize>,
         panels: &mut [Line],
     ) {
-        let size = lines(depth.len());
+        let size = lines(depth.len(), self.0);
         let (above, below) = left.split_at(size);
         let (first, second) = panels.split_at_mut(size);
         let both = pair.columns().len() > COLUMNS;
         let multiply = || {
-            if let Some(weights) = right.interleaved() {
+            // Weights in blocks are decoded into tiles of two parts.
+            if let (Some(weights), Precision::F32) = (right.interleaved(), self.0) {
                 // Where a panel is the last, it is its own neighbour: what comes out beside it is not used.
                 let strips = [pair.first, pair.first + usize::from(both)];
                 return self.multiply_meanwhile([above, below], weights, strips, depth, [first, second]);
             }
             for start in depth.clone().step_by(NEAR) {
                 let part = start..(start + NEAR).min(depth.end);
-                let at = lines(start - depth.start)..lines(part.end - depth.start);
-                lay_out(isa, right, pair.first, part.clone(), &mut first[at.clone()]);
+                let at = lines(start - depth.start, self.0)..lines(part.end - depth.start, self.0);
+                lay_out(isa, right, pair.first, part.clone(), self.0, &mut first[at.clone()]);
                 if both {
-                    lay_out(isa, right, pair.first + 1, part, &mut second[at.clone()]);
+                    lay_out(isa, right, pair.first + 1, part, self.0, &mut second[at.clone()]);
                 }
                 let right = [&first[at.clone()], if both { &second[at.clone()] } else { &first[at.clone()] }];
                 self.multiply([&above[at.clone()], &below[at]], right);
@@ -518,19 +546,23 @@ impl Registers {
     /// # Panics
     /// If the operands have not the same number of tiles.
     fn multiply(&self, [a, below]: [&[Line]; 2], [b, beside]: [&[Line]; 2]) {
-        let tiles = a.len() / LINES;
-        assert!([a, below, b, beside].iter().all(|tile| tile.len() == tiles * LINES));
+        let (tiles, size) = (a.len() / tile(self.0), a.len());
+        assert!(size == tiles * tile(self.0) && [below, b, beside].iter().all(|tiles| tiles.len() == size));
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         // SAFETY: the registers are laid out; the operands were checked.
         unsafe {
-            x86::multiply(tiles, [a, below, b, beside].map(|tile| tile.as_ptr().cast()))
+            let operands = [a, below, b, beside].map(|tiles| tiles.as_ptr().cast());
+            match self.0 {
+                Precision::F32 => x86::multiply(tiles, operands),
+                Precision::Bf16 => x86::multiply_rounded(tiles, operands),
+            }
         };
     }
 
     /// Lays out the columns `depth` of two strips, and adds their products with the left operand to the sums: a tile's while the next is laid out.
     ///
     /// # Panics
-    /// If the strips have no such columns, or an operand has not as many tiles.
+    /// If the strips have no such columns, or an operand has not as many tiles, of two parts.
     fn multiply_meanwhile(
         &self,
         left: [&[Line]; 2],
@@ -539,13 +571,14 @@ impl Registers {
         depth: Range<usize>,
         right: [&mut [Line]; 2],
     ) {
-        assert!(left.iter().all(|tiles| tiles.len() == lines(depth.len())));
+        let size = lines(depth.len(), Precision::F32);
+        assert!(self.0 == Precision::F32 && left.iter().all(|tiles| tiles.len() == size));
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         {
             let [a, below] = left.map(|tiles| tiles.as_ptr().cast::<u8>());
-            let last = (depth.len() / DEPTH).saturating_sub(1) * LINES;
+            let last = (depth.len() / DEPTH).saturating_sub(1) * 2 * LINES;
             let multiply = |tile: usize, part: usize, [b, beside]: [*const Line; 2]| {
-                let at = tile * LINES * size_of::<Line>();
+                let at = tile * 2 * LINES * size_of::<Line>();
                 // SAFETY: the registers are laid out; each operand has this tile, the left ones as was checked.
                 unsafe { x86::multiply_part(part, [a.add(at), below.add(at), b.cast(), beside.cast()]) };
             };
@@ -586,9 +619,18 @@ mod tests {
         half::bf16::from_f32(value).to_f32()
     }
 
+    /// The nearest number of 8 significant bits, the greater of two.
+    fn rounded_up(value: f32) -> f32 {
+        f32::from_bits((value.to_bits() + 0x8000) & 0xffff_0000)
+    }
+
     /// The parts of 16 values that are every second half of lines of 32.
     fn halves(line: &Line, second: bool) -> [f32; COLUMNS] {
         line.0.map(|pair| f32::from_bits(if second { pair.to_bits() & 0xffff_0000 } else { pair.to_bits() << 16 }))
+    }
+
+    fn bits(line: &Line) -> [u32; COLUMNS] {
+        line.0.map(f32::to_bits)
     }
 
     #[test]
@@ -599,26 +641,35 @@ mod tests {
         let mut values = numbers(40 * 37, 3);
         values[..4].copy_from_slice(&[0.0, -0.0, 1e-30, 3e38]);
         // Columns 0 to 36 of 13 rows, 40 apart.
-        let mut left = vec![Line([7.0; COLUMNS]); lines(37)];
-        pack_left(&values, 40, 13, 37, &mut left);
+        let mut left = vec![Line([7.0; COLUMNS]); lines(37, Precision::F32)];
+        pack_left(&values, 40, 13, 37, Precision::F32, &mut left);
+        let mut alone = vec![Line([7.0; COLUMNS]); lines(37, Precision::Bf16)];
+        pack_left(&values, 40, 13, 37, Precision::Bf16, &mut alone);
+        // Without low parts, the high ones lie one after another.
+        let high =
+            |tiles: &[Line]| tiles.chunks(2 * LINES).flat_map(|tile| &tile[..LINES]).map(bits).collect::<Vec<_>>();
+        assert_eq!(alone.iter().map(bits).collect::<Vec<_>>(), high(&left));
         for (row, column) in (0..ROWS).flat_map(|row| (0..2 * DEPTH).map(move |column| (row, column))) {
             let value = if row < 13 && column < 37 { values[row * 40 + column] } else { 0.0 };
-            let line = column / DEPTH * LINES + row;
+            let line = column / DEPTH * 2 * LINES + row;
             let at = |line: usize| halves(&left[line], column % 2 == 1)[column % DEPTH / 2];
             assert_eq!((at(line), at(line + ROWS)), (rounded(value), rounded(value - rounded(value))));
         }
         // 21 rows of 16 columns, 40 apart. Of two numbers as near the greater is taken.
-        let rounded = |value: f32| f32::from_bits((value.to_bits() + 0x8000) & 0xffff_0000);
-        let mut right = vec![Line([7.0; COLUMNS]); LINES];
-        pack_right(&values, 40, 21, &mut right);
+        let rounded = rounded_up;
+        let mut right = vec![Line([7.0; COLUMNS]); 2 * LINES];
+        pack_right(&values, 40, 21, Precision::F32, &mut right);
+        let mut alone = vec![Line([7.0; COLUMNS]); LINES];
+        pack_right(&values, 40, 21, Precision::Bf16, &mut alone);
+        assert_eq!(alone.iter().map(bits).collect::<Vec<_>>(), high(&right));
         for (row, column) in (0..DEPTH).flat_map(|row| (0..COLUMNS).map(move |column| (row, column))) {
             let value = if row < 21 { values[row * 40 + column] } else { 0.0 };
             let at = |line: usize| halves(&right[line], row % 2 == 1)[column];
             assert_eq!((at(row / 2), at(DEPTH / 2 + row / 2)), (rounded(value), rounded(value - rounded(value))));
         }
         let odd = [f32::NAN, f32::INFINITY];
-        let mut line = vec![Line([0.0; COLUMNS]); LINES];
-        pack_left(&odd, 2, 1, 2, &mut line);
+        let mut line = vec![Line([0.0; COLUMNS]); 2 * LINES];
+        pack_left(&odd, 2, 1, 2, Precision::F32, &mut line);
         assert!(halves(&line[0], false)[0].is_nan() && halves(&line[0], true)[0] == f32::INFINITY);
     }
 
@@ -642,12 +693,22 @@ mod tests {
     #[test]
     fn products_are_the_plain_ones_on_any_number_of_threads() {
         if !is_here() {
-            assert!(!suits(1 << 20));
+            assert!(!suits(1 << 20, Precision::F32) && !suits(1 << 20, Precision::Bf16));
             return;
         }
-        let shapes =
-            [[1, 256, 1], [3, 300, 17], [32, 256, 32], [33, 544, 48], [70, 1000, 70], [300, 257, 100], [40, 3300, 41]];
-        for [m, k, n] in shapes {
+        let shapes = [
+            [1, 256, 1],
+            [3, 300, 17],
+            [32, 256, 32],
+            [33, 544, 48],
+            [70, 1000, 70],
+            [300, 257, 100],
+            [40, 3300, 41],
+            [50, 40, 33],
+        ];
+        for ([m, k, n], precision) in
+            shapes.into_iter().flat_map(|shape| [Precision::F32, Precision::Bf16].map(|precision| (shape, precision)))
+        {
             let (x, w, bias) = (numbers(m * (k + 5), 1), numbers(k * n, 2), numbers(n, 3));
             let right = Plain { values: &w, n };
             let stored = Stored::new(isa(), n, k, &right);
@@ -658,7 +719,7 @@ mod tests {
             let of = |threads: usize, rows: Range<usize>, right: Right<'_>, bias: Option<&[f32]>, add: bool, then| {
                 let pool = Pool::new(threads);
                 let (values, stride) = (&x[rows.start * (k + 5)..], k + 5);
-                let left = Left { values, stride, rows: rows.len(), depth: k };
+                let left = Left { values, stride, rows: rows.len(), depth: k, precision };
                 let mut out = vec![if add { 2.0 } else { f32::NAN }; rows.len() * n];
                 let target = Disjoint::new(&mut out);
                 let product = Product { right, n, bias, add, then, out: &target };
@@ -668,7 +729,9 @@ mod tests {
             };
             let run = |threads: usize, rows: Range<usize>, bias: Option<&[f32]>, add: bool, then: Option<Then>| {
                 let out = of(threads, rows.clone(), Right::Panels(&right), bias, add, then);
-                assert_eq!(of(2, rows, Right::Stored(&stored), bias, add, then), out);
+                if precision == Precision::F32 {
+                    assert_eq!(of(2, rows, Right::Stored(&stored), bias, add, then), out);
+                }
                 out
             };
             let (plain, biased, added) = (
@@ -676,16 +739,25 @@ mod tests {
                 run(3, 0..m, Some(&bias), false, None),
                 run(2, 0..m, None, true, None),
             );
+            // Products of rounded numbers are exact; only the sums are rounded.
+            let (left, right, share) = match precision {
+                Precision::F32 => (x.clone(), w.clone(), 50_000.0),
+                Precision::Bf16 => {
+                    (x.iter().copied().map(rounded).collect(), w.iter().copied().map(rounded_up).collect(), 1e6)
+                }
+            };
             for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
-                let terms = (0..k).map(|i| f64::from(x[row * (k + 5) + i]) * f64::from(w[i * n + column]));
+                let terms = (0..k).map(|i| f64::from(left[row * (k + 5) + i]) * f64::from(right[i * n + column]));
                 let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
                 let at = row * n + column;
-                let bound = size / 50_000.0;
+                let bound = size / share;
                 let off = |got: f32, more: f32| (f64::from(got) - sum - f64::from(more)).abs();
                 assert!(
                     off(plain[at], 0.0) <= bound
                         && off(biased[at], bias[column]) <= bound + 1e-6
-                        && off(added[at], 2.0) <= bound + 1e-6
+                        && off(added[at], 2.0) <= bound + 1e-6,
+                    "{m} {k} {n} {precision}: {} {sum} {size}",
+                    plain[at]
                 );
             }
             assert_eq!(run(3, 0..m, None, false, None), plain);

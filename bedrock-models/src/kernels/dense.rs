@@ -12,6 +12,7 @@ use super::isa::{Isa, isa};
 use super::matrix::{Matrix, pack_rows, turn_rows};
 use super::panels::{Line, floats_mut};
 use super::pool::{Disjoint, Pool};
+use super::precision::Precision;
 use super::tile::{COLUMNS, ROWS};
 
 /// Rows of the right operand packed at a time: a panel of 16 × 256 floats is half of a first-level cache of 32 KiB.
@@ -52,11 +53,24 @@ pub(crate) struct Left<'a> {
     pub(crate) stride: usize,
 }
 
-/// `out = A · B`, or `out += A · B`, with `out` `[m][n]` and inner dimension `k`.
+/// Whether products can be of numbers of that precision: the processor has faster ones for all but those of the smallest inner dimensions, which are exact then.
+pub(crate) fn can(precision: Precision) -> bool {
+    precision == Precision::F32 || amx::is_here()
+}
+
+/// `out = A · B`, or `out += A · B`, with `out` `[m][n]` and inner dimension `k`, of numbers of that precision.
 ///
 /// # Panics
 /// If an operand is too short.
-pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize; 3], out: &mut [f32], add: bool) {
+pub(crate) fn multiply(
+    pool: &Pool,
+    precision: Precision,
+    a: Left<'_>,
+    b: Right<'_>,
+    [m, k, n]: [usize; 3],
+    out: &mut [f32],
+    add: bool,
+) {
     assert_eq!(out.len(), m * n);
     if m == 0 || n == 0 || k == 0 {
         if !add {
@@ -68,9 +82,9 @@ pub(crate) fn multiply(pool: &Pool, a: Left<'_>, b: Right<'_>, [m, k, n]: [usize
     let (Right::Plain(values) | Right::Transposed(values)) = b;
     assert!(values.len() >= k * n, "right operand too short");
     let isa = isa();
-    if amx::suits(k) {
+    if amx::suits(k, precision) {
         let (out, right) = (Disjoint::new(out), Laid { right: b, size: [k, n] });
-        let left = amx::Left { values: a.values, stride: a.stride, rows: m, depth: k };
+        let left = amx::Left { values: a.values, stride: a.stride, rows: m, depth: k, precision };
         let right = amx::Right::Panels(&right);
         let product = amx::Product { right, n, bias: None, add, then: None, out: &out };
         // SAFETY: `out` is this call's alone, and was initialised by the caller.
@@ -215,7 +229,14 @@ fn pack(
 ///
 /// # Panics
 /// If the shapes disagree.
-pub(crate) fn times_weights(pool: &Pool, y: &[f32], rows: usize, weights: &Matrix, out: &mut [f32]) {
+pub(crate) fn times_weights(
+    pool: &Pool,
+    precision: Precision,
+    y: &[f32],
+    rows: usize,
+    weights: &Matrix,
+    out: &mut [f32],
+) {
     let (n, width) = (weights.rows(), weights.columns());
     assert!(y.len() == rows * n && out.len() == rows * width);
     let size = (DECODED_BYTES / (4 * width)).clamp(1, n).next_multiple_of(DEPTH);
@@ -233,7 +254,7 @@ pub(crate) fn times_weights(pool: &Pool, y: &[f32], rows: usize, weights: &Matri
             to.chunks_exact_mut(width).enumerate().for_each(|(row, to)| weights.row(first + begin + row, to));
         });
         let y = Left { values: &y[first..], stride: n };
-        multiply(pool, y, Right::Plain(decoded), [rows, count, width], out, true);
+        multiply(pool, precision, y, Right::Plain(decoded), [rows, count, width], out, true);
     }
     pool.memory.give(decoded);
 }
@@ -242,7 +263,7 @@ pub(crate) fn times_weights(pool: &Pool, y: &[f32], rows: usize, weights: &Matri
 ///
 /// # Panics
 /// If the shapes disagree.
-pub(crate) fn times_input(pool: &Pool, y: &[f32], x: &[f32], rows: usize, out: &mut [f32]) {
+pub(crate) fn times_input(pool: &Pool, precision: Precision, y: &[f32], x: &[f32], rows: usize, out: &mut [f32]) {
     if rows == 0 {
         return;
     }
@@ -254,7 +275,8 @@ pub(crate) fn times_input(pool: &Pool, y: &[f32], x: &[f32], rows: usize, out: &
         let turned = &mut turned[..count * rows];
         turn(pool, &y[first..], n, [rows, count], turned);
         let out = &mut out[first * width..][..count * width];
-        multiply(pool, Left { values: turned, stride: rows }, Right::Plain(x), [count, rows, width], out, true);
+        let (left, size) = (Left { values: turned, stride: rows }, [count, rows, width]);
+        multiply(pool, precision, left, Right::Plain(x), size, out, true);
     }
     pool.memory.give(turned);
 }
@@ -294,7 +316,7 @@ mod tests {
     /// Whether sums of `k` products of at most 1 are near enough: matrix tiles leave out 2⁻¹⁶ of each.
     fn close(got: &[f32], want: &[f32], k: usize) {
         assert_eq!(got.len(), want.len());
-        let bound = if amx::suits(k) { k as f32 / 65536.0 } else { 2e-4 };
+        let bound = if amx::suits(k, Precision::F32) { k as f32 / 65536.0 } else { 2e-4 };
         for (got, want) in got.iter().zip(want) {
             assert!((got - want).abs() <= bound.max(2e-4 * want.abs()), "{got} {want}");
         }
@@ -314,12 +336,20 @@ mod tests {
                     let want = plain(&a, stride, &b, [m, k, n]);
                     let left = Left { values: &a, stride };
                     let mut out = vec![7.0; m * n];
-                    multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, false);
+                    multiply(&pool, Precision::F32, left, Right::Plain(&b), [m, k, n], &mut out, false);
                     close(&out, &want, k);
                     let mut same = vec![7.0; m * n];
-                    multiply(&pool, left, Right::Transposed(&turned(&b, [k, n])), [m, k, n], &mut same, false);
+                    multiply(
+                        &pool,
+                        Precision::F32,
+                        left,
+                        Right::Transposed(&turned(&b, [k, n])),
+                        [m, k, n],
+                        &mut same,
+                        false,
+                    );
                     assert_eq!(out, same);
-                    multiply(&pool, left, Right::Plain(&b), [m, k, n], &mut out, true);
+                    multiply(&pool, Precision::F32, left, Right::Plain(&b), [m, k, n], &mut out, true);
                     close(&out, &want.iter().map(|value| 2.0 * value).collect::<Vec<_>>(), 2 * k);
                 }
             }
@@ -337,13 +367,40 @@ mod tests {
                     StoredTensor { name: "w".into(), dtype: Dtype::F32, shape: vec![n, width], data: bytes.into() };
                 let matrix = Matrix::new(tensor).unwrap();
                 let mut out = vec![1.0; rows * width];
-                times_weights(&pool, &y, rows, &matrix, &mut out);
+                times_weights(&pool, Precision::F32, &y, rows, &matrix, &mut out);
                 let add = |want: Vec<f32>| want.into_iter().map(|value| value + 1.0).collect::<Vec<_>>();
                 close(&out, &add(plain(&y, n, &w, [rows, n, width])), n);
                 let mut out = vec![1.0; n * width];
-                times_input(&pool, &y, &x, rows, &mut out);
+                times_input(&pool, Precision::F32, &y, &x, rows, &mut out);
                 close(&out, &add(plain(&turned(&y, [rows, n]), rows, &x, [n, rows, width])), rows);
             }
         });
+    }
+
+    /// Numbers of 8 significant bits are off by at most 2⁻⁹ of them, their products by a little more than 2⁻⁸.
+    #[test]
+    fn products_of_rounded_numbers_are_near() {
+        let (pool, precision) = (Pool::new(2), Precision::Bf16);
+        for [m, k, n] in SHAPES {
+            let (a, b) = (numbers(m * k, 6), numbers(k * n, 7));
+            let [exact, size] = [plain(&a, k, &b, [m, k, n]), {
+                let absolute = |values: &[f32]| values.iter().map(|value| value.abs()).collect::<Vec<f32>>();
+                plain(&absolute(&a), k, &absolute(&b), [m, k, n])
+            }];
+            let bytes: Vec<u8> = b.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let weights = StoredTensor { name: "w".into(), dtype: Dtype::F32, shape: vec![k, n], data: bytes.into() };
+            let weights = Matrix::new(weights).unwrap();
+            let (mut out, mut by_weights, mut by_input) = (vec![0.0; m * n], vec![0.0; m * n], vec![0.0; m * n]);
+            multiply(&pool, precision, Left { values: &a, stride: k }, Right::Plain(&b), [m, k, n], &mut out, false);
+            times_weights(&pool, precision, &a, m, &weights, &mut by_weights);
+            times_input(&pool, precision, &turned(&a, [m, k]), &b, k, &mut by_input);
+            for ((got, exact), size) in out.iter().zip(&exact).zip(&size) {
+                assert!((got - exact).abs() <= size * (1.0 / 255.0), "{got} {exact} {size}");
+            }
+            assert!(out == by_weights && out == by_input);
+            // Smaller ones are not rounded, nor are any where nothing would be gained.
+            let off = out.iter().zip(&exact).map(|(got, exact)| (got - exact).abs()).fold(0.0, f32::max);
+            assert_eq!(off > 1e-3, can(precision) && k >= 32, "{m} {k} {n}: {off}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
 use super::panels::{Line, floats, floats_mut};
 use super::pool::{Disjoint, Pool};
+use super::precision::Precision;
 use super::tile::{COLUMNS, ROWS, Start, Tile, WIDE, has_wide, tile_at, wide_at};
 
 /// What is computed with what, so that it is found in a near cache.
@@ -135,15 +136,30 @@ pub(crate) fn products<const N: usize>(
     rows: usize,
     products: &[Product<'_>; N],
 ) -> [Vec<f32>; N] {
+    products_of(pool, Precision::F32, x, rows, products)
+}
+
+/// [`products`] of numbers of that precision, where the processor has faster products of such.
+///
+/// # Panics
+/// As [`products`].
+pub(crate) fn products_of<const N: usize>(
+    pool: &Pool,
+    precision: Precision,
+    x: &[f32],
+    rows: usize,
+    products: &[Product<'_>; N],
+) -> [Vec<f32>; N] {
     let isa = isa();
     let blocking = Blocking::of(isa);
     let mut results = Results::new(pool, x, rows, products);
     let targets = results.targets(rows);
-    if let Some(width) = products.first().map(|product| product.weights.columns()).filter(|width| amx::suits(*width)) {
-        let left = amx::Left { values: x, stride: width, rows, depth: width };
+    let width = products.first().map(|product| product.weights.columns());
+    if let Some(width) = width.filter(|width| amx::suits(*width, precision)) {
+        let left = amx::Left { values: x, stride: width, rows, depth: width, precision };
         let items = targets.each_ref().map(|(Product { weights, bias, then }, out)| {
             let right = match weights.storage() {
-                Storage::Tiles(weights) => amx::Right::Stored(weights),
+                Storage::Tiles(weights) if precision == Precision::F32 => amx::Right::Stored(weights),
                 _ => amx::Right::Panels(*weights),
             };
             amx::Product { right, n: weights.rows(), bias: *bias, add: false, then: *then, out }

@@ -10,6 +10,7 @@ use super::isa::{Isa, isa};
 use super::map::release;
 use super::panels::Panels;
 use super::plain::widen;
+use super::precision::Precision;
 use super::tile::COLUMNS;
 use crate::error::Error;
 use crate::weights::{Dtype, StoredTensor, block};
@@ -83,7 +84,7 @@ impl Matrix {
     #[must_use]
     pub(crate) fn into_panels(mut self) -> Self {
         if self.dtype == Dtype::F32 && matches!(self.storage, Storage::File(_)) {
-            let panels = if amx::suits(self.columns) {
+            let panels = if amx::suits(self.columns, Precision::F32) {
                 Storage::Tiles(amx::Stored::new(isa(), self.rows, self.columns, &self))
             } else {
                 Storage::Panels(Panels::new(self.rows, self.columns, |first, out| {

@@ -41,6 +41,7 @@ pub(crate) mod page;
 pub(crate) mod panels;
 mod plain;
 pub(crate) mod pool;
+pub(crate) mod precision;
 mod prefetch;
 pub(crate) mod scratch;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -50,3 +51,4 @@ pub(crate) mod tile;
 pub use matrix::{Activations, Matrix};
 pub use page::CacheType;
 pub use pool::Pool;
+pub use precision::Precision;

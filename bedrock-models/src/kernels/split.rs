@@ -11,13 +11,19 @@ use super::tile::COLUMNS;
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn split(first: __m512, second: __m512) -> [__m512i; 2] {
-    // SAFETY: vectors of the same size, of which any bits are valid.
-    let bits = |first, second| unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) };
-    let high = bits(first, second);
+    let high = round(first, second);
     let float = |half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
     let less = |value, half| _mm512_sub_ps(value, float(half));
-    let low = bits(less(first, _mm512_castsi512_si256(high)), less(second, _mm512_extracti64x4_epi64::<1>(high)));
+    let low = round(less(first, _mm512_castsi512_si256(high)), less(second, _mm512_extracti64x4_epi64::<1>(high)));
     [high, low]
+}
+
+/// The high parts of [`split`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn round(first: __m512, second: __m512) -> __m512i {
+    // SAFETY: vectors of the same size, of which any bits are valid.
+    unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) }
 }
 
 /// As [`split`], but of each lane the number of `first` and then that of `second`. Numbers in the middle between two go to the greater, which the units of vectors do in
@@ -35,7 +41,18 @@ pub(super) fn split_pairs(first: __m512, second: __m512) -> [__m512i; 2] {
     [join(a, b), low]
 }
 
-pub(super) fn store(parts: [__m512i; 2], high: &mut Line, low: &mut Line) {
-    // SAFETY: 128 bytes, of which any bits are floats.
-    [high.0, low.0] = unsafe { transmute::<[__m512i; 2], [[f32; COLUMNS]; 2]>(parts) };
+/// The high parts of [`split_pairs`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn round_pairs(first: __m512, second: __m512) -> __m512i {
+    let (half, upper) = (_mm512_set1_epi32(0x8000), _mm512_set1_epi32(0xffff_0000_u32 as i32));
+    let up = |value| _mm512_add_epi32(_mm512_castps_si512(value), half);
+    _mm512_or_si512(_mm512_srli_epi32::<16>(up(first)), _mm512_and_si512(up(second), upper))
+}
+
+pub(super) fn store<const N: usize>(parts: [__m512i; N], to: [&mut Line; N]) {
+    for (part, to) in parts.into_iter().zip(to) {
+        // SAFETY: 64 bytes, of which any bits are floats.
+        to.0 = unsafe { transmute::<__m512i, [f32; COLUMNS]>(part) };
+    }
 }

@@ -11,6 +11,8 @@ use super::parameter::Parameter;
 #[cfg(feature = "tune")]
 use super::product::{self, Weights};
 use super::run::{self, Compute, Phase, Run};
+#[cfg(feature = "tune")]
+use crate::kernels::Precision;
 use crate::kernels::gemm::{self, Product, Then};
 use crate::kernels::{Matrix, elementwise};
 
@@ -127,7 +129,7 @@ impl Linear {
 #[cfg(feature = "tune")]
 impl Linear {
     /// What is trained, for kernels that record.
-    pub(crate) fn product(&self) -> product::Product {
+    pub(crate) fn product(&self, precision: Precision) -> product::Product {
         let weights = match &self.weight {
             Weight::Stored(matrix) => Weights::Frozen(matrix.clone()),
             Weight::Trained(weight) => Weights::Trained(weight.clone()),
@@ -141,7 +143,7 @@ impl Linear {
             (Some(bias), _) => Some(product::Bias::Trained(bias.clone())),
             (None, bias) => bias.as_deref().map(|bias| product::Bias::Frozen(bias.into())),
         };
-        product::Product { weights, bias, lora }
+        product::Product { weights, bias, lora, precision }
     }
 }
 
@@ -163,7 +165,7 @@ fn project_then<const N: usize>(
 ) -> [Tensor<2>; N] {
     #[cfg(feature = "tune")]
     if let Some(tape) = run.tape() {
-        return layers.map(|layer| tape.linear(x.clone(), layer.product()));
+        return layers.map(|layer| tape.linear(x.clone(), layer.product(tape.precision())));
     }
     let results = project_bare(run, layers, x.clone(), then);
     let mut layers = layers.iter();

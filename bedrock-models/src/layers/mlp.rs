@@ -48,7 +48,10 @@ impl GatedMlp {
     pub(crate) fn forward(&self, run: Run<'_>, x: Tensor<2>) -> Tensor<2> {
         #[cfg(feature = "tune")]
         if let (Some(tape), Activation::Silu) = (run.tape(), self.activation) {
-            return tape.gated(x, [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::product));
+            return tape.gated(
+                x,
+                [&self.gate_proj, &self.up_proj, &self.down_proj].map(|layer| layer.product(tape.precision())),
+            );
         }
         let [gate, up] = project(run, [&self.gate_proj, &self.up_proj], x);
         self.down_proj.forward(run, gated(run, self.activation, gate, up))

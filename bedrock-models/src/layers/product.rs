@@ -7,7 +7,7 @@ use super::parameter::Parameter;
 use super::run::values;
 use crate::kernels::dense::{self, Left, Right};
 use crate::kernels::gemm;
-use crate::kernels::{Matrix, Pool};
+use crate::kernels::{Matrix, Pool, Precision};
 
 /// `y = x · Wᵀ + b + scale · (drop(x) · Aᵀ) · Bᵀ`.
 #[derive(Clone)]
@@ -15,6 +15,8 @@ pub(crate) struct Product {
     pub(crate) weights: Weights,
     pub(crate) bias: Option<Bias>,
     pub(crate) lora: Option<Trained>,
+    /// What the numbers are that are multiplied, both ways.
+    pub(crate) precision: Precision,
 }
 
 #[derive(Clone)]
@@ -41,18 +43,26 @@ impl Product {
 
     /// The result `[rows, out]`, and what the way back needs of the adapter: `scale · (drop(x) · Aᵀ)`.
     pub(crate) fn forward(&self, pool: &Pool, x: &[f32], rows: usize) -> (Vec<f32>, Vec<f32>) {
-        let (n, width) = (self.rows(), x.len() / rows.max(1));
+        let (n, width, precision) = (self.rows(), x.len() / rows.max(1), self.precision);
         let left = Left { values: x, stride: width };
         let mut y = match &self.weights {
             Weights::Frozen(weights) => {
                 let product = gemm::Product { weights, bias: None, then: None };
-                let [y] = gemm::products(pool, x, rows, &[product]);
+                let [y] = gemm::products_of(pool, precision, x, rows, &[product]);
                 y
             }
             Weights::Trained(weights) => {
                 let mut y = pool.memory.take(rows * n);
                 let weights = weights.memory();
-                dense::multiply(pool, left, Right::Transposed(values(&weights)), [rows, width, n], &mut y, false);
+                dense::multiply(
+                    pool,
+                    precision,
+                    left,
+                    Right::Transposed(values(&weights)),
+                    [rows, width, n],
+                    &mut y,
+                    false,
+                );
                 y
             }
         };
@@ -70,18 +80,18 @@ impl Product {
         let [a, b] = lora.factors.each_ref().map(Parameter::memory);
         let r = lora.factors[0].shape()[0];
         let mut inner = vec![0.0; rows * r];
-        dense::multiply(pool, left, Right::Transposed(values(&a)), [rows, width, r], &mut inner, false);
+        dense::multiply(pool, precision, left, Right::Transposed(values(&a)), [rows, width, r], &mut inner, false);
         inner.iter_mut().for_each(|value| *value *= lora.scale);
         let b = &values(&b)[lora.rows.start * r..lora.rows.end * r];
         let left = Left { values: &inner, stride: r };
-        dense::multiply(pool, left, Right::Transposed(b), [rows, r, n], &mut y, true);
+        dense::multiply(pool, precision, left, Right::Transposed(b), [rows, r, n], &mut y, true);
         (y, inner)
     }
 
     /// From the gradient for the result, `[rows, out]`, those for the parameters, which are added to their sums, and that for the input, which is
     /// put into `dx` or, with `add`, added to it. `inner` is what [`Product::forward`] said second.
     pub(crate) fn backward(&self, pool: &Pool, x: &[f32], inner: &[f32], dy: &[f32], dx: &mut [f32], add: bool) {
-        let n = self.rows();
+        let (n, precision) = (self.rows(), self.precision);
         let rows = dy.len() / n;
         let width = x.len() / rows.max(1);
         let left = Left { values: dy, stride: n };
@@ -90,12 +100,12 @@ impl Product {
                 if !add {
                     dx.fill(0.0);
                 }
-                dense::times_weights(pool, dy, rows, weights, dx);
+                dense::times_weights(pool, precision, dy, rows, weights, dx);
             }
             Weights::Trained(weights) => {
                 let memory = weights.memory();
-                dense::multiply(pool, left, Right::Plain(values(&memory)), [rows, n, width], dx, add);
-                weights.accumulate(|sums| dense::times_input(pool, dy, x, rows, sums));
+                dense::multiply(pool, precision, left, Right::Plain(values(&memory)), [rows, n, width], dx, add);
+                weights.accumulate(|sums| dense::times_input(pool, precision, dy, x, rows, sums));
             }
         }
         if let Some(Bias::Trained(bias)) = &self.bias {
@@ -109,10 +119,10 @@ impl Product {
         let part = lora.rows.start * r..lora.rows.end * r;
         let mut for_inner = vec![0.0; rows * r];
         let factor = Right::Plain(&values(&b)[part.clone()]);
-        dense::multiply(pool, left, factor, [rows, n, r], &mut for_inner, false);
+        dense::multiply(pool, precision, left, factor, [rows, n, r], &mut for_inner, false);
         for_inner.iter_mut().for_each(|value| *value *= lora.scale);
         let mut turned = vec![0.0; r * n];
-        dense::times_input(pool, inner, dy, rows, &mut turned);
+        dense::times_input(pool, precision, inner, dy, rows, &mut turned);
         lora.factors[1].accumulate(|sums| {
             for (at, sum) in sums[part].iter_mut().enumerate() {
                 *sum += turned[at % r * n + at / r];
@@ -120,13 +130,13 @@ impl Product {
         });
         let dropped = lora.dropout.of(x);
         let seen = dropped.as_deref().unwrap_or(x);
-        lora.factors[0].accumulate(|sums| dense::times_input(pool, &for_inner, seen, rows, sums));
+        lora.factors[0].accumulate(|sums| dense::times_input(pool, precision, &for_inner, seen, rows, sums));
         let (left, factor, size) = (Left { values: &for_inner, stride: r }, Right::Plain(values(&a)), [rows, r, width]);
         if dropped.is_none() {
-            return dense::multiply(pool, left, factor, size, dx, true);
+            return dense::multiply(pool, precision, left, factor, size, dx, true);
         }
         let mut more = vec![0.0; rows * width];
-        dense::multiply(pool, left, factor, size, &mut more, false);
+        dense::multiply(pool, precision, left, factor, size, &mut more, false);
         let more = lora.dropout.of(&more).unwrap_or(more);
         dx.iter_mut().zip(more).for_each(|(dx, more)| *dx += more);
     }

@@ -23,7 +23,7 @@ use crate::kernels::attention::{Heads, Mask};
 use crate::kernels::attention_gradient::{self, Inputs, Whole};
 use crate::kernels::disentangled::{self, Disentangled, Positions};
 use crate::kernels::disentangled_gradient;
-use crate::kernels::{Pool, elementwise, gradient};
+use crate::kernels::{Pool, Precision, elementwise, gradient};
 
 /// The kernels of a model that is trained, and what its operations share.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub(crate) struct Tape {
     pub(crate) pool: Arc<Pool>,
     /// Whether gradients are wanted; otherwise nothing is kept.
     recording: Arc<AtomicBool>,
+    /// Whether products are of numbers of [`Precision::Bf16`].
+    rounded: Arc<AtomicBool>,
 }
 
 /// Gradients of `N` inputs, given that of the result.
@@ -104,12 +106,21 @@ impl Once {
 
 impl Tape {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, recording: Arc::default() }
+        Self { pool, recording: Arc::default(), rounded: Arc::default() }
     }
 
     /// What follows is for gradients, or not.
     pub(crate) fn record(&self, recording: bool) {
         self.recording.store(recording, Relaxed);
+    }
+
+    /// What the numbers are that layers multiply from now on.
+    pub(crate) fn set_precision(&self, precision: Precision) {
+        self.rounded.store(precision == Precision::Bf16, Relaxed);
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        if self.rounded.load(Relaxed) { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// Rows of a table. If it is trained, that of one index may be left as it is.

@@ -59,7 +59,7 @@ impl TrainedEncoder {
         };
         let (compute, pool) = training(options, adapter, &parameters);
         let encoder = Encoder::load_for(path, options, purpose, compute, checkpoint)?;
-        let mut learner = Learner::new(pool, &parameters, options);
+        let mut learner = Learner::new(pool, encoder.compute.tape.clone(), &parameters, options);
         if purpose == Purpose::Vectors {
             // It may be there, but gives nothing to a vector.
             learner = learner.without(is_pooler);

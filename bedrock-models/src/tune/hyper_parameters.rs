@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::optimizer::AdamW;
 use crate::error::Error;
+use crate::kernels::Precision;
 
 /// How the learning rate goes on after it has risen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub struct HyperParameters {
     pub activation_checkpointing: bool,
     /// See [`Trainer::set_compact_moments`](super::Trainer::set_compact_moments). Default: not.
     pub compact_moments: bool,
+    /// See [`Trainer::set_precision`](super::Trainer::set_precision): `f32` or `bf16`. Default `f32`.
+    pub precision: Precision,
     /// Of an adapter's first numbers, of dropout and of the order of the items. Default 0.
     pub seed: u64,
 }
@@ -76,6 +79,7 @@ impl Default for HyperParameters {
             scale: 20.0,
             activation_checkpointing: false,
             compact_moments: false,
+            precision: Precision::F32,
             seed: 0,
         }
     }
@@ -121,12 +125,13 @@ impl HyperParameters {
             "scale" => self.scale = read(name, value)?,
             "activationCheckpointing" => self.activation_checkpointing = flag(name, value)?,
             "compactMoments" => self.compact_moments = flag(name, value)?,
+            "precision" => self.precision = read(name, value)?,
             "seed" => self.seed = read(name, value)?,
             _ => {
                 return Err(format!(
                     "unknown hyper-parameter {name}; known are epochCount, batchSize, gradientAccumulation, learningRate, \
                      learningRateWarmupSteps, schedule, maxSequenceLength, weightDecay, maxGradientNorm, beta, scale, \
-                     activationCheckpointing, compactMoments and seed"
+                     activationCheckpointing, compactMoments, precision and seed"
                 ));
             }
         }
@@ -232,12 +237,13 @@ mod tests {
     fn values_are_numbers_or_texts() {
         let read = |text: &str| serde_json::from_str::<HyperParameters>(text);
         let got =
-            read(r#"{"epochCount": "3", "learningRate": "0.00001", "batchSize": 4, "schedule": "cosine"}"#).unwrap();
+            read(r#"{"epochCount": "3", "learningRate": "0.00001", "batchSize": 4, "schedule": "cosine", "precision": "bf16"}"#).unwrap();
         let want = HyperParameters {
             epoch_count: 3,
             learning_rate: 1e-5,
             batch_size: 4,
             schedule: Schedule::Cosine,
+            precision: Precision::Bf16,
             ..HyperParameters::default()
         };
         assert_eq!(got, want);
@@ -246,6 +252,7 @@ mod tests {
             (r#"{"epochCount": 1.5}"#, "epochCount is \"1.5\""),
             (r#"{"epochCount": -1}"#, "epochCount is \"-1\""),
             (r#"{"schedule": "steep"}"#, "schedule is \"steep\": should be linear"),
+            (r#"{"precision": "f16"}"#, "precision is \"f16\": should be f32 or bf16"),
             (r#"{"seed": null}"#, "seed is null"),
         ] {
             assert!(read(text).unwrap_err().to_string().contains(reason), "{text}");

@@ -12,8 +12,8 @@ use super::optimizer::{AdamW, Moments};
 use super::trainer::Step;
 use crate::encoder::host;
 use crate::error::Error;
-use crate::kernels::Pool;
 use crate::kernels::gradient::square_sum;
+use crate::kernels::{Pool, Precision, dense};
 use crate::layers::tape::Tape;
 use crate::layers::{Adapter, Compute, Parameter, Parameters};
 use crate::options::LoadOptions;
@@ -21,6 +21,8 @@ use crate::options::LoadOptions;
 /// What steps of AdamW change, whatever the model is.
 pub(super) struct Learner {
     pool: Arc<Pool>,
+    /// The kernels that record, on devices that have some.
+    tape: Option<Tape>,
     parameters: Vec<Parameter>,
     /// Number of the batch that is learnt from: see [`Parameters::batch`].
     batch: Arc<AtomicU64>,
@@ -62,6 +64,18 @@ pub(super) fn training(
     (compute, pool)
 }
 
+/// Whether there are products of that precision, where there are kernels or not.
+///
+/// # Errors
+/// [`Error::InvalidParameter`].
+pub(super) fn check_precision(precision: Precision, kernels: bool) -> Result<(), Error> {
+    if precision == Precision::F32 || (kernels && dense::can(precision)) {
+        return Ok(());
+    }
+    let expected = "f32: bf16 needs a processor with matrix tiles (AMX)".into();
+    Err(Error::InvalidParameter { name: "precision", got: precision.to_string(), expected })
+}
+
 /// Moves gradients of parameters to their sums.
 pub(super) fn take(parameters: &[Parameter], gradients: &mut Gradients) {
     for parameter in parameters {
@@ -73,12 +87,12 @@ pub(super) fn take(parameters: &[Parameter], gradients: &mut Gradients) {
 }
 
 impl Learner {
-    /// Of all parameters of a model that is loaded.
-    pub(super) fn new(pool: Arc<Pool>, parameters: &Parameters, options: &LoadOptions) -> Self {
+    /// Of all parameters of a model that is loaded, which computes with `tape` if there is one.
+    pub(super) fn new(pool: Arc<Pool>, tape: Option<Tape>, parameters: &Parameters, options: &LoadOptions) -> Self {
         let (wholes, batch) = (parameters.wholes(), parameters.batch().clone());
         let parameters = parameters.list();
         let moments = parameters.iter().map(|parameter| Moments::new(parameter.len())).collect();
-        Self { pool, parameters, batch, moments, steps: 0, wholes, sealer: options.sealer.clone() }
+        Self { pool, tape, parameters, batch, moments, steps: 0, wholes, sealer: options.sealer.clone() }
     }
 
     /// What everything that tells of data and weights is written through, and the base was read through, if anything.
@@ -115,6 +129,16 @@ impl Learner {
     pub(super) fn set_compact_moments(&mut self, compact: bool) {
         let moments = std::mem::take(&mut self.moments);
         self.moments = moments.into_iter().map(|moments| moments.compacted(compact)).collect();
+    }
+
+    /// See [`Trainer::set_precision`](super::Trainer::set_precision).
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`].
+    pub(super) fn set_precision(&mut self, precision: Precision) -> Result<(), Error> {
+        check_precision(precision, self.tape.is_some())?;
+        self.tape.iter().for_each(|tape| tape.set_precision(precision));
+        Ok(())
     }
 
     /// What follows is learnt from, from item `first` of a batch on; none: it is not.

@@ -93,4 +93,5 @@ pub use preference::Preference;
 pub use run::JobOptions;
 pub use trainer::{Lora, Method, Step, Trainer};
 
+pub use crate::kernels::Precision;
 pub use crate::sealed::reseal;

@@ -15,6 +15,7 @@ use super::distillation::{Answers, Questions, Teacher};
 use super::event::{JobEvent, JobStatus, Stop, Trained};
 use super::job::{DistillationConfig, Job, JobMethod};
 use super::labels;
+use super::learner::check_precision;
 use super::merge::{is_gguf, merge_with};
 use super::metrics::Measure;
 use super::model;
@@ -24,7 +25,7 @@ use super::task::{Ready, Task};
 use super::texts::Texts;
 use super::trainer::Trainer;
 use crate::error::Error;
-use crate::options::LoadOptions;
+use crate::options::{DeviceKind, LoadOptions};
 
 /// How a job is run.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +100,7 @@ impl Job {
             return Err(Error::Job { what: "merge".into(), reason });
         }
         let settings = &self.hyper_parameters;
+        check_precision(settings.precision, options.load.device == DeviceKind::Cpu)?;
         let ready = match self.customization_type {
             CustomizationType::EmbeddingTuning => contrast::ready(self, options)?,
             CustomizationType::ClassifierTuning => labels::ready(self, options)?,
@@ -109,6 +111,7 @@ impl Job {
         };
         let Ready { mut task, data, validation_data, validation: validation_items, limit } = ready;
         task.learner_mut().set_compact_moments(settings.compact_moments);
+        task.learner_mut().set_precision(settings.precision)?;
         let fingerprint = Fingerprint {
             training_data: data.sha256,
             validation_data,

@@ -13,6 +13,7 @@ use super::optimizer::AdamW;
 use super::preference::Preference;
 use crate::adapters;
 use crate::error::Error;
+use crate::kernels::Precision;
 use crate::language_model::LanguageModel;
 use crate::layers::{Adapter, LoraConfig, Parameters};
 use crate::options::LoadOptions;
@@ -128,7 +129,7 @@ impl Trainer {
         let parameters = Arc::new(Parameters::default());
         let (compute, pool) = training(options, adapter, &parameters);
         let model = LanguageModel::load_for(path.as_ref(), options, compute)?;
-        let learner = Learner::new(pool, &parameters, options);
+        let learner = Learner::new(pool, model.compute.tape.clone(), &parameters, options);
         Ok(Self { model, learner, lora, checkpointing: false })
     }
 
@@ -147,6 +148,16 @@ impl Trainer {
     /// less exact.
     pub fn set_compact_moments(&mut self, compact: bool) {
         self.learner.set_compact_moments(compact);
+    }
+
+    /// What numbers the layers multiply, forward and back: mixed precision. With [`Precision::Bf16`] inputs, weights, factors of an adapter and gradients are rounded
+    /// where they go into a product of an inner dimension of at least 32, and nowhere else: weights, sums, attention, norms, the loss and the optimizer
+    /// are of 32 bits, as losses and probabilities that are asked for are of such products too.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] where the processor has no matrix tiles (AMX), or the device is another: it would be slower there.
+    pub fn set_precision(&mut self, precision: Precision) -> Result<(), Error> {
+        self.learner.set_precision(precision)
     }
 
     /// Whether activations are computed again on the way back, a layer at a time, instead of kept: memory for a layer's activations instead of

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bedrock_benches::checkpoint;
 use bedrock_examples::{Failure, ModelArguments, failure, peak_rss_mib, print_json, run};
-use bedrock_models::tune::{AdamW, Lora, Method, Sequence, Trainer};
+use bedrock_models::tune::{AdamW, Lora, Method, Precision, Sequence, Trainer};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
@@ -47,6 +47,9 @@ struct Arguments {
     /// Keep the optimizer's moments in eight bits a value
     #[arg(long)]
     compact_moments: bool,
+    /// What numbers the layers multiply: f32 or bf16
+    #[arg(long, value_name = "P", default_value = "f32")]
+    precision: Precision,
     /// Write the checkpoint into this folder, and do nothing else
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
@@ -90,6 +93,7 @@ fn measure(arguments: Arguments) -> Result<(), Failure> {
     let mut trainer = Trainer::load(folder, &arguments.models.options(), method)?;
     trainer.set_checkpointing(arguments.checkpointing);
     trainer.set_compact_moments(arguments.compact_moments);
+    trainer.set_precision(arguments.precision)?;
     let tokens = |step: usize| (0..arguments.tokens).map(move |i| ((i * 7919 + step * 104_729) % VOCABULARY) as u32);
     let mut times = Vec::new();
     let mut loss = 0.0;
@@ -107,6 +111,7 @@ fn measure(arguments: Arguments) -> Result<(), Failure> {
         "method": name,
         "checkpointing": arguments.checkpointing,
         "compact_moments": arguments.compact_moments,
+        "precision": arguments.precision,
         "tokens": arguments.tokens,
         "tokens_s": arguments.tokens as f64 / median,
         "step_s": median,

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use std::cmp::Ordering;
 use std::mem::transmute;
 
-use super::super::split::{split, split_pairs, store};
-use super::{COLUMNS, DEPTH, LINES, Line, ROWS};
+use super::super::split::{round, round_pairs, split, split_pairs, store};
+use super::{COLUMNS, DEPTH, LINES, Line, Precision, tile};
 
 /// `ARCH_REQ_XCOMP_PERM` of `arch_prctl`, and the number of the tiles' data among what it may allow.
 const REQUEST: usize = 0x1023;
@@ -116,7 +116,14 @@ fn load(values: &[f32; COLUMNS]) -> __m512 {
 /// # Safety
 /// `is_here`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn pack_left(x: &[f32], stride: usize, count: usize, depth: usize, out: &mut [Line]) {
+pub(super) unsafe fn pack_left(
+    x: &[f32],
+    stride: usize,
+    count: usize,
+    depth: usize,
+    precision: Precision,
+    out: &mut [Line],
+) {
     for (r, begin) in (0..count).map(|r| (r, r * stride)) {
         let (whole, rest) = x[begin..][..depth].as_chunks::<COLUMNS>();
         let mut part = [0.0; COLUMNS];
@@ -126,12 +133,16 @@ pub(super) unsafe fn pack_left(x: &[f32], stride: usize, count: usize, depth: us
             Ordering::Equal => load(&part),
             Ordering::Greater => load(&[0.0; COLUMNS]),
         };
-        for (tile, out) in out.chunks_exact_mut(LINES).enumerate() {
-            let (high, low) = out.split_at_mut(ROWS);
-            store(split(at(2 * tile), at(2 * tile + 1)), &mut high[r], &mut low[r]);
+        for (tile, out) in out.chunks_exact_mut(tile(precision)).enumerate() {
+            let (first, second) = (at(2 * tile), at(2 * tile + 1));
+            let (high, low) = out.split_at_mut(LINES);
+            match precision {
+                Precision::F32 => store(split(first, second), [&mut high[r], &mut low[r]]),
+                Precision::Bf16 => store([round(first, second)], [&mut high[r]]),
+            }
         }
     }
-    for out in out.chunks_exact_mut(ROWS) {
+    for out in out.chunks_exact_mut(LINES) {
         out[count..].fill(Line([0.0; COLUMNS]));
     }
 }
@@ -139,16 +150,19 @@ pub(super) unsafe fn pack_left(x: &[f32], stride: usize, count: usize, depth: us
 /// # Safety
 /// `is_here`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn pack_right(values: &[f32], stride: usize, count: usize, out: &mut [Line]) {
-    for (tile, out) in out.chunks_exact_mut(LINES).enumerate() {
-        let (high, low) = out.split_at_mut(DEPTH / 2);
-        for (pair, (high, low)) in high.iter_mut().zip(low).enumerate() {
+pub(super) unsafe fn pack_right(values: &[f32], stride: usize, count: usize, precision: Precision, out: &mut [Line]) {
+    for (tile, out) in out.chunks_exact_mut(tile(precision)).enumerate() {
+        let (high, low) = out.split_at_mut(LINES);
+        for (pair, high) in high.iter_mut().enumerate() {
             let row = tile * DEPTH + 2 * pair;
             let at = |row: usize| match row < count {
                 true => load(values[row * stride..].first_chunk().expect("16 values")),
                 false => load(&[0.0; COLUMNS]),
             };
-            store(split_pairs(at(row), at(row + 1)), high, low);
+            match precision {
+                Precision::F32 => store(split_pairs(at(row), at(row + 1)), [high, &mut low[pair]]),
+                Precision::Bf16 => store([round_pairs(at(row), at(row + 1))], [high]),
+            }
         }
     }
 }
@@ -237,6 +251,44 @@ pub(super) unsafe fn multiply(count: usize, [a, below, b, beside]: [*const u8; 4
             "add {below}, 2048",
             "add {b}, 2048",
             "add {beside}, 2048",
+            "dec {count}",
+            "jnz 2b",
+            "5:",
+            line = in(reg) 64usize,
+            count = inout(reg) count => _,
+            a = inout(reg) a => _,
+            below = inout(reg) below => _,
+            b = inout(reg) b => _,
+            beside = inout(reg) beside => _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, readonly),
+        );
+    }
+}
+
+/// As [`multiply`], of tiles of high parts alone. What is near is met often enough that nothing is asked for.
+///
+/// # Safety
+/// The registers must be laid out; each operand must have `count` tiles of one part.
+pub(super) unsafe fn multiply_rounded(count: usize, [a, below, b, beside]: [*const u8; 4]) {
+    // SAFETY: the loop goes through `count` tiles of 1 KiB of each operand.
+    unsafe {
+        asm!(
+            "test {count}, {count}",
+            "jz 5f",
+            "2:",
+            "tileloadd tmm4, [{a} + {line}]",
+            "tileloadd tmm6, [{b} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{beside} + {line}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{below} + {line}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 1024",
+            "add {below}, 1024",
+            "add {b}, 1024",
+            "add {beside}, 1024",
             "dec {count}",
             "jnz 2b",
             "5:",
