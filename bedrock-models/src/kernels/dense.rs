@@ -223,7 +223,7 @@ fn pack(
     }
 }
 
-/// `out += y · W`: what a layer's gradient is for its input, given that for its output.
+/// `out = y · W`, or `out += y · W`: what a layer's gradient is for its input, given that for its output.
 ///
 /// `y` is `[rows][weights.rows()]`, `out` `[rows][weights.columns()]`.
 ///
@@ -236,9 +236,14 @@ pub(crate) fn times_weights(
     rows: usize,
     weights: &Matrix,
     out: &mut [f32],
+    add: bool,
 ) {
     let (n, width) = (weights.rows(), weights.columns());
     assert!(y.len() == rows * n && out.len() == rows * width);
+    if let Some(values) = weights.floats() {
+        let y = Left { values: y, stride: n };
+        return multiply(pool, precision, y, Right::Plain(values), [rows, n, width], out, add);
+    }
     let size = (DECODED_BYTES / (4 * width)).clamp(1, n).next_multiple_of(DEPTH);
     let mut decoded = pool.memory.take(size.min(n) * width);
     for first in (0..n).step_by(size) {
@@ -254,7 +259,7 @@ pub(crate) fn times_weights(
             to.chunks_exact_mut(width).enumerate().for_each(|(row, to)| weights.row(first + begin + row, to));
         });
         let y = Left { values: &y[first..], stride: n };
-        multiply(pool, precision, y, Right::Plain(decoded), [rows, count, width], out, true);
+        multiply(pool, precision, y, Right::Plain(decoded), [rows, count, width], out, add || first > 0);
     }
     pool.memory.give(decoded);
 }
@@ -361,15 +366,23 @@ mod tests {
         amx::with_and_without(|| {
             let pool = Pool::new(2);
             for [rows, n, width] in SHAPES {
-                let (y, w, x) = (numbers(rows * n, 3), numbers(n * width, 4), numbers(rows * width, 5));
-                let bytes: Vec<u8> = w.iter().flat_map(|value| value.to_le_bytes()).collect();
-                let tensor =
-                    StoredTensor { name: "w".into(), dtype: Dtype::F32, shape: vec![n, width], data: bytes.into() };
-                let matrix = Matrix::new(tensor).unwrap();
-                let mut out = vec![1.0; rows * width];
-                times_weights(&pool, Precision::F32, &y, rows, &matrix, &mut out);
+                let (y, x) = (numbers(rows * n, 3), numbers(rows * width, 5));
+                let halves: Vec<half::bf16> = numbers(n * width, 4).into_iter().map(half::bf16::from_f32).collect();
+                let w: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
                 let add = |want: Vec<f32>| want.into_iter().map(|value| value + 1.0).collect::<Vec<_>>();
-                close(&out, &add(plain(&y, n, &w, [rows, n, width])), n);
+                // As they lie, one byte beside where they could, and decoded.
+                let floats: Vec<u8> = w.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let aside = bytes::Bytes::from([&[0], &floats[..]].concat()).slice(1..);
+                let halves: Vec<u8> = halves.iter().flat_map(|value| value.to_le_bytes()).collect();
+                for (dtype, data) in [(Dtype::F32, floats.into()), (Dtype::F32, aside), (Dtype::BF16, halves.into())] {
+                    let tensor = StoredTensor { name: "w".into(), dtype, shape: vec![n, width], data };
+                    let matrix = Matrix::new(tensor).unwrap();
+                    let mut out = vec![1.0; rows * width];
+                    times_weights(&pool, Precision::F32, &y, rows, &matrix, &mut out, true);
+                    close(&out, &add(plain(&y, n, &w, [rows, n, width])), n);
+                    times_weights(&pool, Precision::F32, &y, rows, &matrix, &mut out, false);
+                    close(&out, &plain(&y, n, &w, [rows, n, width]), n);
+                }
                 let mut out = vec![1.0; n * width];
                 times_input(&pool, Precision::F32, &y, &x, rows, &mut out);
                 close(&out, &add(plain(&turned(&y, [rows, n]), rows, &x, [n, rows, width])), rows);
@@ -392,7 +405,7 @@ mod tests {
             let weights = Matrix::new(weights).unwrap();
             let (mut out, mut by_weights, mut by_input) = (vec![0.0; m * n], vec![0.0; m * n], vec![0.0; m * n]);
             multiply(&pool, precision, Left { values: &a, stride: k }, Right::Plain(&b), [m, k, n], &mut out, false);
-            times_weights(&pool, precision, &a, m, &weights, &mut by_weights);
+            times_weights(&pool, precision, &a, m, &weights, &mut by_weights, false);
             times_input(&pool, precision, &turned(&a, [m, k]), &b, k, &mut by_input);
             for ((got, exact), size) in out.iter().zip(&exact).zip(&size) {
                 assert!((got - exact).abs() <= size * (1.0 / 255.0), "{got} {exact} {size}");

@@ -224,6 +224,20 @@ impl Matrix {
     }
 }
 
+#[cfg(feature = "tune")]
+impl Matrix {
+    /// The values, row-major, where they lie as floats of this machine.
+    pub(super) fn floats(&self) -> Option<&[f32]> {
+        let Storage::File(bytes) = &self.storage else { return None };
+        if self.dtype != Dtype::F32 || cfg!(target_endian = "big") {
+            return None;
+        }
+        // SAFETY: any bits are floats.
+        let (before, values, after) = unsafe { bytes.align_to::<f32>() };
+        (before.is_empty() && after.is_empty()).then_some(values)
+    }
+}
+
 impl amx::Panels for Matrix {
     fn panel<'a>(&'a self, isa: Isa, first: usize, rows: Range<usize>, to: &'a mut [f32]) -> amx::Panel<'a> {
         Matrix::panel(self, isa, first, rows.start, rows.len(), to);

@@ -96,12 +96,7 @@ impl Product {
         let width = x.len() / rows.max(1);
         let left = Left { values: dy, stride: n };
         match &self.weights {
-            Weights::Frozen(weights) => {
-                if !add {
-                    dx.fill(0.0);
-                }
-                dense::times_weights(pool, precision, dy, rows, weights, dx);
-            }
+            Weights::Frozen(weights) => dense::times_weights(pool, precision, dy, rows, weights, dx, add),
             Weights::Trained(weights) => {
                 let memory = weights.memory();
                 dense::multiply(pool, precision, left, Right::Plain(values(&memory)), [rows, n, width], dx, add);
