@@ -1,16 +1,19 @@
 //! Where adapters are read from: folders as PEFT writes them, and GGUF files as llama.cpp has them.
 //!
 //! A GGUF adapter has the two factors of a tensor under its name in the base's file, `{tensor}.lora_a` (`[r, in]`) and `{tensor}.lora_b` (`[out, r]`), with the rows of the
-//! latter in the order of that file, and one `adapter.lora.alpha` for all: what is added is `alpha / r · B · A`. Source: llama.cpp's `src/llama-adapter.cpp`.
+//! latter in the order of that file, and one `adapter.lora.alpha` for all: what is added is `alpha / r · B · A`. Source: llama.cpp's `src/llama-adapter.cpp`. Of Llama's
+//! and Mistral's family rows of queries and keys have another order in the file; of other families that are read all is as in the folder but the names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bedrock_core::Sealer;
 
+use crate::arch::family::{in_gguf, names_of};
 use crate::arch::llama::{Place, gguf_places};
 use crate::error::Error;
 use crate::export;
+use crate::language_model::model_type;
 use crate::layers::{Adapter, LoraConfig};
 use crate::weights::{Checkpoint, Dtype, GgufFile, Metadata, StoredTensor};
 
@@ -18,7 +21,7 @@ use crate::weights::{Checkpoint, Dtype, GgufFile, Metadata, StoredTensor};
 ///
 /// # Errors
 /// As [`Adapter::open`]. Of a file [`Error::Gguf`], [`Error::MissingMetadata`], [`Error::MetadataType`], and [`Error::ConfigValue`] if it is no plain LoRA of a model of
-/// Llama's family; [`Error::UnsupportedArchitecture`] and [`Error::ConfigValue`] if the base is none; [`Error::TensorShape`], [`Error::MissingTensor`] and
+/// a family that is read; [`Error::UnsupportedArchitecture`] and [`Error::ConfigValue`] if the base is none; [`Error::TensorShape`], [`Error::MissingTensor`] and
 /// [`Error::UnusedTensors`] if the adapter is of another model.
 pub(crate) fn open(base: &Path, adapter: &Path, sealer: Option<&dyn Sealer>) -> Result<Adapter, Error> {
     if adapter.is_file() { read_file(base, adapter, sealer) } else { Adapter::open(adapter, sealer) }
@@ -55,6 +58,29 @@ pub(crate) fn places_of(base: &Path, sealer: Option<&dyn Sealer>) -> Result<Vec<
 fn read_file(base: &Path, file: &Path, sealer: Option<&dyn Sealer>) -> Result<Adapter, Error> {
     let GgufFile { metadata, mut checkpoint } = GgufFile::open(file)?;
     let alpha = alpha_of(&metadata)?;
+    let architecture: &str = metadata.required("general.architecture")?;
+    if let Some(names) = names_of(architecture).filter(|_| ORDERED.contains(&architecture)) {
+        let found = architecture_of(base)?;
+        if found != architecture {
+            return Err(wrong(file, format!("it is for {architecture}, not for {found}")));
+        }
+        if alpha == 0.0 {
+            return Err(wrong(file, "adapter.lora.alpha is 0".into()));
+        }
+        let mut rank = 0;
+        for tensor in checkpoint.iter().filter(|tensor| tensor.name.ends_with(".lora_a")) {
+            let r = tensor.shape.first().copied().unwrap_or(0);
+            if r == 0 {
+                return Err(wrong(file, format!("{} has no rows", tensor.name)));
+            }
+            rank = rank.max(r);
+        }
+        if rank == 0 {
+            return Err(wrong(file, "it has no factors".into()));
+        }
+        let config = LoraConfig::stored(rank, f64::from(alpha), BTreeMap::new());
+        return Ok(Adapter::of(file, config, checkpoint).named_by(names));
+    }
     let (mut tensors, mut scales, mut rank) = (Vec::new(), BTreeMap::new(), 0);
     for (place, stored) in places_of(base, sealer)? {
         let (Some(module), &[rows, columns]) = (place.name.strip_suffix(".weight"), &stored.shape[..]) else {
@@ -92,12 +118,26 @@ fn read_file(base: &Path, file: &Path, sealer: Option<&dyn Sealer>) -> Result<Ad
     Ok(Adapter::of(file, LoraConfig::stored(rank, f64::from(alpha), scales), checkpoint))
 }
 
+/// Architectures of adapters beside `llama`. GPT-2's own converter turns factors too.
+const ORDERED: [&str; 6] = ["qwen2", "qwen3", "gemma2", "gemma3", "phi3", "command-r"];
+
+/// What GGUF files call the architecture of a base, a file or a folder.
+fn architecture_of(base: &Path) -> Result<String, Error> {
+    if base.is_file() {
+        return Ok(GgufFile::open(base)?.metadata.required::<&str>("general.architecture")?.to_string());
+    }
+    let found = model_type(&base.join("config.json"))?;
+    Ok(in_gguf(&found).map_or(found, String::from))
+}
+
 /// What factors are multiplied by, before they are divided by their rank; 0: nothing.
 fn alpha_of(metadata: &Metadata) -> Result<f32, Error> {
     for (key, expected) in [("general.type", "adapter"), ("adapter.type", "lora"), ("general.architecture", "llama")] {
         let found: &str = metadata.required(key)?;
-        if found != expected {
-            return Err(wrong(metadata.path(), format!("{key} is {found:?}, only {expected:?} is supported")));
+        let others: &[&str] = if key == "general.architecture" { &ORDERED } else { &[] };
+        if found != expected && !others.contains(&found) {
+            let expected = [&[expected], others].concat().join(", ");
+            return Err(wrong(metadata.path(), format!("{key} is {found:?}, only {expected} is supported")));
         }
     }
     let alpha: f32 = metadata.required("adapter.lora.alpha")?;

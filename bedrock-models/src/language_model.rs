@@ -147,7 +147,8 @@ impl LanguageModel {
         let GgufFile { metadata, checkpoint } = GgufFile::open(path)?;
         let architecture = metadata.required::<&str>("general.architecture")?.to_string();
         // Of others nobody has looked whether their modules are those that an adapter knows, and there is no layout to save all weights in.
-        let adapts = architecture == "llama" && metadata.optional::<u32>("llama.expert_count")?.unwrap_or(0) == 0;
+        let adapts = family::ADAPTED.contains(&&*architecture)
+            && metadata.optional::<u32>("llama.expert_count")?.unwrap_or(0) == 0;
         // What an adapter has whole would have to be put into the file's order first.
         let wholes = compute.adapter.as_ref().is_some_and(|adapter| adapter.has_wholes());
         if (compute.adapts() && !adapts) || wholes || compute.trained().is_some() {

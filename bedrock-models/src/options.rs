@@ -69,7 +69,7 @@ pub struct LoadOptions {
     /// [`quantize`](crate::quantize::quantize) for which. Less memory and faster answers at some loss; quantised files stay as
     /// they are.
     pub quantize: Option<Dtype>,
-    /// A LoRA adapter as PEFT writes it, a folder, or as llama.cpp has it, a GGUF file, of models of Llama's and Mistral's family: models answer with
+    /// A LoRA adapter as PEFT writes it, a folder, or as llama.cpp has it, a GGUF file, of models of Llama's, Mistral's, Qwen's, Gemma's, Phi-3's and Command R's family: models answer with
     /// it beside their own weights. Of an encoder it may have a classifier's head, and its folder a `config.json` with the labels.
     pub adapter: Option<PathBuf>,
     /// LoRA adapters by name, as above, of which each request may choose one:

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bedrock_models::quantize::quantize;
-use bedrock_models::tune::{Method, Sequence, Trainer, adapter_to_gguf, merge};
+use bedrock_models::tune::{AdamW, Lora, Method, Sequence, Trainer, adapter_to_gguf, merge};
 use bedrock_models::weights::{Dtype, GgufFile};
 use bedrock_models::{Error, LanguageModel, LoadOptions};
 use proptest::prelude::*;
@@ -84,6 +84,86 @@ fn what_was_written_is_read_on_a_folder_and_on_a_file() {
     assert_eq!(loss(&file), loss(&peft()));
 }
 
+/// The same factors by llama.cpp's names: see `fixtures/gguf_adapters/SOURCE.md`.
+#[test]
+fn other_families_read_them_too() {
+    let near = |got: &[Vec<f32>], want: &[Vec<f32>]| {
+        let largest = want.iter().flatten().fold(0f32, |a, b| a.max(b.abs()));
+        got.len() == want.len()
+            && got.iter().flatten().zip(want.iter().flatten()).all(|(got, want)| (got - want).abs() <= 1e-5 * largest)
+    };
+    for case in ["qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"] {
+        let (folder, model) =
+            (fixtures().join("conformance").join(case), fixtures().join(format!("gguf_families/{case}.gguf")));
+        let (by_peft, by_file) =
+            (fixtures().join("training").join(case), fixtures().join(format!("gguf_adapters/{case}.gguf")));
+        for base in [&folder, &model] {
+            let bare = LoadOptions { threads: 1, ..LoadOptions::default() };
+            let bare = LanguageModel::load(base, &bare).unwrap().logits(&TOKENS).unwrap();
+            let (want, got) = (logits(base, &by_peft), logits(base, &by_file));
+            assert!(near(&got, &want) && !near(&bare, &want), "{case} {}", base.display());
+            assert_eq!(factors(base, &by_file), factors(base, &by_peft), "{case}");
+        }
+        // What such a file cannot say of the gemmas is something else in theirs: see gguf_families.rs.
+        if !case.starts_with("gemma") {
+            assert!(near(&logits(&model, &by_file), &logits(&folder, &by_peft)), "{case}");
+        }
+        let merged = tempfile::tempdir().unwrap();
+        merge(&folder, &by_file, merged.path()).unwrap();
+        let plain = LoadOptions { threads: 1, ..LoadOptions::default() };
+        let merged = LanguageModel::load(merged.path(), &plain).unwrap().logits(&TOKENS).unwrap();
+        assert!(near(&merged, &logits(&folder, &by_peft)), "{case}");
+        // Of another family.
+        let other = fixtures().join("conformance").join(if case == "qwen2" { "qwen3" } else { "qwen2" });
+        let error = LanguageModel::load(other, &options(&by_file)).unwrap_err().to_string();
+        assert!(error.contains("it is for"), "{error}");
+        // Without an alpha, and with a factor that no layer has.
+        let bytes = fs::read(&by_file).unwrap();
+        let changed = |from: &[u8], to: &[u8]| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("changed.gguf");
+            fs::write(&file, replaced(&bytes, from, to)).unwrap();
+            LanguageModel::load(fixtures().join("conformance").join(case), &options(&file)).unwrap_err()
+        };
+        let down = if case == "qwen3" { "blk.0.attn_k" } else { "blk.0.ffn_down" };
+        let [a, b] = ["a", "b"].map(|factor| format!("{down}.weight.lora_{factor}"));
+        assert!(matches!(changed(&text(&a), &text(&a.replace("blk", "bla"))), Error::UnusedTensors { .. }), "{case}");
+        let error = changed(&text(&b), &text(&b.replace("blk", "bla")));
+        assert!(matches!(error, Error::MissingTensor { name, .. } if name == b), "{case}");
+    }
+}
+
+/// What is trained beside a folder is the same beside its file, and the other way round.
+#[test]
+fn adapters_are_of_folders_and_their_files() {
+    let near = |got: &[Vec<f32>], want: &[Vec<f32>]| {
+        let largest = want.iter().flatten().fold(0f32, |a, b| a.max(b.abs()));
+        got.iter().flatten().zip(want.iter().flatten()).all(|(got, want)| (got - want).abs() <= 1e-4 * largest)
+    };
+    for (case, targets) in [
+        ("gpt2", ["c_attn", "c_fc", "c_proj"]),
+        ("cohere", ["q_proj", "v_proj", "down_proj"]),
+        ("phi3", ["qkv_proj", "o_proj", "gate_up_proj"]),
+    ] {
+        let bases = [fixtures().join("conformance").join(case), fixtures().join(format!("gguf_families/{case}.gguf"))];
+        let plain = LoadOptions { threads: 1, ..LoadOptions::default() };
+        let bare = LanguageModel::load(&bases[0], &plain).unwrap().logits(&TOKENS).unwrap();
+        for base in &bases {
+            let lora = Lora { rank: 3, targets: targets.map(String::from).to_vec(), ..Lora::default() };
+            let mut trainer = Trainer::load(base, &plain, Method::Lora(lora)).unwrap();
+            let settings = AdamW { learning_rate: 1e-2, ..AdamW::default() };
+            for _ in 0..5 {
+                trainer.step(&[Sequence::text(TOKENS.to_vec())], &settings).unwrap();
+            }
+            let folder = tempfile::tempdir().unwrap();
+            trainer.save_adapter(folder.path()).unwrap();
+            let want = trainer.model().logits(&TOKENS).unwrap();
+            assert!(!near(&bare, &want), "{case}");
+            assert!(bases.iter().all(|base| near(&logits(base, folder.path()), &want)), "{case} {}", base.display());
+        }
+    }
+}
+
 /// Bytes of a GGUF string.
 fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
@@ -145,6 +225,8 @@ fn what_is_no_adapter_of_the_model_is_refused_by_name() {
     // Of another model, of a model of another family, and a model for an adapter.
     let other = LanguageModel::load(fixtures().join("conformance/llama_linear"), &options(&file));
     assert!(matches!(other, Err(Error::TensorShape { .. } | Error::UnusedTensors { .. })), "{other:?}");
+    let error = said(&replaced(&bytes, &text("llama"), &text("qwen2")));
+    assert!(error.contains("it is for qwen2, not for llama"), "{error}");
     let other = LanguageModel::load(fixtures().join("conformance/qwen2"), &options(&file));
     assert!(matches!(other, Err(Error::UnsupportedArchitecture { .. })), "{other:?}");
     let model = folder.path().join("base.gguf");

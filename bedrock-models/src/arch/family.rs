@@ -83,13 +83,21 @@ pub(crate) struct Family {
     model_type: &'static str,
     /// `general.architecture`; none where llama.cpp's files go by another family's name.
     gguf: Option<&'static str>,
+    gguf_name: fn(&str) -> String,
     is_in: fn(&Gguf<'_>) -> Result<bool, Error>,
     folder: fn(&Path, Loader) -> Result<Loaded, Error>,
     file: fn(&Metadata, Checkpoint, Compute, Option<Dtype>) -> Result<Loaded, Error>,
 }
 
 const fn family<C: Configuration>(model_type: &'static str, gguf: Option<&'static str>) -> Family {
-    Family { model_type, gguf, is_in: C::is_in, folder: from_folder::<C>, file: from_file::<C> }
+    Family {
+        model_type,
+        gguf,
+        gguf_name: C::gguf_name,
+        is_in: C::is_in,
+        folder: from_folder::<C>,
+        file: from_file::<C>,
+    }
 }
 
 /// What all families have in `config.json`. Some name the padding token -1 where there is none.
@@ -119,6 +127,19 @@ fn from_file<C: Configuration>(
 fn finish<C: Configuration>(config: C, loader: Loader, path: &Path) -> Result<Loaded, Error> {
     let network = config.load(loader, path)?;
     Ok(Loaded { network, vocab_size: config.vocab_size(), context: config.context() })
+}
+
+/// Architectures of GGUF files, as these name them, whose modules are those of Hugging Face's layout, row by row; of `llama` they are put into its order.
+pub(crate) const ADAPTED: &[&str] = &["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "command-r", "gpt2"];
+
+/// What GGUF files call the architecture of a `model_type`.
+pub(crate) fn in_gguf(model_type: &str) -> Option<&'static str> {
+    FAMILIES.iter().find(|family| family.model_type == model_type)?.gguf
+}
+
+/// What GGUF files of an architecture call its tensors.
+pub(crate) fn names_of(architecture: &str) -> Option<fn(&str) -> String> {
+    FAMILIES.iter().find(|family| family.gguf == Some(architecture)).map(|family| family.gguf_name)
 }
 
 /// Loads a folder in Hugging Face layout with the tensors of `checkpoint`, whose `config.json` is of that `model_type`.

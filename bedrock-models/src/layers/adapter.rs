@@ -48,8 +48,10 @@ pub(crate) struct LoraConfig {
 pub(crate) struct Adapter {
     path: PathBuf,
     config: LoraConfig,
-    /// Factors by PEFT's names.
+    /// Factors by PEFT's names, or by those of a GGUF file.
     tensors: Option<Checkpoint>,
+    /// From the module's names to those of the base's GGUF file, if factors go by them.
+    gguf_name: Option<fn(&str) -> String>,
     /// Of a new adapter: the last names of the modules that get one, and where its numbers come from.
     targets: Vec<String>,
     seed: u64,
@@ -193,7 +195,12 @@ impl Adapter {
         let (used, trained) = Default::default();
         let stored = tensors.iter().flat_map(Checkpoint::iter);
         let whole = stored.filter_map(|tensor| saved_name(&tensor.name)).filter(|name| config.trains(name)).collect();
-        Self { path: path.to_path_buf(), config, tensors, targets, seed, whole, used, trained }
+        Self { path: path.to_path_buf(), config, tensors, gguf_name: None, targets, seed, whole, used, trained }
+    }
+
+    /// The same with factors that go by a GGUF file's names.
+    pub(crate) fn named_by(self, gguf_name: fn(&str) -> String) -> Self {
+        Self { gguf_name: Some(gguf_name), ..self }
     }
 
     /// The same with modules that are trained whole.
@@ -277,6 +284,10 @@ impl Adapter {
         };
         // Some checkpoints leave out the name of the outer module, and some adapters.
         let named = |factor: &str| {
+            if let Some(gguf_name) = self.gguf_name {
+                let tensor = gguf_name(&format!("{module}.weight"));
+                return tensors.get(&format!("{tensor}.{}", factor.to_lowercase()));
+            }
             let outer = ["", "transformer."].iter().chain(OUTER).map(|outer| (*outer, module));
             let mut modules = outer.chain([("", inner_name(module))]);
             modules
@@ -285,7 +296,10 @@ impl Adapter {
         let Some(a) = named("lora_A") else { return Ok(None) };
         let r = a.shape.first().copied().unwrap_or(0);
         a.expect_shape(&[r, columns])?;
-        let missing = || Error::MissingTensor { path: self.path.clone(), name: a.name.replace("lora_A", "lora_B") };
+        let missing = || Error::MissingTensor {
+            path: self.path.clone(),
+            name: a.name.replace("lora_A", "lora_B").replace("lora_a", "lora_b"),
+        };
         let b = named("lora_B").ok_or_else(missing)?;
         b.expect_shape(&[rows, r])?;
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);

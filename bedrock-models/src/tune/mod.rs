@@ -3,7 +3,7 @@
 //! The forward pass is the one that answers: on the CPU its kernels, with gradients by kernels, and what has no kernel, like every layer on other
 //! devices, composed of burn's operations, which record themselves. The base model's files are never changed. Every family of
 //! [`LANGUAGE_MODELS`](crate::LANGUAGE_MODELS) is trained this way, from a folder in Hugging Face layout; adapters also
-//! beside a GGUF file of the `llama` architecture, whose weights stay in their blocks (QLoRA, Dettmers et al. 2023).
+//! beside a GGUF file (see [`Trainer::load`]), whose weights stay in their blocks (QLoRA, Dettmers et al. 2023).
 //!
 //! ```
 //! use bedrock_models::LoadOptions;

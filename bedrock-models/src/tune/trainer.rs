@@ -119,7 +119,7 @@ impl fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// Loads a folder in Hugging Face layout to be trained, or for an adapter a `.gguf` file of the `llama` architecture. Of the options, those of serving do not matter.
+    /// Loads a folder in Hugging Face layout to be trained, or for an adapter a `.gguf` file of Llama's, Mistral's, Qwen's, Gemma's, Phi-3's, Command R's or GPT-2's family. Of the options, those of serving do not matter.
     ///
     /// # Errors
     /// As [`LanguageModel::load`]; [`Error::InvalidParameter`] for an impossible adapter, [`Error::UnusedTensors`] if no layer
