@@ -77,7 +77,8 @@ macro_rules! compiled {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: such an `Isa` is only made where AVX2 and FMA were detected; the body is safe code.
                 isa if isa.avx2() => unsafe { avx2($($arg),*) },
-                _ => body::<false>($($arg),*),
+                // Every aarch64 has the fused instruction.
+                _ => body::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
             }
         }
     };

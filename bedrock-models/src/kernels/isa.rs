@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
-/// Instruction sets that have kernels of their own, each with all of those before it.
+/// Instruction sets that have kernels of their own; those of x86-64 each with all of those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Isa {
     /// Plain Rust, any processor.
     Portable,
+    /// aarch64 with NEON and its products of bytes (`dotprod`: Arm servers since 2018, Apple since 2020).
+    Neon,
     /// x86-64 with AVX2, FMA and F16C (Intel since 2013, AMD since 2015).
     Avx2,
     /// AVX2 with products of bytes summed in one instruction (Intel since 2021, AMD since Zen 5).
@@ -24,14 +26,18 @@ impl Isa {
 
     /// 32-bit lanes of a register: the rows of a strip of block-quantised weights.
     pub(crate) fn lanes(self) -> usize {
-        if self == Isa::Avx512 { 16 } else { 8 }
+        match self {
+            Isa::Neon => 4,
+            Isa::Avx512 => 16,
+            _ => 8,
+        }
     }
 
     /// Bytes that a quantised activation has: two where an instruction sums the products of bytes, because there they are multiplied faster
     /// than the weights arrive. One elsewhere.
     pub(crate) const fn planes(self) -> usize {
         match self {
-            Isa::AvxVnni | Isa::Avx512 => 2,
+            Isa::Neon | Isa::AvxVnni | Isa::Avx512 => 2,
             Isa::Portable | Isa::Avx2 => 1,
         }
     }
@@ -39,7 +45,10 @@ impl Isa {
     /// All that this processor can run, the plain one first: what tests go through.
     #[cfg(test)]
     pub(crate) fn here() -> Vec<Isa> {
-        [Isa::Portable, Isa::Avx2, Isa::AvxVnni, Isa::Avx512].into_iter().filter(|isa| isa.is_here()).collect()
+        [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::AvxVnni, Isa::Avx512]
+            .into_iter()
+            .filter(|isa| isa.is_here())
+            .collect()
     }
 
     /// Whether this processor and its operating system can run it.
@@ -51,12 +60,18 @@ impl Isa {
             let avx512 = || has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
             match self {
                 Isa::Portable => true,
+                Isa::Neon => false,
                 Isa::Avx2 => avx2(),
                 Isa::AvxVnni => avx2() && has!("avxvnni"),
                 Isa::Avx512 => avx2() && avx512() && has!("avx512vnni"),
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected as has;
+            self == Isa::Portable || self == Isa::Neon && has!("neon") && has!("dotprod")
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         {
             self == Isa::Portable
         }
@@ -67,7 +82,7 @@ impl Isa {
 pub(crate) fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| {
-        let best = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2].into_iter().find(|isa| isa.is_here());
+        let best = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::Neon].into_iter().find(|isa| isa.is_here());
         best.unwrap_or(Isa::Portable)
     })
 }

@@ -174,6 +174,7 @@ impl Matrix {
 
     /// Decodes rows `first..first + 16`, columns `start..start + depth`, into `out[k·16 + row]`; rows past the end
     /// are zeros. `start` is a multiple of 256, and `depth` too unless it ends the row.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, unused_mut))]
     pub(crate) fn panel(&self, isa: Isa, first: usize, start: usize, depth: usize, out: &mut [f32]) {
         let out = &mut out[..depth * COLUMNS];
         if first + COLUMNS > self.rows {
@@ -257,6 +258,7 @@ impl amx::Panels for Matrix {
 /// # Panics
 /// If a row or `out` is shorter.
 #[cfg(feature = "tune")]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, unused_mut))]
 pub(super) fn pack_rows<'a>(isa: Isa, count: usize, depth: usize, row: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
     assert!(count <= COLUMNS && out.len() >= depth * COLUMNS);
     if count < COLUMNS {
@@ -285,6 +287,7 @@ pub(super) fn pack_rows<'a>(isa: Isa, count: usize, depth: usize, row: impl Fn(u
 /// # Panics
 /// If a row is shorter than `out` says.
 #[cfg(feature = "tune")]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, unused_mut))]
 pub(super) fn turn_rows<'a>(isa: Isa, count: usize, row: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
     let depth = out.len() / count.max(1);
     assert_eq!(out.len(), count * depth);
@@ -314,18 +317,14 @@ pub(super) fn turn_rows<'a>(isa: Isa, count: usize, row: impl Fn(usize) -> &'a [
 /// `out[k·16 + r] = rows[r][k]` for `k < depth`.
 fn transpose(isa: Isa, rows: &[[f32; 256]; 8], depth: usize, out: &mut [f32]) {
     assert!(depth <= 256 && (depth == 0 || out.len() >= (depth - 1) * COLUMNS + 8));
-    let mut k = 0;
+    // AVX2 does eight columns at a time.
+    let fast = if isa.avx2() { depth / 8 * 8 } else { 0 };
     #[cfg(target_arch = "x86_64")]
-    if isa.avx2() {
-        while k + 8 <= depth {
-            // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
-            unsafe {
-                transpose8(rows.each_ref().map(|row| row.as_ptr()), k, out.as_mut_ptr().add(k * COLUMNS), COLUMNS);
-            }
-            k += 8;
-        }
+    for k in (0..fast).step_by(8) {
+        // SAFETY: AVX2 was detected; eight columns from `k` are inside the rows and inside `out`.
+        unsafe { transpose8(rows.each_ref().map(|row| row.as_ptr()), k, out.as_mut_ptr().add(k * COLUMNS), COLUMNS) };
     }
-    for k in k..depth {
+    for k in fast..depth {
         for (r, row) in rows.iter().enumerate() {
             out[k * COLUMNS + r] = row[k];
         }
@@ -371,6 +370,9 @@ pub(crate) fn dot(isa: Isa, a: &[f32], b: &[f32]) -> f32 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: AVX2 and FMA were detected; the lengths are equal.
         _ if isa.avx2() => unsafe { dot_avx2(a, b) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: NEON was detected; the lengths are equal.
+        Isa::Neon => unsafe { dot_neon(a, b) },
         _ => a.iter().zip(b).map(|(a, b)| a * b).sum(),
     }
 }
@@ -397,4 +399,24 @@ unsafe fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
     // SAFETY: eight floats.
     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
     lanes.iter().sum::<f32>() + a[whole..].iter().zip(&b[whole..]).map(|(a, b)| a * b).sum::<f32>()
+}
+
+/// # Safety
+/// NEON; equal lengths.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn dot_neon(a: &[f32], b: &[f32]) -> f32 {
+    use std::arch::aarch64::*;
+    let mut sums = [vdupq_n_f32(0.0); 8];
+    let whole = a.len() / 32 * 32;
+    for k in (0..whole).step_by(32) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `k + 32 <= whole`.
+            unsafe {
+                *sum = vfmaq_f32(*sum, vld1q_f32(a.as_ptr().add(k + 4 * i)), vld1q_f32(b.as_ptr().add(k + 4 * i)))
+            };
+        }
+    }
+    let sum = sums.into_iter().fold(vdupq_n_f32(0.0), |sum, part| vaddq_f32(sum, part));
+    vaddvq_f32(sum) + a[whole..].iter().zip(&b[whole..]).map(|(a, b)| a * b).sum::<f32>()
 }

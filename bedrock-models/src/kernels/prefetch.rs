@@ -1,13 +1,40 @@
-//! Asking for memory before it is read.
+//! Asking for memory before it is read: hints, which may name any address.
 
-/// Asks for bytes to be brought into the second cache, where the processor can be asked: a hint, which may name any address.
+/// Asks for bytes to be brought into the second cache.
 pub(super) fn ask_for(from: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
     for line in (0..bytes).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let at = from.wrapping_add(line);
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: nothing is read.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(at.cast());
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: nothing is read.
+        unsafe {
+            std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let _ = at;
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, bytes);
+}
+
+/// Asks for a line of 64 bytes to be brought into the first cache.
+#[inline(always)]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), expect(dead_code))]
+pub(super) fn ask_near(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: nothing is read.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: nothing is read.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
 }

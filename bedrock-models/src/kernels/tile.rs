@@ -74,6 +74,18 @@ pub(crate) unsafe fn tile_at(
                 _ => avx2::<6>(depth, a, lda, b, ldb, start, out, ldo),
             }
         },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: such an `Isa` is only made where NEON was detected; the rest as above.
+        Isa::Neon => unsafe {
+            match rows {
+                1 => neon::<1>(depth, a, lda, b, ldb, start, out, ldo),
+                2 => neon::<2>(depth, a, lda, b, ldb, start, out, ldo),
+                3 => neon::<3>(depth, a, lda, b, ldb, start, out, ldo),
+                4 => neon::<4>(depth, a, lda, b, ldb, start, out, ldo),
+                5 => neon::<5>(depth, a, lda, b, ldb, start, out, ldo),
+                _ => neon::<6>(depth, a, lda, b, ldb, start, out, ldo),
+            }
+        },
         // SAFETY: by the contract.
         _ => unsafe { portable(rows, depth, a, lda, b, ldb, start, out, ldo) },
     }
@@ -128,6 +140,8 @@ pub(crate) unsafe fn wide_at(
             _ => wide_rows::<0>(rows, depth, a, lda, b, ldb, start, out, ldo),
         }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("there are no wide tiles: {start:?} {out:?} {ldo}");
 }
 
 /// The distance of rows where heads have 128 features.
@@ -331,6 +345,55 @@ unsafe fn avx2<const R: usize>(
             };
             _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(from), sum[0]));
             _mm256_storeu_ps(out.add(8), _mm256_add_ps(_mm256_loadu_ps(from.add(8)), sum[1]));
+        }
+    }
+}
+
+/// 6 × 4 accumulators of four floats, with four of `b` and what is left for `a`, fill the 32 registers.
+///
+/// # Safety
+/// NEON must be there, `a` and `b` long enough, and `out` as [`tile_at`] says.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[allow(clippy::too_many_arguments)]
+unsafe fn neon<const R: usize>(
+    depth: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    start: Start<'_>,
+    out: *mut f32,
+    ldo: usize,
+) {
+    use std::arch::aarch64::*;
+    let (a, mut b) = (a.as_ptr(), b.as_ptr());
+    let mut sum = [[vdupq_n_f32(0.0); 4]; R];
+    for k in 0..depth {
+        // SAFETY: `k < depth`, so every address is inside what `tile_at` checked; the last step of `b` may point past
+        // the end but is not read.
+        unsafe {
+            let columns = [vld1q_f32(b), vld1q_f32(b.add(4)), vld1q_f32(b.add(8)), vld1q_f32(b.add(12))];
+            for (r, sum) in sum.iter_mut().enumerate() {
+                let x = *a.add(r * lda + k);
+                for (sum, b) in sum.iter_mut().zip(columns) {
+                    *sum = vfmaq_n_f32(*sum, b, x);
+                }
+            }
+        }
+        b = b.wrapping_add(ldb);
+    }
+    for (r, sum) in sum.iter().enumerate() {
+        // SAFETY: a row of `out` holds 16 floats, by the contract.
+        unsafe {
+            let out = out.add(r * ldo);
+            let from = match start {
+                Start::Row(row) => row.as_ptr(),
+                Start::Out => out.cast_const(),
+            };
+            for (j, sum) in sum.iter().enumerate() {
+                vst1q_f32(out.add(4 * j), vaddq_f32(vld1q_f32(from.add(4 * j)), *sum));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Block-quantised weights in the order in which the kernels stream them.
 //!
-//! As many rows as a register has 32-bit lanes form a strip: 16 with AVX-512, otherwise 8. Of each block of 32 columns a strip holds
+//! As many rows as a register has 32-bit lanes form a strip: 16 with AVX-512, 4 with NEON, otherwise 8. Of each block of 32 columns a strip holds
 //! groups of four columns: four bytes of row 0, four of row 1, … So one register holds four columns of every row of the strip, a broadcast of
 //! four activations meets them all, and the sums of the rows grow in the lanes of one accumulator: no horizontal sums, and
 //! scales are applied to all rows at once. Quants and scales (heads) lie in two streams, so that no register crosses a cache line.
@@ -16,7 +16,7 @@
 //! | Q6_K | 4 and 2: bits `2 g` and `2 g + 1` of byte `j` of register `h` | for 256 columns: `f16 d`, and 8 × 2 × `i8` scale of 16 columns |
 
 mod pack;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 
 use std::ops::Range;
@@ -191,7 +191,7 @@ impl Interleaved {
     pub(crate) unsafe fn dot(&self, isa: Isa, strip: usize, x: &QuantizedRows, rows: Range<usize>, out: Out<'_>) {
         assert!(x.columns() == self.columns && rows.end <= x.rows() && out.lanes <= self.lanes);
         let (heads, quants) = self.strip(strip, 0);
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         if self.lanes == isa.lanes() && isa != Isa::Portable {
             // SAFETY: an `Isa` is only made where its instructions were detected, and its lanes are those of the strips; the heads and
             // quants are those of a whole strip, as long as a row of `x`, and the rows are in `x`; `out` by the contract.
@@ -285,7 +285,7 @@ impl Interleaved {
             let out = &mut out[strip * self.lanes - first..];
             let (heads, quants) = self.strip(strip, start);
             let quants = &quants[..depth / BLOCK * self.block_bytes()];
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             if self.lanes == isa.lanes() && isa != Isa::Portable {
                 // SAFETY: as in `dot`; `out` reaches to the last row of lanes, and heads to the last unit.
                 unsafe { simd::panel(isa, self.format, heads, quants, out) };

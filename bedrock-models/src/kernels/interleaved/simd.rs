@@ -1,15 +1,10 @@
-//! Products and decoding of strips on x86-64: written once, compiled for three kinds of registers.
+//! Products and decoding of strips: written once, compiled for four kinds of registers.
 
 use std::ops::Range;
 
 use super::{Format, Isa, Out};
 use crate::kernels::activation::{BLOCK, Block, QuantizedRows};
-#[cfg(target_os = "linux")]
-use crate::kernels::panels::Line;
-#[cfg(target_os = "linux")]
-use crate::kernels::prefetch::ask_for;
-#[cfg(target_os = "linux")]
-use crate::kernels::split::split_pairs;
+use crate::kernels::prefetch::ask_near;
 use crate::kernels::tile::COLUMNS;
 
 const Q8: u8 = Format::Q8 as u8;
@@ -68,9 +63,14 @@ pub(super) unsafe fn dot(
     // SAFETY: by the contract.
     unsafe {
         match isa {
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => with_format!(format, avx512::dot(heads, quants, x, rows, out)),
+            #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => with_format!(format, avxvnni::dot(heads, quants, x, rows, out)),
+            #[cfg(target_arch = "x86_64")]
             _ => with_format!(format, avx2::dot(heads, quants, x, rows, out)),
+            #[cfg(target_arch = "aarch64")]
+            _ => with_format!(format, neon::dot(heads, quants, x, rows, out)),
         }
     }
 }
@@ -83,27 +83,16 @@ pub(super) unsafe fn panel(isa: Isa, format: Format, heads: &[u8], quants: &[u8]
     // SAFETY: by the contract.
     unsafe {
         match isa {
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => with_format!(format, avx512::panel(heads, quants, out)),
+            #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => with_format!(format, avxvnni::panel(heads, quants, out)),
+            #[cfg(target_arch = "x86_64")]
             _ => with_format!(format, avx2::panel(heads, quants, out)),
+            #[cfg(target_arch = "aarch64")]
+            _ => with_format!(format, neon::panel(heads, quants, out)),
         }
     }
-}
-
-/// Decodes blocks of two strips of 16 lanes into tiles: see [`Interleaved::tiles`](super::Interleaved::tiles).
-///
-/// # Safety
-/// AVX-512 with VNNI and BF16 must be there; the heads and quants are of strips with these blocks, each 32 lines of `out`.
-#[cfg(target_os = "linux")]
-pub(super) unsafe fn tiles(
-    format: Format,
-    strips: [(&[u8], &[u8]); 2],
-    blocks: Range<usize>,
-    out: [*mut Line; 2],
-    meanwhile: impl Fn(usize, usize, [*const Line; 2]),
-) {
-    // SAFETY: by the contract.
-    unsafe { with_format!(format, avx512::tiles(strips, blocks, out, meanwhile)) }
 }
 
 /// Bytes ahead of what is multiplied that are asked for: the processor's own prefetching ends with each page of memory.
@@ -238,7 +227,7 @@ macro_rules! kernels {
                         let quants = quants.as_ptr().add(block * block_bytes);
                         if R == 1 {
                             for line in 0..block_bytes.div_ceil(64) {
-                                _mm_prefetch::<_MM_HINT_T0>(quants.wrapping_add(AHEAD + 64 * line).cast());
+                                ask_near(quants.wrapping_add(AHEAD + 64 * line));
                             }
                         }
                         let w = unpack::<F>(quants);
@@ -270,7 +259,7 @@ macro_rules! kernels {
 
         /// # Safety
         /// As [`super::dot`].
-        pub(super) unsafe fn dot<const F: u8>(
+        pub(in crate::kernels::interleaved) unsafe fn dot<const F: u8>(
             heads: &[u8],
             quants: &[u8],
             x: &QuantizedRows,
@@ -303,7 +292,7 @@ macro_rules! kernels {
         /// # Safety
         /// As [`super::panel`].
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn panel<const F: u8>(heads: &[u8], quants: &[u8], out: &mut [f32]) {
+        pub(in crate::kernels::interleaved) unsafe fn panel<const F: u8>(heads: &[u8], quants: &[u8], out: &mut [f32]) {
             let (head_bytes, block_bytes) =
                 (const { format(F).head() * LANES }, const { format(F).registers() * WIDTH });
             let blocks = const { format(F).blocks() };
@@ -327,324 +316,13 @@ macro_rules! kernels {
     };
 }
 
-/// Registers of eight lanes. `dot` of bytes in three instructions, or with `$dot` in one.
-macro_rules! eight_lanes {
-    ($features:literal) => {
-        use std::arch::x86_64::*;
+// After the macros, which they use.
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
-        use super::*;
-
-        type Bytes = __m256i;
-        type Floats = __m256;
-
-        eight_lanes!(@ $features
-            fn zero() -> Bytes { _mm256_setzero_si256() }
-            fn zero_float() -> Floats { _mm256_setzero_ps() }
-            fn splat(byte: i8) -> Bytes { _mm256_set1_epi8(byte) }
-            fn splat_float(value: f32) -> Floats { _mm256_set1_ps(value) }
-            fn and(a: Bytes, b: Bytes) -> Bytes { _mm256_and_si256(a, b) }
-            fn or(a: Bytes, b: Bytes) -> Bytes { _mm256_or_si256(a, b) }
-            fn mul(a: Floats, b: Floats) -> Floats { _mm256_mul_ps(a, b) }
-            fn add_float(a: Floats, b: Floats) -> Floats { _mm256_add_ps(a, b) }
-            fn fma(a: Floats, b: Floats, c: Floats) -> Floats { _mm256_fmadd_ps(a, b, c) }
-            fn to_float(a: Bytes) -> Floats { _mm256_cvtepi32_ps(a) }
-            fn load(at: *const u8) -> Bytes { _mm256_loadu_si256(at.cast()) }
-            fn four(at: *const i8) -> Bytes { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) }
-            fn broadcast_float(at: *const f32) -> Floats { _mm256_set1_ps(*at) }
-            fn load_float(at: *const f32) -> Floats { _mm256_loadu_ps(at) }
-            fn halves(at: *const u8) -> Floats { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
-            fn unsigned(at: *const u8) -> Floats { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.cast()))) }
-            fn signed(at: *const u8) -> Floats { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))) }
-            fn store(at: *mut f32, value: Floats) -> () { _mm256_storeu_ps(at, value) }
-        );
-
-        #[inline]
-        #[target_feature(enable = $features)]
-        fn left<const N: i32>(a: Bytes) -> Bytes {
-            _mm256_slli_epi16::<N>(a)
-        }
-
-        #[inline]
-        #[target_feature(enable = $features)]
-        fn right<const N: i32>(a: Bytes) -> Bytes {
-            _mm256_srli_epi16::<N>(a)
-        }
-    };
-    (@ $features:literal $(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { $body:expr })*) => {
-        $(
-            /// # Safety
-            /// The features, and what is read or written is there.
-            #[inline]
-            #[target_feature(enable = $features)]
-            #[allow(unused_unsafe)]
-            unsafe fn $name($($arg: $type),*) -> $ret {
-                // SAFETY: by the contract.
-                unsafe { $body }
-            }
-        )*
-    };
-}
-
-mod avx2 {
-    eight_lanes!("avx2,fma,f16c");
-
-    /// Quants of Q8 stay signed: unsigned ones would overflow the pairs of `maddubs`.
-    const Q8_OFFSET: f32 = 0.0;
-
-    fn quant8(w: Bytes) -> Bytes {
-        w
-    }
-
-    /// Byte `J` of each lane.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn column<const J: i32, const F: u8>(w: Bytes) -> Floats {
-        if F == Q8 {
-            let top = match J {
-                0 => _mm256_slli_epi32::<24>(w),
-                1 => _mm256_slli_epi32::<16>(w),
-                2 => _mm256_slli_epi32::<8>(w),
-                _ => w,
-            };
-            return _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(top));
-        }
-        let bottom = match J {
-            0 => w,
-            1 => _mm256_srli_epi32::<8>(w),
-            2 => _mm256_srli_epi32::<16>(w),
-            _ => _mm256_srli_epi32::<24>(w),
-        };
-        _mm256_cvtepi32_ps(_mm256_and_si256(bottom, _mm256_set1_epi32(255)))
-    }
-
-    /// # Safety
-    /// The features; `from` is 0 or 16.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dot16(w: [Bytes; 4], x: &Block, from: usize) -> Bytes {
-        let (q, ones) = (x.q.as_ptr().wrapping_add(from), _mm256_set1_epi16(1));
-        // SAFETY: by the contract.
-        unsafe {
-            // Two sums of at most 2 · 63 · 127 fit an i16.
-            let first =
-                _mm256_add_epi16(_mm256_maddubs_epi16(w[0], four(q)), _mm256_maddubs_epi16(w[1], four(q.add(4))));
-            let second = _mm256_add_epi16(
-                _mm256_maddubs_epi16(w[2], four(q.add(8))),
-                _mm256_maddubs_epi16(w[3], four(q.add(12))),
-            );
-            _mm256_add_epi32(_mm256_madd_epi16(first, ones), _mm256_madd_epi16(second, ones))
-        }
-    }
-
-    /// # Safety
-    /// The features.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dot32<const F: u8>(w: [Bytes; 8], x: &Block) -> Bytes {
-        let (q, ones) = (x.q.as_ptr(), _mm256_set1_epi16(1));
-        // SAFETY: by the contract.
-        unsafe {
-            let mut dots = [_mm256_setzero_si256(); 2];
-            if F == Q8 {
-                for (g, w) in w.iter().enumerate() {
-                    // maddubs takes unsigned × signed: |w| × sign(w)·x. 128 · 127 · 2 fits an i16.
-                    let signed = _mm256_sign_epi8(four(q.add(4 * g)), *w);
-                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(*w), signed);
-                    dots[g % 2] = _mm256_add_epi32(dots[g % 2], _mm256_madd_epi16(pairs, ones));
-                }
-                return _mm256_add_epi32(dots[0], dots[1]);
-            }
-            for g in 0..4 {
-                dots[0] = _mm256_add_epi16(dots[0], _mm256_maddubs_epi16(w[g], four(q.add(4 * g))));
-                dots[1] = _mm256_add_epi16(dots[1], _mm256_maddubs_epi16(w[4 + g], four(q.add(16 + 4 * g))));
-            }
-            // Eight sums of at most 2 · 15 · 127 fit an i16, four of 2 · 31 · 127 as well.
-            if F == Q5 || F == Q5_MIN || F == Q5_K {
-                return _mm256_add_epi32(_mm256_madd_epi16(dots[0], ones), _mm256_madd_epi16(dots[1], ones));
-            }
-            _mm256_madd_epi16(_mm256_add_epi16(dots[0], dots[1]), ones)
-        }
-    }
-
-    kernels!("avx2,fma,f16c", 8, [1]);
-}
-
-/// What AVX-VNNI and AVX-512 share: products of bytes are summed in one instruction, without overflow for unsigned quants of 8 bits, and
-/// activations have two bytes.
-macro_rules! vnni {
-    ($features:literal, $sum:ident, $shift:ident) => {
-        /// Quants of Q8 become unsigned.
-        const Q8_OFFSET: f32 = -128.0;
-
-        /// # Safety
-        /// The features; `from` is 0 or 16.
-        #[inline]
-        #[target_feature(enable = $features)]
-        unsafe fn dot16(w: [Bytes; 4], x: &Block, from: usize) -> Bytes {
-            // SAFETY: 16 activations from `from` on; the sums of 32 products of at most 255 · 32,640 fit.
-            unsafe {
-                let mut sum = zero();
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.q.as_ptr().add(from + 4 * g)));
-                }
-                sum = $shift::<8>(sum);
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.low.as_ptr().add(from + 4 * g)));
-                }
-                sum
-            }
-        }
-
-        /// # Safety
-        /// The features.
-        #[inline]
-        #[target_feature(enable = $features)]
-        unsafe fn dot32<const F: u8>(w: [Bytes; 8], x: &Block) -> Bytes {
-            // SAFETY: as in `dot16`.
-            unsafe {
-                let mut sum = zero();
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.q.as_ptr().add(4 * g)));
-                }
-                sum = $shift::<8>(sum);
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.low.as_ptr().add(4 * g)));
-                }
-                sum
-            }
-        }
-    };
-}
-
-mod avxvnni {
-    eight_lanes!("avx2,fma,f16c,avxvnni");
-    vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_slli_epi32);
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-    fn quant8(w: Bytes) -> Bytes {
-        _mm256_xor_si256(w, _mm256_set1_epi8(-128))
-    }
-
-    /// Byte `J` of each lane.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-    fn column<const J: i32, const F: u8>(w: Bytes) -> Floats {
-        let bottom = match J {
-            0 => w,
-            1 => _mm256_srli_epi32::<8>(w),
-            2 => _mm256_srli_epi32::<16>(w),
-            _ => _mm256_srli_epi32::<24>(w),
-        };
-        _mm256_cvtepi32_ps(_mm256_and_si256(bottom, _mm256_set1_epi32(255)))
-    }
-
-    kernels!("avx2,fma,f16c,avxvnni", 8, [2, 1]);
-}
-
-mod avx512 {
-    use std::arch::x86_64::*;
-
-    use super::*;
-
-    type Bytes = __m512i;
-    type Floats = __m512;
-
-    eight_lanes!(@ "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
-        fn zero() -> Bytes { _mm512_setzero_si512() }
-        fn zero_float() -> Floats { _mm512_setzero_ps() }
-        fn splat(byte: i8) -> Bytes { _mm512_set1_epi8(byte) }
-        fn splat_float(value: f32) -> Floats { _mm512_set1_ps(value) }
-        fn and(a: Bytes, b: Bytes) -> Bytes { _mm512_and_si512(a, b) }
-        fn or(a: Bytes, b: Bytes) -> Bytes { _mm512_or_si512(a, b) }
-        fn mul(a: Floats, b: Floats) -> Floats { _mm512_mul_ps(a, b) }
-        fn add_float(a: Floats, b: Floats) -> Floats { _mm512_add_ps(a, b) }
-        fn fma(a: Floats, b: Floats, c: Floats) -> Floats { _mm512_fmadd_ps(a, b, c) }
-        fn to_float(a: Bytes) -> Floats { _mm512_cvtepi32_ps(a) }
-        fn load(at: *const u8) -> Bytes { _mm512_loadu_si512(at.cast()) }
-        fn four(at: *const i8) -> Bytes { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
-        fn broadcast_float(at: *const f32) -> Floats { _mm512_set1_ps(*at) }
-        fn load_float(at: *const f32) -> Floats { _mm512_loadu_ps(at) }
-        fn halves(at: *const u8) -> Floats { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
-        fn unsigned(at: *const u8) -> Floats { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast()))) }
-        fn signed(at: *const u8) -> Floats { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))) }
-        fn store(at: *mut f32, value: Floats) -> () { _mm512_storeu_ps(at, value) }
-        fn quant8(w: Bytes) -> Bytes { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
-    );
-    vnni!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", _mm512_dpbusd_epi32, _mm512_slli_epi32);
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn left<const N: u32>(a: Bytes) -> Bytes {
-        _mm512_slli_epi16::<N>(a)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn right<const N: u32>(a: Bytes) -> Bytes {
-        _mm512_srli_epi16::<N>(a)
-    }
-
-    /// Byte `J` of each lane.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn column<const J: i32, const F: u8>(w: Bytes) -> Floats {
-        let bottom = match J {
-            0 => w,
-            1 => _mm512_srli_epi32::<8>(w),
-            2 => _mm512_srli_epi32::<16>(w),
-            _ => _mm512_srli_epi32::<24>(w),
-        };
-        _mm512_cvtepi32_ps(_mm512_and_si512(bottom, _mm512_set1_epi32(255)))
-    }
-
-    kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [6, 4, 2, 1]);
-
-    /// # Safety
-    /// As [`super::tiles`].
-    #[cfg(target_os = "linux")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-    pub(super) unsafe fn tiles<const F: u8>(
-        strips: [(&[u8], &[u8]); 2],
-        blocks: Range<usize>,
-        out: [*mut Line; 2],
-        meanwhile: impl Fn(usize, usize, [*const Line; 2]),
-    ) {
-        let (head_bytes, block_bytes) = (const { format(F).head() * LANES }, const { format(F).registers() * WIDTH });
-        let units = const { format(F).blocks() };
-        for (tile, block) in blocks.enumerate() {
-            let now = out.map(|out| out.wrapping_add(tile * BLOCK));
-            let before = now.map(|tile| tile.wrapping_sub(BLOCK).cast_const());
-            for (side, ((heads, quants), out)) in strips.iter().zip(now).enumerate() {
-                // SAFETY: a block of the strip, and the head of its unit, by the contract.
-                let (w, scales) = unsafe {
-                    let all = quants.len();
-                    let head = heads.as_ptr().add(block / units * head_bytes);
-                    let quants = quants.as_ptr().add(block * block_bytes);
-                    // The same of the next two strips, which need not be there.
-                    if block % units == 0 {
-                        ask_for(head.wrapping_add(2 * heads.len()), head_bytes);
-                    }
-                    ask_for(quants.wrapping_add(2 * all), block_bytes);
-                    (unpack::<F>(quants), scales::<F>(head, block % units, unit::<F>(head)))
-                };
-                for (g, w) in w.into_iter().enumerate() {
-                    let [d, m] = scales[g / 4];
-                    let value = |quants| _mm512_fmadd_ps(quants, d, m);
-                    let first = split_pairs(value(column::<0, F>(w)), value(column::<1, F>(w)));
-                    let second = split_pairs(value(column::<2, F>(w)), value(column::<3, F>(w)));
-                    for (pair, [high, low]) in [first, second].into_iter().enumerate() {
-                        // SAFETY: two of the 32 lines of this block.
-                        unsafe {
-                            _mm512_store_si512(out.add(2 * g + pair).cast(), high);
-                            _mm512_store_si512(out.add(BLOCK / 2 + 2 * g + pair).cast(), low);
-                        }
-                    }
-                    if tile > 0 {
-                        meanwhile(tile - 1, 8 * side + g, before);
-                    }
-                }
-            }
-        }
-    }
-}
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) use x86::tiles;
+#[cfg(target_arch = "x86_64")]
+use x86::{avx2, avx512, avxvnni};

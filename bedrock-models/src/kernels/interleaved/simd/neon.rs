@@ -1,0 +1,170 @@
+//! Registers of aarch64: NEON with products of bytes (`sdot`), whose operands are both signed, which quants of at most 6 bits are as well.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::*;
+
+type Bytes = uint8x16_t;
+type Floats = float32x4_t;
+
+/// Quants of Q8 stay signed.
+const Q8_OFFSET: f32 = 0.0;
+
+macro_rules! on_registers {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { $body:expr })*) => {
+        $(
+            /// # Safety
+            /// The features, and what is read or written is there.
+            #[inline]
+            #[target_feature(enable = "neon,dotprod")]
+            #[allow(unused_unsafe)]
+            unsafe fn $name($($arg: $type),*) -> $ret {
+                // SAFETY: by the contract.
+                unsafe { $body }
+            }
+        )*
+    };
+}
+
+on_registers! {
+    fn zero() -> Bytes { vdupq_n_u8(0) }
+    fn zero_float() -> Floats { vdupq_n_f32(0.0) }
+    fn splat(byte: i8) -> Bytes { vdupq_n_u8(byte.cast_unsigned()) }
+    fn splat_float(value: f32) -> Floats { vdupq_n_f32(value) }
+    fn and(a: Bytes, b: Bytes) -> Bytes { vandq_u8(a, b) }
+    fn or(a: Bytes, b: Bytes) -> Bytes { vorrq_u8(a, b) }
+    fn mul(a: Floats, b: Floats) -> Floats { vmulq_f32(a, b) }
+    fn add_float(a: Floats, b: Floats) -> Floats { vaddq_f32(a, b) }
+    fn fma(a: Floats, b: Floats, c: Floats) -> Floats { vfmaq_f32(c, a, b) }
+    fn to_float(a: Bytes) -> Floats { vcvtq_f32_s32(vreinterpretq_s32_u8(a)) }
+    fn load(at: *const u8) -> Bytes { vld1q_u8(at) }
+    fn four(at: *const i8) -> Bytes { vreinterpretq_u8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
+    fn broadcast_float(at: *const f32) -> Floats { vdupq_n_f32(*at) }
+    fn load_float(at: *const f32) -> Floats { vld1q_f32(at) }
+    fn unsigned(at: *const u8) -> Floats {
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(u64::from(at.cast::<u32>().read_unaligned()))))))
+    }
+    fn signed(at: *const u8) -> Floats {
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(u64::from(at.cast::<u32>().read_unaligned()))))))
+    }
+    fn store(at: *mut f32, value: Floats) -> () { vst1q_f32(at, value) }
+}
+
+/// Four halves as floats.
+///
+/// # Safety
+/// The features; eight bytes are there.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn halves(at: *const u8) -> Floats {
+    // SAFETY: by the contract.
+    let halves = unsafe { vld1_u8(at) };
+    let floats: Floats;
+    // SAFETY: an instruction of every processor with NEON.
+    unsafe {
+        asm!(
+            "fcvtl {floats:v}.4s, {halves:v}.4h",
+            floats = out(vreg) floats,
+            halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    floats
+}
+
+/// `sums` and the products of four bytes each.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn dot4(sums: int32x4_t, a: Bytes, b: Bytes) -> int32x4_t {
+    let mut sums = sums;
+    // SAFETY: by the target feature.
+    unsafe {
+        asm!(
+            "sdot {sums:v}.4s, {a:v}.16b, {b:v}.16b",
+            sums = inout(vreg) sums,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn left<const N: i32>(a: Bytes) -> Bytes {
+    vreinterpretq_u8_u16(vshlq_n_u16::<N>(vreinterpretq_u16_u8(a)))
+}
+
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn right<const N: i32>(a: Bytes) -> Bytes {
+    vreinterpretq_u8_u16(vshrq_n_u16::<N>(vreinterpretq_u16_u8(a)))
+}
+
+fn quant8(w: Bytes) -> Bytes {
+    w
+}
+
+/// Byte `J` of each lane.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn column<const J: i32, const F: u8>(w: Bytes) -> Floats {
+    if F == Q8 {
+        let w = vreinterpretq_s32_u8(w);
+        let top = match J {
+            0 => vshlq_n_s32::<24>(w),
+            1 => vshlq_n_s32::<16>(w),
+            2 => vshlq_n_s32::<8>(w),
+            _ => w,
+        };
+        return vcvtq_f32_s32(vshrq_n_s32::<24>(top));
+    }
+    let w = vreinterpretq_u32_u8(w);
+    let bottom = match J {
+        0 => w,
+        1 => vshrq_n_u32::<8>(w),
+        2 => vshrq_n_u32::<16>(w),
+        _ => vshrq_n_u32::<24>(w),
+    };
+    vcvtq_f32_u32(vandq_u32(bottom, vdupq_n_u32(255)))
+}
+
+/// The products of `N` registers of quants with the activations from `from` on.
+///
+/// # Safety
+/// The features; the block has `4 N` activations from `from` on.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn dots<const N: usize>(w: [Bytes; N], x: &Block, from: usize) -> Bytes {
+    let mut sums = [vdupq_n_s32(0); 2];
+    for (g, w) in w.into_iter().enumerate() {
+        // SAFETY: by the contract; the sums of 32 products of at most 128 · 32,640 fit.
+        unsafe {
+            sums[0] = dot4(sums[0], w, four(x.q.as_ptr().add(from + 4 * g)));
+            sums[1] = dot4(sums[1], w, four(x.low.as_ptr().add(from + 4 * g)));
+        }
+    }
+    vreinterpretq_u8_s32(vaddq_s32(vshlq_n_s32::<8>(sums[0]), sums[1]))
+}
+
+/// # Safety
+/// The features; `from` is 0 or 16.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn dot16(w: [Bytes; 4], x: &Block, from: usize) -> Bytes {
+    // SAFETY: by the contract.
+    unsafe { dots(w, x, from) }
+}
+
+/// # Safety
+/// The features.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn dot32<const F: u8>(w: [Bytes; 8], x: &Block) -> Bytes {
+    // SAFETY: all activations of the block.
+    unsafe { dots(w, x, 0) }
+}
+
+kernels!("neon,dotprod", 4, [4, 2, 1]);
