@@ -19,7 +19,7 @@ use crate::weights::{Dtype, StoredTensor, block};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
     /// Quantised per block of 32, on the fly, where the weights have an integer kernel: fastest. To 16 bits on processors that sum products
-    /// of bytes in one instruction (AVX-VNNI, AVX-512 VNNI). To 8 bits on others, where logits differ from [`Activations::Float`] by about 1% of their range, as in llama.cpp.
+    /// of bytes in one instruction (AVX-VNNI, AVX-512 VNNI, NEON). To 8 bits on others, where logits differ from [`Activations::Float`] by about 1% of their range, as in llama.cpp.
     #[default]
     Quantized,
     /// Kept in `f32`: slower, and as exact as the stored weights are.

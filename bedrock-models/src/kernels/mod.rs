@@ -2,7 +2,7 @@
 //! attention over a paged cache, and the element-wise functions between them.
 //!
 //! This is the only module of the workspace with `unsafe` code. Every kernel has a plain version in safe Rust
-//! which defines what it computes; the version for AVX2, AVX-VNNI, AVX-512 or AMX is chosen at run time, and tests hold each that the
+//! which defines what it computes; the version for AVX2, AVX-VNNI, AVX-512, AMX or NEON is chosen at run time, and tests hold each that the
 //! processor can run against the plain one.
 //!
 //! # Laws
