@@ -93,8 +93,11 @@ impl LanguageModel {
         let path = path.as_ref();
         let quantize = options.quantize.or(import::quantization_of(path)?);
         let options = &LoadOptions { quantize, ..options.clone() };
-        let cache_type = options.engine.cache_type;
-        let compute = Compute { cache_type, ..options.compute_with_adapters(path)? };
+        let mut compute = options.compute_with_adapters(path)?;
+        // Without kernels they are tensors of floats, and counted as such.
+        if compute.pool.is_some() {
+            compute.cache_type = options.engine.cache_type;
+        }
         let mut model = Self::load_for(path, options, compute)?;
         if model.has_encoder() && !options.adapters.is_empty() {
             let what = "adapters that requests choose from need a model without an encoder".into();
