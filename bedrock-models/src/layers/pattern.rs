@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -11,6 +11,9 @@ use super::adapter::is_named;
 
 /// Most patterns that are read.
 const MOST: usize = 4096;
+/// Most of them that are more than names, and the most bytes of each, compiled and while it searches: 64 MiB together.
+const MOST_EXPRESSIONS: usize = 256;
+const EXPRESSION_BYTES: usize = 128 << 10;
 
 /// Patterns and values, in the order in which they are tried.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +52,9 @@ impl Pattern {
             return Ok(Self::Name(text));
         }
         // PEFT's `get_pattern_key`.
-        Ok(Self::Expression(Regex::new(&format!(r"\A(?:.*\.)?(?:{text})\z"))?))
+        let mut expression = RegexBuilder::new(&format!(r"\A(?:.*\.)?(?:{text})\z"));
+        expression.size_limit(EXPRESSION_BYTES).dfa_size_limit(EXPRESSION_BYTES);
+        Ok(Self::Expression(expression.build()?))
     }
 }
 
@@ -66,12 +71,17 @@ impl<'de> Deserialize<'de> for Patterns {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Patterns, A::Error> {
-                let mut patterns = Vec::new();
+                let (mut patterns, mut expressions) = (Vec::new(), 0);
                 while let Some((pattern, value)) = map.next_entry::<String, f64>()? {
                     if patterns.len() == MOST {
                         return Err(A::Error::custom(format!("more than {MOST} patterns")));
                     }
-                    patterns.push((Pattern::read(pattern).map_err(A::Error::custom)?, value));
+                    let pattern = Pattern::read(pattern).map_err(A::Error::custom)?;
+                    expressions += usize::from(matches!(pattern, Pattern::Expression(_)));
+                    if expressions > MOST_EXPRESSIONS {
+                        return Err(A::Error::custom(format!("more than {MOST_EXPRESSIONS} patterns beyond names")));
+                    }
+                    patterns.push((pattern, value));
                 }
                 Ok(Patterns(patterns))
             }
@@ -97,8 +107,14 @@ mod tests {
         assert_eq!((of("2.self_attn.v_proj"), of("2.self_attn.o_proj")), (Some(4.0), Some(4.0)));
         assert_eq!((of("2.self_attn.o_proj.x"), of("2.self_attn.xq_proj")), (None, None));
         assert_eq!(patterns.values().sum::<f64>(), 10.5);
-        for wrong in [r#"{"(": 1}"#, r#"{"a": "b"}"#, "[1]", r#"{"(?=a)b": 1}"#] {
+        for wrong in [r#"{"(": 1}"#, r#"{"a": "b"}"#, "[1]", r#"{"(?=a)b": 1}"#, r#"{"(?:a{999}){999}": 1}"#] {
             assert!(serde_json::from_str::<Patterns>(wrong).is_err(), "{wrong}");
         }
+        let many = |count: usize, pattern: &str| {
+            let entries: Vec<String> = (0..count).map(|i| format!(r#""{pattern}{i}": 1"#)).collect();
+            serde_json::from_str::<Patterns>(&format!("{{{}}}", entries.join(","))).is_ok()
+        };
+        assert!(many(MOST, "a") && !many(MOST + 1, "a"));
+        assert!(many(MOST_EXPRESSIONS, "a|b") && !many(MOST_EXPRESSIONS + 1, "a|b"));
     }
 }
