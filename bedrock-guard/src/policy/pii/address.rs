@@ -56,7 +56,8 @@ impl Recognizer for AddressRecognizer {
                 },
                 None => next_letter(window.text, at),
             };
-            if let Some(end) = plain_word(window.text, at)
+            if streets.is_none()
+                && let Some(end) = plain_word(window.text, at)
                 && !(may_be_street(&window, end) && may_reach_number(window.text, end))
                 && !is_corner(&window.text[at..end])
             {
@@ -107,7 +108,7 @@ static SMALL_WORDS: [[u64; 4]; 32] = {
 
 /// Whether an address may begin with a word of ASCII letters alone.
 #[inline]
-pub(super) fn may_begin(window: &Window<'_>, start: usize, end: usize) -> bool {
+pub(super) fn may_begin(window: &Window<'_>, start: usize, end: usize, reach: &mut Reach) -> bool {
     let bytes = window.text.as_bytes();
     // Most words have a small one behind them.
     let none = match bytes.get(end..end + 3) {
@@ -116,8 +117,15 @@ pub(super) fn may_begin(window: &Window<'_>, start: usize, end: usize) -> bool {
         }
         _ => false,
     };
-    let street = !none && may_be_street(window, end) && may_reach_number(window.text, end);
+    let street = !none && may_be_street(window, end) && reach.of(window.text, end);
     street || end - start == 6 && is_corner(&window.text[start..end])
+}
+
+/// Whether an address may begin with a number, as far as the bytes around it say.
+#[inline]
+pub(super) fn may_begin_with(bytes: &[u8], start: usize, end: usize) -> bool {
+    let joined = |byte: u8| byte.is_ascii_alphanumeric() || b".,$#/:-+=".contains(&byte);
+    matches!(bytes.get(end), Some(b' ' | b'\t' | 0x80..)) && !start.checked_sub(1).is_some_and(|at| joined(bytes[at]))
 }
 
 fn is_corner(word: &str) -> bool {
@@ -178,24 +186,47 @@ fn may_be_street(window: &Window<'_>, end: usize) -> bool {
 
 /// Whether a house number can stand behind a word that ends at `end`, after what `street_first` reads: most sentences have none.
 fn may_reach_number(text: &str, end: usize) -> bool {
+    reach_number(text, end).0
+}
+
+/// The same, and the end of the places before which the answer is that of all words that end between here and there.
+fn reach_number(text: &str, end: usize) -> (bool, usize) {
     let (mut blanks, mut blank) = (0, false);
-    for byte in &text.as_bytes()[end..] {
+    for (at, byte) in text.as_bytes().iter().enumerate().skip(end) {
         match byte {
-            b'0'..=b'9' | 0x80.. => return true,
+            b'0'..=b'9' | 0x80.. => return (true, at),
             b' ' | b'\t' => {
                 blanks += usize::from(!blank);
                 if blanks > MAX_STREET_WORDS + 2 {
-                    return false;
+                    // Words further on may yet reach one.
+                    return (false, end);
                 }
                 blank = true;
             }
             // Small words other than these end a street.
-            b'a'..=b'z' if blank && !matches!(byte, b'd' | b'l' | b'u' | b'k' | b't') => return false,
+            b'a'..=b'z' if blank && !matches!(byte, b'd' | b'l' | b'u' | b'k' | b't') => return (false, at),
             b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'\'' | b'-' => blank = false,
-            _ => return false,
+            _ => return (false, at),
         }
     }
-    true
+    (true, text.len())
+}
+
+/// What [`may_reach_number`] said last, which holds for the words up to where it looked.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    reaches: bool,
+    until: usize,
+}
+
+impl Reach {
+    /// The same as [`may_reach_number`] of one text, asked for from left to right.
+    fn of(&mut self, text: &str, end: usize) -> bool {
+        if end >= self.until {
+            (self.reaches, self.until) = reach_number(text, end);
+        }
+        self.reaches
+    }
 }
 
 /// One to six digits, maybe with a letter: `6`, `221B`.
@@ -576,6 +607,20 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
         #[test]
+        fn what_was_said_of_a_word_is_said_again_of_those_behind_it(text in "([ab][ab]?|[dk][ab]|A|é|1|[.,]| |\t){0,30}") {
+            let mut reach = Reach::default();
+            let mut asked = 0;
+            for end in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
+                // Only where words end.
+                if end == 0 || text.as_bytes()[end - 1].is_ascii_alphabetic() && !text[end..].starts_with(|c: char| c.is_ascii_alphabetic()) {
+                    prop_assert_eq!(reach.of(&text, end), may_reach_number(&text, end), "{:?} at {}", text, end);
+                    asked += 1;
+                }
+            }
+            prop_assert!(asked > 0);
+        }
+
+        #[test]
         fn words_that_are_passed_over_begin_no_address(
             pieces in prop::collection::vec((prop::sample::select(PIECES), prop_oneof![5 => Just(" "), 1 => Just("")]), 1..12),
             complete in prop::bool::ANY,
@@ -585,6 +630,9 @@ mod tests {
             let mut cursor = Cursor::new(&window, 0, &touched);
             while let Some(token) = cursor.next() {
                 let touched = Cell::new(false);
+                if complete && token.kind == TokenKind::Number && !may_begin_with(text.as_bytes(), token.start, token.end()) {
+                    prop_assert_eq!(parse(&window, token, &touched), None, "{:?} in {:?}", token.text, text);
+                }
                 if token.kind == TokenKind::Word && !token.text.eq_ignore_ascii_case("corner") && !may_reach_number(&text, token.end()) {
                     prop_assert_eq!(parse(&window, token, &touched), None, "{:?} in {:?}", token.text, text);
                 }

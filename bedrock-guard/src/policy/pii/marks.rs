@@ -26,8 +26,14 @@ pub(crate) enum Anchor {
     Digits(usize),
     /// A digit right behind a letter.
     Led,
-    /// One to three digits in a row that are not behind a letter.
-    Small,
+    /// Two digits or more behind the two letters of a word.
+    Paired,
+    /// A digit before the last two letters of a word, which are capitals.
+    Inward,
+    /// One to three digits in a row that are not behind a letter, before what may be a measure of time ([`is_aged`]).
+    Aged,
+    /// One to three digits in a row behind a blank and a word that may tell an age ([`is_told`]).
+    Told,
     /// `@`.
     At,
     /// A dot between letters, digits or hyphens.
@@ -70,7 +76,10 @@ pub(crate) struct Named {
 pub(crate) struct Marks {
     digits: Vec<Place>,
     led: Vec<Place>,
-    small: Vec<Place>,
+    paired: Vec<Place>,
+    inward: Vec<Place>,
+    aged: Vec<Place>,
+    told: Vec<Place>,
     ats: Vec<Place>,
     dots: Vec<Place>,
     colons: Vec<Place>,
@@ -202,8 +211,19 @@ impl Marks {
                     let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
                     if before.is_ascii_alphabetic() {
                         marks.led.push(place);
+                        if is_paired(&bytes[..at], end - at) {
+                            marks.paired.push(place);
+                        }
                     } else if end - at <= 3 {
-                        marks.small.push(place);
+                        if is_aged(&bytes[end..]) {
+                            marks.aged.push(place);
+                        }
+                        if is_told(&bytes[..at], bytes.get(end)) {
+                            marks.told.push(place);
+                        }
+                    }
+                    if is_inward(&bytes[end..]) {
+                        marks.inward.push(place);
                     }
                     if let Some(tokens) = &mut tokens {
                         tokens.run(&mut marks, at, end);
@@ -260,7 +280,10 @@ impl Marks {
         match anchor {
             Anchor::Digits(_) => &self.digits,
             Anchor::Led => &self.led,
-            Anchor::Small => &self.small,
+            Anchor::Paired => &self.paired,
+            Anchor::Inward => &self.inward,
+            Anchor::Aged => &self.aged,
+            Anchor::Told => &self.told,
             Anchor::At => &self.ats,
             Anchor::Dot => &self.dots,
             Anchor::Colon => &self.colons,
@@ -272,16 +295,79 @@ impl Marks {
     }
 }
 
+/// Whether a byte is of a word, as boundaries of expressions see it.
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Whether so many digits stand right behind a word of two letters.
+fn is_paired(left: &[u8], digits: usize) -> bool {
+    let [rest @ .., first, second] = left else { return false };
+    let word = first.is_ascii_alphabetic() && second.is_ascii_alphabetic();
+    word && digits >= 2 && rest.last().is_none_or(|byte| !is_of_word(*byte))
+}
+
+/// Whether two capitals stand right behind digits, and nothing else of their word.
+fn is_inward(right: &[u8]) -> bool {
+    match right {
+        [first, second, rest @ ..] if first.is_ascii_uppercase() && second.is_ascii_uppercase() => {
+            rest.first().is_none_or(|byte| !is_of_word(*byte))
+        }
+        _ => false,
+    }
+}
+
+/// Whether what stands behind digits begins as `years`, `months`, `weeks`, `days`, `and a half` and `y/o` do.
+fn is_aged(right: &[u8]) -> bool {
+    let blank = |byte: u8| matches!(byte, b' ' | b'-');
+    match right {
+        [b'y' | b'Y', ..] => true,
+        [first, second, ..] if blank(*first) && !blank(*second) => is_measure(*second),
+        [first, second, third, ..] if blank(*first) && blank(*second) => is_measure(*third),
+        _ => false,
+    }
+}
+
+fn is_measure(first: u8) -> bool {
+    matches!(first.to_ascii_lowercase(), b'a' | b'd' | b'm' | b'w' | b'y')
+}
+
+/// Whether what stands before digits ends as "she is", "I'm just", "they were nearly" and "at the age of" do, and what follows may end a phrase.
+fn is_told(left: &[u8], next: Option<&u8>) -> bool {
+    let [.., before, last, blank] = left else { return false };
+    if !is_space(*blank) || !next.is_none_or(|byte| is_space(*byte) || b".!?;),".contains(byte)) {
+        return false;
+    }
+    // am, is, was, 's, were, are, age, over, now, of, only, already, just, about. The last byte of ’ is 0x99.
+    matches!(
+        (before.to_ascii_lowercase(), last.to_ascii_lowercase()),
+        (b'\'' | 0x99 | b'a', b'm' | b's')
+            | (b'i', b's')
+            | (b'r' | b'g', b'e')
+            | (b'e', b'r')
+            | (b'o', b'w' | b'f')
+            | (b'l' | b'd', b'y')
+            | (b's' | b'u', b't')
+    )
+}
+
+/// White space of ASCII.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
 /// The tokens of a text as far as the pass has come.
 struct Tokens<'t> {
     window: Window<'t>,
     /// End of the last one that is no blank or sign.
     end: usize,
+    /// What was said of the words before a place by [`address::Reach`].
+    reach: address::Reach,
 }
 
 impl<'t> Tokens<'t> {
     fn new(text: &'t str) -> Self {
-        Self { window: Window::whole(text), end: 0 }
+        Self { window: Window::whole(text), end: 0, reach: address::Reach::default() }
     }
 
     /// All letters of ASCII in a row.
@@ -298,7 +384,7 @@ impl<'t> Tokens<'t> {
         if !bytes[start].is_ascii_lowercase() || name::may_be_uncapitalized(bytes, start, end) {
             marks.named.push(Named { start: start as u32, end: end as u32, plain: true });
         }
-        if address::may_begin(&self.window, start, end) {
+        if address::may_begin(&self.window, start, end, &mut self.reach) {
             marks.streets.push(start as u32);
         }
         self.end = end;
@@ -323,15 +409,17 @@ impl<'t> Tokens<'t> {
     fn read(&mut self, marks: &mut Marks) {
         let touched = Cell::new(false);
         let Some(token) = Cursor::new(&self.window, self.end, &touched).peek() else { return };
-        let start = token.start as u32;
-        if token.kind == TokenKind::Word
-            && (token.is_capitalized()
-                || name::may_be_uncapitalized(self.window.text.as_bytes(), token.start, token.end()))
-        {
-            marks.named.push(Named { start, end: token.end() as u32, plain: false });
-        }
-        if matches!(token.kind, TokenKind::Word | TokenKind::Number) {
-            marks.streets.push(start);
+        let (bytes, start) = (self.window.text.as_bytes(), token.start as u32);
+        match token.kind {
+            TokenKind::Word => {
+                let foreign = token.text.len() > 3 && !token.text.is_ascii();
+                if foreign || token.is_capitalized() || name::may_be_uncapitalized(bytes, token.start, token.end()) {
+                    marks.named.push(Named { start, end: token.end() as u32, plain: false });
+                }
+                marks.streets.push(start);
+            }
+            TokenKind::Number if address::may_begin_with(bytes, token.start, token.end()) => marks.streets.push(start),
+            _ => {}
         }
         self.end = token.end();
     }
@@ -421,7 +509,9 @@ impl Search<'_> {
     fn around(&self, text: &[u8], place: Place, from: usize) -> Range<usize> {
         // Whether the byte is, or may be, of an anchor.
         let is_anchor = |byte: u8| match self.anchor {
-            Anchor::Digits(_) | Anchor::Led | Anchor::Small => byte.is_ascii_digit(),
+            Anchor::Digits(_) | Anchor::Led | Anchor::Paired | Anchor::Inward | Anchor::Aged | Anchor::Told => {
+                byte.is_ascii_digit()
+            }
             Anchor::At => byte == b'@',
             Anchor::Dot => byte == b'.',
             Anchor::Colon | Anchor::Scheme => byte == b':',
@@ -476,7 +566,7 @@ mod tests {
         "GB82 WEST 1234 5698 7654 32", "AB12", "AKIAIOSFODNN7EXAMPLE", "AKIA", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "DEUTDEFF", "swift", "HTTP",
         "account", "bank", "routing", "111000025", "passport", "C12345678", "license", "D1234567", "MORGA607054SM9IJ", "plate", "7ABC123", "AB51 ABC",
         "vin", "1M8GDM9AXKP042788", "health", "9876-543-217", "130-692-544", "943 476 5919", "AB 12 34 56 C", "utr", "1123456789", "P.O. Box 12",
-        "apo ae", "09012", "CO 80202", "SW1A 1AA", "apt. 5", "zip", "40 years old", "aged", "age", "63", "31yo", "I am", "y/o", "é", "日本", "х", "😀", "{PIN}", "x", "A",
+        "apo ae", "09012", "CO 80202", "SW1A 1AA", "apt. 5", "zip", "40 years old", "aged", "age", "63", "31yo", "I am", "I'm", "who’s", "they were", "nearly", "at the age of", "and", "and a half", "months", "M1 1AE", "DN55 1PT", "y/o", "é", "日本", "х", "😀", "{PIN}", "x", "A",
         "Ada", "Lovelace", "ADA LOVELACE", "Anne-Marie", "O'Brien", "O’Neill's", "van der", "Berg", "J.", "Dr.", "Mrs", "john", "maria", "garcia's", "smith",
         "my name is", "name: ", "call me", "Émile", "Zoë", "The", "New", "York", "South", "Korea", "Bank", "said", "der", "und", "mit", "{NAME}", "fn", "{", "};", "==",
         "Rua do", "Arenque 1634", "ul.", "Miła 53", "Hauptstraße", "221B Baker Street", "corner of 5th and Main", "12 rue de la", "Paix", "12B-Smith", "½", "x’",
@@ -522,6 +612,52 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_way_to_tell_an_age_is_marked() {
+        let told = [
+            "I'm",
+            "who’s just",
+            "they're now",
+            "you are",
+            "She was only",
+            "he is about",
+            "they were almost",
+            "i am nearly",
+            "WHO IS already",
+            "he's over",
+            "when I was",
+            "when they were",
+            "at the age of",
+            "at age",
+        ];
+        let measures = [
+            " years",
+            "-year",
+            " yrs",
+            "- month",
+            " mos",
+            " weeks",
+            "-days",
+            " and a half years",
+            "yo",
+            " y/o",
+            "-y.o.",
+            " YEARS",
+        ];
+        let told = told.iter().flat_map(|told| [" and", ".", " ?", ", "].map(|end| format!("{told} 40{end}")));
+        let measured = measures.iter().map(|measure| format!("the 40{measure} old"));
+        for text in told.chain(measured) {
+            let marks = Marks::of(&text, Wanted::Tokens).unwrap();
+            let (mut slow, mut fast) = (Vec::new(), Vec::new());
+            for rule in &RULES_AT[0] {
+                rule.scan(Window::whole(&text), 0, &mut slow);
+                rule.scan(Window { marks: Some(&marks), ..Window::whole(&text) }, 0, &mut fast);
+            }
+            assert_eq!(slow, fast, "{text:?}");
+            assert!(!fast.is_empty(), "{text:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn four_capitals_and_more_in_a_row_are_noted(text in "[A-Ca-c1 ]{0,40}|[A-C]{0,9}([a-c]?[A-C]{0,9}){0,4}") {
@@ -544,7 +680,7 @@ mod tests {
             let extent = pattern.extent().unwrap();
             assert!(extent.shortest > 0 && extent.longest.is_none_or(|longest| longest < 8192), "{}", rule.pattern);
             match rule.anchor {
-                Anchor::Digits(_) | Anchor::Led | Anchor::Small => {
+                Anchor::Digits(_) | Anchor::Led | Anchor::Paired | Anchor::Inward | Anchor::Aged | Anchor::Told => {
                     assert!(extent.gap.is_some_and(|gap| gap < 256), "{}", rule.pattern);
                 }
                 Anchor::Word => assert!(extent.longest.is_some() && rule.near != Near::Anything, "{}", rule.pattern),

@@ -187,9 +187,9 @@ struct Memory<'t> {
 
 impl<'t> Memory<'t> {
     fn new(text: &str) -> Self {
-        let room = (text.len() / 64).next_power_of_two().clamp(8, 2048);
+        let room = (text.len() / 64).next_power_of_two().clamp(8, 8192);
         let nothing = Part::read(Token { kind: TokenKind::Word, start: 0, text: "" });
-        Self { parts: vec![("", nothing); room].into_boxed_slice(), sums: Sums::new(room) }
+        Self { parts: vec![("", nothing); room].into_boxed_slice(), sums: Sums::new(room.min(2048)) }
     }
 
     fn part(&mut self, token: Token<'t>) -> Part<'t> {

@@ -190,7 +190,7 @@ impl RuleRecognizer {
         let longest = extent.longest.unwrap_or(usize::MAX / 4);
         let (anchor, gap) = match self.anchor {
             Anchor::Digits(least) => (Anchor::Digits(least.max(extent.digits)), extent.gap?),
-            Anchor::Led | Anchor::Small => (self.anchor, extent.gap?),
+            Anchor::Led | Anchor::Paired | Anchor::Inward | Anchor::Aged | Anchor::Told => (self.anchor, extent.gap?),
             other => (other, longest),
         };
         let length = (extent.shortest, longest);

@@ -234,7 +234,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::InternationalBankAccountNumber,
         pattern: r"(?i)\b[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){11,30}\b",
-        anchor: Anchor::Led,
+        anchor: Anchor::Paired,
         near: Near::Anything,
         base: 0.95,
         alone: 0.0,
@@ -392,7 +392,7 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::LicensePlate,
         // Great Britain since 2001: AB51 ABC.
         pattern: r"(?i)\b[a-hj-pr-y]{2}[0-9]{2}[ -]?[a-hj-pr-z]{3}\b",
-        anchor: Anchor::Led,
+        anchor: Anchor::Paired,
         near: Near::Anything,
         base: 0.55,
         alone: 0.6,
@@ -516,7 +516,7 @@ pub(crate) const RULES: &[Rule] = &[
         kind: Kind::Address,
         // Postcode of the United Kingdom.
         pattern: r"\b(?:GIR ?0AA|[A-PR-UWYZ](?:[0-9]{1,2}|[A-HK-Y][0-9](?:[0-9]|[ABEHMNPRV-Y])?|[0-9][A-HJKPS-UW])\s?[0-9][ABD-HJLNP-UW-Z]{2})\b",
-        anchor: Anchor::Digits(1),
+        anchor: Anchor::Inward,
         near: Near::Anything,
         base: 0.55,
         alone: 0.0,
@@ -547,8 +547,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Age,
         pattern: r"(?i)\b(?P<v>(?:1[0-4][0-9]|[1-9]?[0-9])(?:[ -]{1,2}(?:and a half[ -])?(?:years?|yrs?|months?|mos?|weeks?|days?)|[ -]?(?:y/?o|y\.o\.)))(?:[ -]{1,2}olds?\b|\b)(?:\s(?:of|ago|experience|later|from|in|for|before|after|warranty|contract)\b)?",
-        anchor: Anchor::Small,
-        near: Near::Words(&["year", "yr", "month", "mo", "week", "day", "y/o", "yo", "y.o."]),
+        anchor: Anchor::Aged,
+        near: Near::Anything,
         base: 0.0,
         alone: 0.0,
         cues: NO_CUES,
@@ -567,7 +567,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         kind: Kind::Age,
         pattern: r"(?i)\b(?:(?:i|he|she|who|they|you)(?:\s(?:just|only|now|already))?(?:'m|’m|'s|’s|\sam|\sis|\swas|\swere|\sare|'re|’re)(?:\s(?:now|only|just|about|almost|nearly|already|over))?|when (?:he|she|i|they) (?:was|were)|at the age of|at age)\s(?P<v>[1-9][0-9]?|1[0-4][0-9])(?:\s(?:and|but|when|now|years?|this|next|so|who)\b|\s?[.!?;)](?:\s|$)|,\s)",
-        anchor: Anchor::Small,
+        anchor: Anchor::Told,
         near: Near::Anything,
         base: 0.6,
         alone: 0.0,

@@ -228,6 +228,8 @@ impl<'t> Sums<'t> {
     }
 
     pub(super) fn of(&mut self, tagger: &Tagger, seen: &Seen<'_, 't>, word: usize) -> Sum {
+        // First what is fetched from afar, so that it comes while the others are looked up.
+        let mut sum = tagger.sum::<REST>(seen, word);
         let part = &seen.parts[word];
         let flags = u8::from(part.particle) << 1 | u8::from(part.possessive);
         let known = &mut self.words[part.hash as usize & (self.words.len() - 1)];
@@ -235,7 +237,7 @@ impl<'t> Sums<'t> {
         if !std::ptr::eq(known.0, part.text) && known.0 != part.text || known.1 != flags {
             *known = (part.text, flags, tagger.sum::<WORD>(seen, word));
         }
-        let mut sum = known.2;
+        sum.join(known.2);
         let slot = |key: u64, size: usize| (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (size - 1);
         let keyed = |table: &mut [(u64, Sum)], key: u64, make: fn(&Tagger, &Seen<'_, 't>, usize) -> Sum| {
             let known = &mut table[slot(key, table.len())];
@@ -256,7 +258,6 @@ impl<'t> Sums<'t> {
         sum.join(paired(&mut self.signs, seen.signs(word), Tagger::sum::<SIGNS>));
         sum.join(paired(&mut self.befores, seen.before(word), Tagger::sum::<BEFORE>));
         sum.join(paired(&mut self.afters, seen.after(word), Tagger::sum::<AFTER>));
-        sum.join(tagger.sum::<REST>(seen, word));
         sum
     }
 }
