@@ -3,9 +3,13 @@
 //! Scores are of one [page](super::page) at a time; softmax runs online (Milakov and Gimelshein 2018). Query heads that share a key head are rows of one
 //! tile (GQA).
 
-use std::sync::{Mutex, PoisonError};
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::elementwise::{exp_sum, highest, soft_cap};
+use super::elementwise::{compiled, exp_sum, highest, soft_cap};
 use super::isa::{Isa, isa};
 use super::page::{PAGE, Page, Side};
 use super::pool::{Disjoint, Pool};
@@ -24,6 +28,11 @@ pub(crate) struct Heads {
 impl Heads {
     pub(super) fn padded(self) -> usize {
         self.dim.next_multiple_of(COLUMNS)
+    }
+
+    /// Query heads that share a key head.
+    fn group(self) -> usize {
+        self.queries / self.keys
     }
 }
 
@@ -141,6 +150,31 @@ pub(crate) enum Adjust<'a> {
     Bias(&'a DistanceBias),
 }
 
+/// Positions of which a softmax is computed on its own, so that threads share a long context. The parts are joined in their order, so that it
+/// makes no difference who computed which.
+const PART: usize = 4 * PAGE;
+
+/// Rows of queries of one key head: `count` from `first` on, where a row is a query head of a token.
+struct Chunk<'a> {
+    span: &'a Span<'a>,
+    key_head: usize,
+    first: usize,
+    count: usize,
+}
+
+/// Parts of a chunk that one thread computes. If they are not all of them, where they wait for the others.
+struct Task<'a> {
+    chunk: Chunk<'a>,
+    parts: Range<usize>,
+    joint: Option<Arc<Joint>>,
+}
+
+/// What several threads computed of a chunk, part by part; who is last joins them.
+struct Joint {
+    missing: AtomicUsize,
+    parts: Vec<Mutex<Option<Sums>>>,
+}
+
 /// Attention of the queries of several sequences, each over its own pages.
 ///
 /// `queries` and `out` are `[rows, heads.queries · heads.dim]`.
@@ -158,28 +192,94 @@ pub(crate) fn attend(
 ) {
     let width = heads.queries * heads.dim;
     assert!(heads.keys > 0 && heads.queries.is_multiple_of(heads.keys) && queries.len() == out.len());
-    let group = heads.queries / heads.keys;
+    let call = Call { isa: isa(), heads, mask, adjust, queries };
     let mut chunks = Vec::new();
-    for (index, span) in spans.iter().enumerate() {
+    for span in spans {
         assert!((span.first_row + span.tokens) * width <= queries.len());
         assert!(span.pages.len() * PAGE >= span.len, "pages end before the last position");
         let last = if mask == Mask::Full { span.tokens.min(1) } else { span.position + span.tokens };
         assert!(span.len >= last, "queries without keys");
-        let rows = span.tokens * group;
+        let rows = span.tokens * heads.group();
         // Enough rows a chunk to be worth handing out, few enough for an even load.
         let size = (rows.div_ceil(pool.threads() * 2).clamp(ROWS, 16 * ROWS)).next_multiple_of(ROWS);
         for key_head in 0..heads.keys {
-            chunks.extend((0..rows).step_by(size).map(|row| (index, key_head, row, size.min(rows - row))));
+            let chunk = |first| Chunk { span, key_head, first, count: size.min(rows - first) };
+            chunks.extend((0..rows).step_by(size).map(chunk));
         }
     }
-    // The rows of late positions see more keys: start with them, so that no thread ends with the longest.
-    chunks.reverse();
-    let isa = isa();
+    let mut tasks = call.tasks(chunks, pool.threads());
+    // The longest first, so that no thread ends with one.
+    tasks.sort_by_key(|task| Reverse(task.chunk.count * task.parts.len()));
     let out = Disjoint::new(out);
-    pool.run(chunks.len(), &|chunk| {
-        let (index, key_head, first, count) = chunks[chunk];
-        Work::new(heads, count).rows(isa, heads, mask, adjust, queries, &spans[index], key_head, first, &out);
+    pool.run(tasks.len(), &|index| {
+        let Task { chunk, parts, joint } = &tasks[index];
+        let mut work = Work::new(call, chunk);
+        let mut all = Sums::new(heads, chunk.count);
+        for part in parts.clone() {
+            work.part(call, chunk, part);
+            all.join(call.isa, &mut work.sums);
+        }
+        if let Some(joint) = joint {
+            let lock = |part: usize| joint.parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+            *lock(parts.start) = Some(all);
+            if joint.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
+                return;
+            }
+            all = Sums::new(heads, chunk.count);
+            let parts = (0..joint.parts.len()).filter_map(|part| lock(part).take());
+            parts.for_each(|mut part| all.join(call.isa, &mut part));
+        }
+        // SAFETY: who has all parts of a chunk alone writes its rows, and no other chunk has them.
+        unsafe { all.finish(call, chunk, &out) };
     });
+}
+
+/// What all chunks of a call have in common.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    isa: Isa,
+    heads: Heads,
+    mask: Mask,
+    adjust: Adjust<'a>,
+    queries: &'a [f32],
+}
+
+impl Call<'_> {
+    /// A task for each chunk or, where those are too few for the threads to share evenly, for each of its parts.
+    fn tasks<'a>(self, chunks: Vec<Chunk<'a>>, threads: usize) -> Vec<Task<'a>> {
+        let share = threads > 1 && chunks.len() < 4 * threads;
+        let mut tasks = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let seen = (0..chunk.count).map(|row| self.visible(&chunk, row));
+            let (begin, end) = seen.fold((usize::MAX, 0), |(a, b), (from, to)| (a.min(from), b.max(to)));
+            let parts = begin / PART..end.div_ceil(PART);
+            if !share || parts.len() < 2 {
+                tasks.push(Task { chunk, parts, joint: None });
+                continue;
+            }
+            let waiting = (0..parts.end).map(|_| Mutex::new(None)).collect();
+            let joint = Arc::new(Joint { missing: AtomicUsize::new(parts.len()), parts: waiting });
+            let Chunk { span, key_head, first, count } = chunk;
+            tasks.extend(parts.map(|part| Task {
+                chunk: Chunk { span, key_head, first, count },
+                parts: part..part + 1,
+                joint: Some(joint.clone()),
+            }));
+        }
+        tasks
+    }
+
+    /// First and one past the last position that a row of a chunk sees.
+    fn visible(self, chunk: &Chunk<'_>, row: usize) -> (usize, usize) {
+        self.mask.visible(chunk.span.position + (chunk.first + row) / self.heads.group(), chunk.span.len)
+    }
+
+    /// Where a row of a chunk begins in `queries` and the result.
+    fn offset(self, chunk: &Chunk<'_>, row: usize) -> usize {
+        let (Heads { queries, dim, .. }, group) = (self.heads, self.heads.group());
+        let (token, head) = ((chunk.first + row) / group, (chunk.first + row) % group);
+        (chunk.span.first_row + token) * queries * dim + (chunk.key_head * group + head) * dim
+    }
 }
 
 /// The four sides of a wide tile's right operand whose rows are contiguous.
@@ -187,76 +287,130 @@ fn sides(b: &[f32]) -> [&[f32]; 4] {
     [b, &b[COLUMNS..], &b[2 * COLUMNS..], &b[3 * COLUMNS..]]
 }
 
+/// The softmax of some rows over a part of the positions, or some: of each row the largest score, the sum of the weights relative to it, and that of the values times those.
+struct Sums {
+    rows: Vec<Total>,
+    /// `[rows][padded]`, and rows that fill up the last tile.
+    values: Vec<f32>,
+}
+
+#[derive(Clone, Copy)]
+struct Total {
+    largest: f32,
+    weights: f32,
+}
+
+/// Of no position.
+const NOTHING: Total = Total { largest: f32::NEG_INFINITY, weights: 0.0 };
+
+impl Sums {
+    fn new(heads: Heads, count: usize) -> Self {
+        Self { rows: vec![NOTHING; count], values: vec![0.0; count.next_multiple_of(ROWS) * heads.padded()] }
+    }
+
+    /// Takes in those of the positions that follow, and leaves them empty.
+    fn join(&mut self, isa: Isa, next: &mut Self) {
+        if self.rows.iter().all(|row| row.weights == 0.0) {
+            std::mem::swap(self, next);
+        } else {
+            let padded = self.values.len() / self.rows.len().next_multiple_of(ROWS);
+            let (all, more) = (self.values.chunks_exact_mut(padded), next.values.chunks_exact(padded));
+            for (((row, next), all), more) in self.rows.iter_mut().zip(&next.rows).zip(all).zip(more) {
+                if next.weights == 0.0 {
+                    continue;
+                }
+                let mut shrink = [row.largest, next.largest];
+                row.largest = row.largest.max(next.largest);
+                exp_sum(isa, &mut shrink, row.largest);
+                row.weights = row.weights * shrink[0] + next.weights * shrink[1];
+                join_values(isa, all, more, shrink);
+            }
+        }
+        next.rows.fill(NOTHING);
+        next.values.fill(0.0);
+    }
+
+    /// Writes the results of the rows.
+    ///
+    /// # Safety
+    /// Nobody else may have these rows of `out` meanwhile.
+    unsafe fn finish(&self, call: Call<'_>, chunk: &Chunk<'_>, out: &Disjoint<'_>) {
+        for (r, (row, sums)) in self.rows.iter().zip(self.values.chunks_exact(call.heads.padded())).enumerate() {
+            // SAFETY: by the contract.
+            let out = unsafe { out.slice(call.offset(chunk, r), call.heads.dim) };
+            // A query always sees a position, so the total is at least 1 (or NaN, which then shows).
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum / row.weights);
+        }
+    }
+}
+
+compiled! {
+    fn join_values<FMA>(isa, all: &mut [f32], more: &[f32], shrink: [f32; 2]) {
+        all.iter_mut().zip(more).for_each(|(all, more)| *all = *all * shrink[0] + more * shrink[1]);
+    }
+}
+
 /// Buffers for some rows of queries that meet each page together, six of them at a time.
 struct Work {
-    rows: Vec<Row>,
+    /// First and one past the last position that each row sees.
+    visible: Vec<(usize, usize)>,
     /// `[rows][dim]`
     queries: Vec<f32>,
     /// `[6][64]`
     scores: Vec<f32>,
-    /// `[rows][padded]`
-    sums: Vec<f32>,
-    /// Keys and values of a page and head, where they have to be widened.
-    wide: [Vec<f32>; 2],
+    /// Of the part that was computed last.
+    sums: Sums,
 }
 
-/// What is known of a row's softmax so far.
-#[derive(Clone)]
-struct Row {
-    /// First and one past the last position that it sees.
-    visible: (usize, usize),
-    largest: f32,
-    total: f32,
+thread_local! {
+    /// Keys and values of a page and head, where they have to be widened.
+    static WIDENED: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 impl Work {
-    fn new(heads: Heads, count: usize) -> Self {
-        let rows = count.next_multiple_of(ROWS);
+    fn new(call: Call<'_>, chunk: &Chunk<'_>) -> Self {
+        let dim = call.heads.dim;
+        let mut queries = vec![0.0; chunk.count.next_multiple_of(ROWS) * dim];
+        for (row, scaled) in queries.chunks_exact_mut(dim).take(chunk.count).enumerate() {
+            let query = &call.queries[call.offset(chunk, row)..][..dim];
+            scaled.iter_mut().zip(query).for_each(|(to, from)| *to = from * call.heads.scale);
+        }
         Self {
-            rows: vec![Row { visible: (0, 0), largest: f32::NEG_INFINITY, total: 0.0 }; count],
-            queries: vec![0.0; rows * heads.dim],
+            visible: (0..chunk.count).map(|row| call.visible(chunk, row)).collect(),
+            queries,
             scores: vec![0.0; ROWS * PAGE],
-            sums: vec![0.0; rows * heads.padded()],
-            wide: [Vec::new(), Vec::new()],
+            sums: Sums::new(call.heads, chunk.count),
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn rows(
-        &mut self,
-        isa: Isa,
-        heads: Heads,
-        mask: Mask,
-        adjust: Adjust<'_>,
-        queries: &[f32],
-        span: &Span<'_>,
-        key_head: usize,
-        first: usize,
-        out: &Disjoint<'_>,
-    ) {
-        let (dim, padded, group) = (heads.dim, heads.padded(), heads.queries / heads.keys);
-        let offset = |row: usize| {
-            let head = key_head * group + row % group;
-            (span.first_row + row / group) * heads.queries * dim + head * dim
-        };
-        for (r, (row, scaled)) in self.rows.iter_mut().zip(self.queries.chunks_exact_mut(dim)).enumerate() {
-            row.visible = mask.visible(span.position + (first + r) / group, span.len);
-            let query = &queries[offset(first + r)..][..dim];
-            scaled.iter_mut().zip(query).for_each(|(to, from)| *to = from * heads.scale);
+    /// Computes the sums of a part, from nothing.
+    fn part(&mut self, call: Call<'_>, chunk: &Chunk<'_>, part: usize) {
+        WIDENED.with_borrow_mut(|wide| self.pages(call, chunk, part, wide));
+    }
+
+    fn pages(&mut self, call: Call<'_>, chunk: &Chunk<'_>, part: usize, wide: &mut [Vec<f32>; 2]) {
+        let [wide_keys, wide_values] = wide;
+        let Call { isa, heads, adjust, .. } = call;
+        let Chunk { span, key_head, .. } = *chunk;
+        let (dim, padded) = (heads.dim, heads.padded());
+        let (begin, end) = seen(&self.visible);
+        let (begin, end) = (begin.max(part * PART), end.min((part + 1) * PART));
+        let few = self.visible.len() <= ROWS;
+        if few && begin < end {
+            span.pages[begin / PAGE].ask_for_keys(heads, key_head);
+            span.pages[begin / PAGE].ask_for_values(heads, key_head);
         }
-        let (begin, end) = seen(&self.rows);
         for page_start in (begin / PAGE * PAGE..end).step_by(PAGE) {
             let page = &span.pages[page_start / PAGE];
-            let [wide_keys, wide_values] = &mut self.wide;
             let keys = page.keys(isa, heads, key_head, wide_keys);
             // A few rows are done with a page before the next arrives, many go through it in the cache.
             let next = span.pages.get(page_start / PAGE + 1);
-            let next = next.filter(|_| page_start + PAGE < end && self.rows.len() <= ROWS);
+            let next = next.filter(|_| page_start + PAGE < end && few);
             let values = page.values(isa, heads, key_head, (end - page_start).min(PAGE), wide_values);
-            let tiles = self.rows.chunks_mut(ROWS).zip(self.queries.chunks_exact(ROWS * dim));
-            let tiles = tiles.zip(self.sums.chunks_exact_mut(ROWS * padded)).enumerate();
-            for (tile, ((rows, queries), sums)) in tiles {
-                let (begin, end) = seen(rows);
+            let tiles = self.visible.chunks(ROWS).zip(self.queries.chunks_exact(ROWS * dim));
+            let sums = self.sums.rows.chunks_mut(ROWS).zip(self.sums.values.chunks_exact_mut(ROWS * padded));
+            for (tile, ((visible, queries), (rows, sums))) in tiles.zip(sums).enumerate() {
+                let (begin, end) = seen(visible);
                 if page_start + PAGE <= begin || page_start >= end {
                     continue;
                 }
@@ -264,9 +418,10 @@ impl Work {
                 if let Some(next) = next {
                     next.ask_for_keys(heads, key_head);
                 }
-                for (r, (row, scores)) in rows.iter_mut().zip(self.scores.chunks_exact_mut(PAGE)).enumerate() {
-                    let from = row.visible.0.saturating_sub(page_start).min(PAGE);
-                    let to = row.visible.1.saturating_sub(page_start).min(PAGE);
+                let scores = self.scores.chunks_exact_mut(PAGE).zip(visible);
+                for (r, (row, (scores, visible))) in rows.iter_mut().zip(scores).enumerate() {
+                    let from = visible.0.saturating_sub(page_start).min(PAGE);
+                    let to = visible.1.saturating_sub(page_start).min(PAGE);
                     if from >= to {
                         scores.fill(0.0);
                         continue;
@@ -275,9 +430,11 @@ impl Work {
                         Adjust::Nothing => {}
                         Adjust::Cap(cap) => soft_cap(isa, &mut scores[from..to], cap),
                         Adjust::Bias(bias) => {
-                            let row = first + tile * ROWS + r;
-                            let distance = (page_start + from) as isize - (span.position + row / group) as isize;
-                            bias.add(key_head * group + row % group, distance, &mut scores[from..to]);
+                            let row = chunk.first + tile * ROWS + r;
+                            let query = span.position + row / heads.group();
+                            let distance = (page_start + from) as isize - query as isize;
+                            let head = key_head * heads.group() + row % heads.group();
+                            bias.add(head, distance, &mut scores[from..to]);
                         }
                     }
                     row.meet(isa, &mut scores[from..to], &mut sums[r * padded..][..padded]);
@@ -294,35 +451,29 @@ impl Work {
                 add_values(isa, rows.len(), depth, padded, &self.scores, values.numbers, sums);
             }
         }
-        for (r, (row, sums)) in self.rows.iter().zip(self.sums.chunks_exact(padded)).enumerate() {
-            // SAFETY: this head of this row belongs to this chunk alone.
-            let out = unsafe { out.slice(offset(first + r), dim) };
-            // A query always sees a position, so the total is at least 1 (or NaN, which then shows).
-            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum / row.total);
-        }
     }
 }
 
 /// First and one past the last position that some of the rows see.
-fn seen(rows: &[Row]) -> (usize, usize) {
-    let begin = rows.iter().map(|row| row.visible.0).min().unwrap_or(0);
-    (begin, rows.iter().map(|row| row.visible.1).max().unwrap_or(0))
+fn seen(visible: &[(usize, usize)]) -> (usize, usize) {
+    let begin = visible.iter().map(|visible| visible.0).min().unwrap_or(0);
+    (begin, visible.iter().map(|visible| visible.1).max().unwrap_or(0))
 }
 
-impl Row {
+impl Total {
     /// Turns scores into weights relative to the largest score so far; if that is one of these, what was summed up shrinks.
     fn meet(&mut self, isa: Isa, scores: &mut [f32], sums: &mut [f32]) {
         let new = self.largest.max(highest(isa, scores));
         if new > self.largest {
-            if self.total != 0.0 {
+            if self.weights != 0.0 {
                 let mut shrink = [self.largest];
                 exp_sum(isa, &mut shrink, new);
-                self.total *= shrink[0];
+                self.weights *= shrink[0];
                 sums.iter_mut().for_each(|sum| *sum *= shrink[0]);
             }
             self.largest = new;
         }
-        self.total += exp_sum(isa, scores, self.largest);
+        self.weights += exp_sum(isa, scores, self.largest);
     }
 }
 
@@ -456,7 +607,7 @@ mod tests {
 
     #[test]
     fn equals_the_definition_and_is_free_of_company() {
-        let pool = Pool::new(2);
+        let (pool, alone) = (Pool::new(3), Pool::new(1));
         for ((queries, keys, dim), kind) in [
             ((4, 4, 8), CacheType::F32),
             ((6, 2, 20), CacheType::F32),
@@ -474,7 +625,7 @@ mod tests {
                 Mask::Around(66),
                 Mask::Full,
             ] {
-                for (len, tokens) in [(1, 1), (3, 3), (64, 64), (65, 1), (150, 150), (200, 31)] {
+                for (len, tokens) in [(1, 1), (3, 3), (64, 64), (65, 1), (150, 150), (200, 31), (585, 8), (700, 1)] {
                     let (qw, kw) = (queries * dim, keys * dim);
                     let (q, k, v) = (random(tokens * qw, 1), random(len * kw, 2), random(len * kw, 3));
                     let pages = pages(heads, kind, &k, &v);
@@ -493,7 +644,10 @@ mod tests {
                                 "{heads:?} {kind:?} {mask:?} {reach:?} {len} {tokens}: {got} {want}"
                             );
                         }
-                        // One token at a time gives the same bits.
+                        // One thread, which shares nothing, and one token at a time give the same bits.
+                        let mut unshared = vec![0.0; q.len()];
+                        attend(&alone, heads, mask, bias, &q, &[span(tokens, len - tokens)], &mut unshared);
+                        assert_eq!(unshared, out);
                         for t in 0..tokens {
                             let mut one = vec![0.0; qw];
                             let span = span(1, len - tokens + t);

@@ -31,7 +31,8 @@ pub fn decode(pool: &Pool, x: &[f32], rows: usize, activations: Activations, wei
 
 /// The product of a prompt, of `rows` rows.
 pub fn prompt(pool: &Pool, x: &[f32], rows: usize, weights: &Matrix) -> Vec<f32> {
-    let [out] = gemm::products(pool, x, rows, &[Product { weights, bias: None, then: None }]);
+    let product = [Product { weights, bias: None, then: None }];
+    let [out] = gemm::prompt(pool, x, rows, Activations::Quantized, &product);
     out
 }
 

@@ -15,7 +15,7 @@ use super::tile::COLUMNS;
 use crate::error::Error;
 use crate::weights::{Dtype, StoredTensor, block};
 
-/// How the activations meet quantised weights while generating.
+/// How the activations meet quantised weights: while generating, and in prompts where integers are as exact as what the processor has for `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
     /// Quantised per block of 32, on the fly, where the weights have an integer kernel: fastest. To 16 bits on processors that sum products

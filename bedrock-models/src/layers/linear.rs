@@ -206,7 +206,7 @@ fn project_bare<const N: usize>(
         }
     });
     let outs = match run.phase {
-        Phase::Prompt => gemm::products(pool, run::values(&x), rows, &products),
+        Phase::Prompt => gemm::prompt(pool, run::values(&x), rows, run.compute.activations, &products),
         Phase::Decode => gemm::stream(pool, run::values(&x), rows, run.compute.activations, &products),
     };
     let mut layers = layers.iter();

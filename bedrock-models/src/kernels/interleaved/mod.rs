@@ -188,7 +188,7 @@ impl Interleaved {
     ///
     /// # Panics
     /// If `x` has another width or fewer rows.
-    pub(crate) unsafe fn dot(&self, isa: Isa, strip: usize, x: &QuantizedRows, rows: Range<usize>, out: Out<'_>) {
+    pub(crate) unsafe fn dot(&self, isa: Isa, strip: usize, x: &QuantizedRows<'_>, rows: Range<usize>, out: Out<'_>) {
         assert!(x.columns() == self.columns && rows.end <= x.rows() && out.lanes <= self.lanes);
         let (heads, quants) = self.strip(strip, 0);
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

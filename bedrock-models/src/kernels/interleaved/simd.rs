@@ -56,7 +56,7 @@ pub(super) unsafe fn dot(
     format: Format,
     heads: &[u8],
     quants: &[u8],
-    x: &QuantizedRows,
+    x: &QuantizedRows<'_>,
     rows: Range<usize>,
     out: Out<'_>,
 ) {
@@ -218,41 +218,46 @@ macro_rules! kernels {
             let mut block = 0;
             // SAFETY: heads and quants have as many units, and a row of activations as many blocks.
             unsafe {
-                let mut sums = [zero_float(); R];
-                let mut offsets = [load_float(start); R];
+                let mut sums = [load_float(start); R];
                 for unit_index in 0..heads.len() / head_bytes {
                     let head = heads.as_ptr().add(unit_index * head_bytes);
                     let unit = unit::<F>(head);
                     for b in 0..blocks {
                         let quants = quants.as_ptr().add(block * block_bytes);
-                        if R == 1 {
-                            for line in 0..block_bytes.div_ceil(64) {
-                                ask_near(quants.wrapping_add(AHEAD + 64 * line));
-                            }
+                        for line in 0..block_bytes.div_ceil(64) {
+                            ask_near(quants.wrapping_add(AHEAD + 64 * line));
                         }
                         let w = unpack::<F>(quants);
-                        let [[d, m], [d2, m2]] = scales::<F>(head, b, unit);
-                        for r in 0..R {
-                            let x = &*x.add(r * width + block);
-                            let scale = broadcast_float(&x.scale);
-                            if F == Q6_K {
-                                let [first, second] = [dot16([w[0], w[1], w[2], w[3]], x, 0), dot16([w[4], w[5], w[6], w[7]], x, 16)];
-                                sums[r] = fma(to_float(first), mul(d, scale), sums[r]);
-                                sums[r] = fma(to_float(second), mul(d2, scale), sums[r]);
-                                offsets[r] = fma(m, broadcast_float(&x.half_sums[0]), offsets[r]);
-                                offsets[r] = fma(m2, broadcast_float(&x.half_sums[1]), offsets[r]);
-                            } else {
-                                sums[r] = fma(to_float(dot32::<F>(w, x)), mul(d, scale), sums[r]);
-                                if F != Q8 || Q8_OFFSET != 0.0 {
-                                    offsets[r] = fma(m, broadcast_float(&x.sum), offsets[r]);
+                        let [first, second] = scales::<F>(head, b, unit);
+                        let x = x.add(block);
+                        // `sums` and the products of some registers of quants from a column on, with their scale and minimum, and the sum that this is multiplied by.
+                        macro_rules! add {
+                            ($n:literal, $w:expr, $from:literal, $scales:expr, $sum:expr) => {
+                                let [d, m] = $scales;
+                                let dots = dots::<F, $n, R>($w, x, width, $from);
+                                for r in 0..R {
+                                    let x = &*x.add(r * width);
+                                    let scale = mul(d, broadcast_float(&x.scale));
+                                    if F == Q8 && Q8_OFFSET == 0.0 {
+                                        sums[r] = fma(to_float(dots[r]), scale, sums[r]);
+                                    } else {
+                                        let offset = mul(m, broadcast_float(&$sum(x)));
+                                        sums[r] = add_float(sums[r], fma(to_float(dots[r]), scale, offset));
+                                    }
                                 }
-                            }
+                            };
+                        }
+                        if F == Q6_K {
+                            add!(4, [w[0], w[1], w[2], w[3]], 0, first, |x: &Block| x.half_sums[0]);
+                            add!(4, [w[4], w[5], w[6], w[7]], 16, second, |x: &Block| x.half_sums[1]);
+                        } else {
+                            add!(8, w, 0, first, |x: &Block| x.sum);
                         }
                         block += 1;
                     }
                 }
                 for r in 0..R {
-                    store(out.add(r * stride), add_float(sums[r], offsets[r]));
+                    store(out.add(r * stride), sums[r]);
                 }
             }
         }
@@ -262,7 +267,7 @@ macro_rules! kernels {
         pub(in crate::kernels::interleaved) unsafe fn dot<const F: u8>(
             heads: &[u8],
             quants: &[u8],
-            x: &QuantizedRows,
+            x: &QuantizedRows<'_>,
             rows: Range<usize>,
             out: Out<'_>,
         ) {

@@ -29,7 +29,6 @@ macro_rules! on_registers {
 
 on_registers! {
     fn zero() -> Bytes { vdupq_n_u8(0) }
-    fn zero_float() -> Floats { vdupq_n_f32(0.0) }
     fn splat(byte: i8) -> Bytes { vdupq_n_u8(byte.cast_unsigned()) }
     fn splat_float(value: f32) -> Floats { vdupq_n_f32(value) }
     fn and(a: Bytes, b: Bytes) -> Bytes { vandq_u8(a, b) }
@@ -131,40 +130,32 @@ fn column<const J: i32, const F: u8>(w: Bytes) -> Floats {
     vcvtq_f32_u32(vandq_u32(bottom, vdupq_n_u32(255)))
 }
 
-/// The products of `N` registers of quants with the activations from `from` on.
+/// The products of `N` registers of quants with the activations from `from` on of each of `R` rows, which lie `width` blocks apart.
 ///
 /// # Safety
-/// The features; the block has `4 N` activations from `from` on.
+/// The features; the rows have such a block, and that `4 N` activations from there on.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn dots<const N: usize>(w: [Bytes; N], x: &Block, from: usize) -> Bytes {
-    let mut sums = [vdupq_n_s32(0); 2];
-    for (g, w) in w.into_iter().enumerate() {
-        // SAFETY: by the contract; the sums of 32 products of at most 128 · 32,640 fit.
-        unsafe {
-            sums[0] = dot4(sums[0], w, four(x.q.as_ptr().add(from + 4 * g)));
-            sums[1] = dot4(sums[1], w, four(x.low.as_ptr().add(from + 4 * g)));
+unsafe fn dots<const F: u8, const N: usize, const R: usize>(
+    w: [Bytes; N],
+    x: *const Block,
+    width: usize,
+    from: usize,
+) -> [Bytes; R] {
+    let mut all = [vdupq_n_u8(0); R];
+    for (r, all) in all.iter_mut().enumerate() {
+        let mut sums = [vdupq_n_s32(0); 2];
+        for (g, w) in w.into_iter().enumerate() {
+            // SAFETY: by the contract; the sums of 32 products of at most 128 · 32,640 fit.
+            unsafe {
+                let x = &*x.add(r * width);
+                sums[0] = dot4(sums[0], w, four(x.q.as_ptr().add(from + 4 * g)));
+                sums[1] = dot4(sums[1], w, four(x.low.as_ptr().add(from + 4 * g)));
+            }
         }
+        *all = vreinterpretq_u8_s32(vaddq_s32(vshlq_n_s32::<8>(sums[0]), sums[1]));
     }
-    vreinterpretq_u8_s32(vaddq_s32(vshlq_n_s32::<8>(sums[0]), sums[1]))
-}
-
-/// # Safety
-/// The features; `from` is 0 or 16.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn dot16(w: [Bytes; 4], x: &Block, from: usize) -> Bytes {
-    // SAFETY: by the contract.
-    unsafe { dots(w, x, from) }
-}
-
-/// # Safety
-/// The features.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn dot32<const F: u8>(w: [Bytes; 8], x: &Block) -> Bytes {
-    // SAFETY: all activations of the block.
-    unsafe { dots(w, x, 0) }
+    all
 }
 
 kernels!("neon,dotprod", 4, [4, 2, 1]);

@@ -36,7 +36,6 @@ macro_rules! eight_lanes {
 
         eight_lanes!(@ $features
             fn zero() -> Bytes { _mm256_setzero_si256() }
-            fn zero_float() -> Floats { _mm256_setzero_ps() }
             fn splat(byte: i8) -> Bytes { _mm256_set1_epi8(byte) }
             fn splat_float(value: f32) -> Floats { _mm256_set1_ps(value) }
             fn and(a: Bytes, b: Bytes) -> Bytes { _mm256_and_si256(a, b) }
@@ -163,59 +162,99 @@ pub(super) mod avx2 {
         }
     }
 
+    /// # Safety
+    /// The features; the row has such a block, and that `4 N` activations from `from` on.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn dots<const F: u8, const N: usize, const R: usize>(
+        w: [Bytes; N],
+        x: *const Block,
+        width: usize,
+        from: usize,
+    ) -> [Bytes; R] {
+        let mut sums = [_mm256_setzero_si256(); R];
+        for (r, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: by the contract.
+            *sum = unsafe {
+                let x = &*x.add(r * width);
+                match (w.first_chunk::<8>(), w.first_chunk::<4>()) {
+                    (Some(w), _) => dot32::<F>(*w, x),
+                    (None, Some(w)) => dot16(*w, x, from),
+                    (None, None) => unreachable!("four or eight registers"),
+                }
+            };
+        }
+        sums
+    }
+
     kernels!("avx2,fma,f16c", 8, [1]);
 }
 
 /// What AVX-VNNI and AVX-512 share: products of bytes are summed in one instruction, without overflow for unsigned quants of 8 bits, and
 /// activations have two bytes.
 macro_rules! vnni {
-    ($features:literal, $sum:ident, $shift:ident) => {
+    ($features:literal, $sum:ident, $shift:ident, $add:ident) => {
         /// Quants of Q8 become unsigned.
         const Q8_OFFSET: f32 = -128.0;
 
+        /// The products of `N` registers of quants with the activations from `from` on of each of `R` rows, which lie `width` blocks apart.
+        ///
         /// # Safety
-        /// The features; `from` is 0 or 16.
+        /// The features; the rows have such a block, and that `4 N` activations from there on.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn dot16(w: [Bytes; 4], x: &Block, from: usize) -> Bytes {
-            // SAFETY: 16 activations from `from` on; the sums of 32 products of at most 255 · 32,640 fit.
-            unsafe {
-                let mut sum = zero();
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.q.as_ptr().add(from + 4 * g)));
-                }
-                sum = $shift::<8>(sum);
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.low.as_ptr().add(from + 4 * g)));
-                }
-                sum
+        unsafe fn dots<const F: u8, const N: usize, const R: usize>(
+            w: [Bytes; N],
+            x: *const Block,
+            width: usize,
+            from: usize,
+        ) -> [Bytes; R] {
+            // Of each row two sums at least: as many as keep the processor from waiting for one of them. Integers, so that their order changes nothing.
+            // SAFETY: by the contract.
+            let zero = unsafe { zero() };
+            let mut high = [[zero; 2]; R];
+            let mut low = [[zero; 2]; R];
+            // Steps spelled out: the compiler gives up unrolling both loops, and then keeps the sums in memory.
+            macro_rules! step {
+                ($g:literal) => {
+                    if $g < N {
+                        let (w, chain) = (w[$g % N], if R <= 2 { $g % 2 } else { 0 });
+                        for r in 0..R {
+                            // SAFETY: by the contract; the sums of 32 products of at most 255 · 32,640 fit.
+                            unsafe {
+                                let x = &*x.add(r * width);
+                                high[r][chain] = $sum(high[r][chain], w, four(x.q.as_ptr().add(from + 4 * $g)));
+                                low[r][chain] = $sum(low[r][chain], w, four(x.low.as_ptr().add(from + 4 * $g)));
+                            }
+                        }
+                    }
+                };
             }
-        }
-
-        /// # Safety
-        /// The features.
-        #[inline]
-        #[target_feature(enable = $features)]
-        unsafe fn dot32<const F: u8>(w: [Bytes; 8], x: &Block) -> Bytes {
-            // SAFETY: as in `dot16`.
-            unsafe {
-                let mut sum = zero();
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.q.as_ptr().add(4 * g)));
-                }
-                sum = $shift::<8>(sum);
-                for (g, w) in w.iter().enumerate() {
-                    sum = $sum(sum, *w, four(x.low.as_ptr().add(4 * g)));
-                }
-                sum
+            step!(0);
+            step!(1);
+            step!(2);
+            step!(3);
+            step!(4);
+            step!(5);
+            step!(6);
+            step!(7);
+            let mut sums = [zero; R];
+            for r in 0..R {
+                let [[high, more_high], [low, more_low]] = [high[r], low[r]];
+                sums[r] = if R <= 2 {
+                    $add($shift::<8>($add(high, more_high)), $add(low, more_low))
+                } else {
+                    $add($shift::<8>(high), low)
+                };
             }
+            sums
         }
     };
 }
 
 pub(super) mod avxvnni {
     eight_lanes!("avx2,fma,f16c,avxvnni");
-    vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_slli_epi32);
+    vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_slli_epi32, _mm256_add_epi32);
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
@@ -249,7 +288,6 @@ pub(super) mod avx512 {
 
     eight_lanes!(@ "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
         fn zero() -> Bytes { _mm512_setzero_si512() }
-        fn zero_float() -> Floats { _mm512_setzero_ps() }
         fn splat(byte: i8) -> Bytes { _mm512_set1_epi8(byte) }
         fn splat_float(value: f32) -> Floats { _mm512_set1_ps(value) }
         fn and(a: Bytes, b: Bytes) -> Bytes { _mm512_and_si512(a, b) }
@@ -268,7 +306,7 @@ pub(super) mod avx512 {
         fn store(at: *mut f32, value: Floats) -> () { _mm512_storeu_ps(at, value) }
         fn quant8(w: Bytes) -> Bytes { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
     );
-    vnni!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", _mm512_dpbusd_epi32, _mm512_slli_epi32);
+    vnni!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", _mm512_dpbusd_epi32, _mm512_slli_epi32, _mm512_add_epi32);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -295,7 +333,7 @@ pub(super) mod avx512 {
         _mm512_cvtepi32_ps(_mm512_and_si512(bottom, _mm512_set1_epi32(255)))
     }
 
-    kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [6, 4, 2, 1]);
+    kernels!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 16, [8, 4, 2, 1]);
 
     /// # Safety
     /// As [`super::tiles`].
