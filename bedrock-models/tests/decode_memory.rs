@@ -28,7 +28,9 @@ fn bytes_of_a_step(model: &LanguageModel, length: usize) -> i64 {
 fn a_step_allocates_the_same_whatever_the_context() {
     let folder = tempfile::tempdir().unwrap();
     tiny::write_with(folder.path(), &[], 4096);
-    for (quantize, cache_type) in [(None, CacheType::F32), (Some(Dtype::Q8_0), CacheType::F32), (None, CacheType::Q8)] {
+    for (quantize, cache_type) in
+        [(None, CacheType::F32), (Some(Dtype::Q8_0), CacheType::F32), (None, CacheType::F16), (None, CacheType::Q8)]
+    {
         let engine = EngineOptions { cache_type, ..EngineOptions::default() };
         let options = LoadOptions { threads: 1, quantize, engine, ..LoadOptions::default() };
         let model = LanguageModel::load(folder.path(), &options).unwrap();

@@ -24,7 +24,7 @@ pub struct ModelArguments {
     /// Turn plain weights into blocks while loading: q8_0, q4_0, q4_1, f16, bf16 or f32
     #[arg(long, value_name = "TYPE")]
     pub quantize: Option<Dtype>,
-    /// How keys and values of what was read are kept: f32, or q8 for a quarter of the memory
+    /// How keys and values of what was read are kept: f32, f16 for half of the memory, or q8 for a quarter
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub cache_type: CacheType,
     /// Seed of all random choices

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::elementwise::{compiled, exp_sum, highest, soft_cap};
 use super::isa::{Isa, isa};
-use super::page::{PAGE, Page, Side};
+use super::page::{Numbers, PAGE, Page, Side};
 use super::pool::{Disjoint, Pool};
-use super::tile::{COLUMNS, ROWS, WIDE, has_wide, tile, wide_at};
+use super::tile::{COLUMNS, Number, ROWS, WIDE, has_wide, tile, wide_at};
 
 /// What the heads of a layer look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -283,7 +283,7 @@ impl Call<'_> {
 }
 
 /// The four sides of a wide tile's right operand whose rows are contiguous.
-fn sides(b: &[f32]) -> [&[f32]; 4] {
+fn sides<T>(b: &[T]) -> [&[T]; 4] {
     [b, &b[COLUMNS..], &b[2 * COLUMNS..], &b[3 * COLUMNS..]]
 }
 
@@ -402,11 +402,15 @@ impl Work {
         }
         for page_start in (begin / PAGE * PAGE..end).step_by(PAGE) {
             let page = &span.pages[page_start / PAGE];
-            let keys = page.keys(isa, heads, key_head, wide_keys);
+            let (mut keys, mut values) = (page.keys(heads, key_head), page.values(heads, key_head));
+            // Many rows share what it costs to make floats of them. A few read them as they are, where wide tiles can.
+            if !few || !has_wide(isa) || !padded.is_multiple_of(WIDE) {
+                keys.numbers = Numbers::Floats(keys.numbers.widened(isa, dim * PAGE, wide_keys));
+                values.numbers = Numbers::Floats(values.numbers.widened(isa, PAGE * padded, wide_values));
+            }
             // A few rows are done with a page before the next arrives, many go through it in the cache.
             let next = span.pages.get(page_start / PAGE + 1);
             let next = next.filter(|_| page_start + PAGE < end && few);
-            let values = page.values(isa, heads, key_head, (end - page_start).min(PAGE), wide_values);
             let tiles = self.visible.chunks(ROWS).zip(self.queries.chunks_exact(ROWS * dim));
             let sums = self.sums.rows.chunks_mut(ROWS).zip(self.sums.values.chunks_exact_mut(ROWS * padded));
             for (tile, ((visible, queries), (rows, sums))) in tiles.zip(sums).enumerate() {
@@ -480,18 +484,19 @@ impl Total {
 /// Scores of at most six queries and the keys of a page: `[6][64]`, of which the first `depth` of each count.
 fn scores_of(isa: Isa, count: usize, dim: usize, queries: &[f32], keys: Side<'_>, depth: usize, scores: &mut [f32]) {
     assert!(count <= ROWS && queries.len() == ROWS * dim && scores.len() == ROWS * PAGE);
-    if has_wide(isa) {
-        let zeros = Some(&[0.0; WIDE]);
-        // SAFETY: a page has as many positions as a wide tile columns, and `scores` has six rows of them.
-        unsafe { wide_at(isa, count, dim, queries, dim, sides(keys.numbers), PAGE, zeros, scores.as_mut_ptr(), PAGE) };
-    } else {
-        let mut block = [[0.0f32; COLUMNS]; ROWS];
-        for column in (0..depth).step_by(COLUMNS) {
-            tile(isa, count, dim, queries, dim, &keys.numbers[column..], PAGE, &mut block);
-            for (r, block) in block.iter().enumerate().take(count) {
-                scores[r * PAGE + column..][..COLUMNS].copy_from_slice(block);
+    match keys.numbers {
+        Numbers::Floats(keys) if !has_wide(isa) => {
+            let mut block = [[0.0f32; COLUMNS]; ROWS];
+            for column in (0..depth).step_by(COLUMNS) {
+                tile(isa, count, dim, queries, dim, &keys[column..], PAGE, &mut block);
+                for (r, block) in block.iter().enumerate().take(count) {
+                    scores[r * PAGE + column..][..COLUMNS].copy_from_slice(block);
+                }
             }
         }
+        Numbers::Floats(keys) => wide_scores(isa, count, dim, queries, keys, scores),
+        Numbers::Halves(keys) => wide_scores(isa, count, dim, queries, keys, scores),
+        Numbers::Bytes(keys) => wide_scores(isa, count, dim, queries, keys, scores),
     }
     if let Some(scales) = keys.scales {
         for scores in scores.chunks_exact_mut(PAGE).take(count) {
@@ -500,14 +505,32 @@ fn scores_of(isa: Isa, count: usize, dim: usize, queries: &[f32], keys: Side<'_>
     }
 }
 
+fn wide_scores<T: Number>(isa: Isa, count: usize, dim: usize, queries: &[f32], keys: &[T], scores: &mut [f32]) {
+    assert!(scores.len() == ROWS * PAGE);
+    let zeros = Some(&[0.0; WIDE]);
+    // SAFETY: a page has as many positions as a wide tile columns, and `scores` has six rows of them.
+    unsafe { wide_at(isa, count, dim, queries, dim, sides(keys), PAGE, zeros, scores.as_mut_ptr(), PAGE) };
+}
+
 /// Adds the values of the first `depth` positions of a page, times their weights, to the sums of at most six queries.
-fn add_values(isa: Isa, count: usize, depth: usize, padded: usize, weights: &[f32], values: &[f32], sums: &mut [f32]) {
+fn add_values(
+    isa: Isa,
+    count: usize,
+    depth: usize,
+    padded: usize,
+    weights: &[f32],
+    values: Numbers<'_>,
+    sums: &mut [f32],
+) {
     assert!(count <= ROWS && weights.len() == ROWS * PAGE && sums.len() == ROWS * padded);
+    let values = match values {
+        Numbers::Floats(values) => values,
+        Numbers::Halves(values) => return add_wide(isa, count, depth, padded, weights, values, sums),
+        Numbers::Bytes(values) => return add_wide(isa, count, depth, padded, weights, values, sums),
+    };
     let wide = if has_wide(isa) { padded / WIDE * WIDE } else { 0 };
-    for column in (0..wide).step_by(WIDE) {
-        let out = sums[column..].as_mut_ptr();
-        // SAFETY: `sums` has six rows of `padded` floats, of which 64 from `column` on are there.
-        unsafe { wide_at(isa, count, depth, weights, PAGE, sides(&values[column..]), padded, None, out, padded) };
+    if wide > 0 {
+        add_wide(isa, count, depth, padded, weights, values, sums);
     }
     let mut block = [[0.0f32; COLUMNS]; ROWS];
     for column in (wide..padded).step_by(COLUMNS) {
@@ -516,6 +539,24 @@ fn add_values(isa: Isa, count: usize, depth: usize, padded: usize, weights: &[f3
             let sums = &mut sums[r * padded + column..][..COLUMNS];
             sums.iter_mut().zip(block).for_each(|(sum, block)| *sum += block);
         }
+    }
+}
+
+/// [`add_values`] of as many columns as are whole wide tiles.
+fn add_wide<T: Number>(
+    isa: Isa,
+    count: usize,
+    depth: usize,
+    padded: usize,
+    weights: &[f32],
+    values: &[T],
+    sums: &mut [f32],
+) {
+    assert!(sums.len() == ROWS * padded);
+    for column in (0..padded / WIDE * WIDE).step_by(WIDE) {
+        let out = sums[column..].as_mut_ptr();
+        // SAFETY: `sums` has six rows of `padded` floats, of which 64 from `column` on are there.
+        unsafe { wide_at(isa, count, depth, weights, PAGE, sides(&values[column..]), padded, None, out, padded) };
     }
 }
 
@@ -549,13 +590,13 @@ mod tests {
         for t in 0..keys.len() / width {
             for (head, i) in (0..heads.keys).flat_map(|head| (0..heads.dim).map(move |i| (head, i))) {
                 let (page, slot, mut room) = (&pages[t / PAGE], t % PAGE, [Vec::new(), Vec::new()]);
-                let [first, second] = &mut room;
-                let sides = [page.keys(isa(), heads, head, first), page.values(isa(), heads, head, PAGE, second)];
-                for (kept, (side, at)) in
-                    kept.iter_mut().zip(sides.iter().zip([i * PAGE + slot, slot * heads.padded() + i]))
+                let sides = [page.keys(heads, head), page.values(heads, head)].into_iter().zip(&mut room);
+                for (kept, ((side, room), at)) in
+                    kept.iter_mut().zip(sides.zip([i * PAGE + slot, slot * heads.padded() + i]))
                 {
                     let scale = side.scales.map_or(1.0, |scales| scales[slot]);
-                    kept[t * width + head * heads.dim + i] = side.numbers[at] * scale;
+                    let numbers = side.numbers.widened(isa(), PAGE * heads.padded(), room);
+                    kept[t * width + head * heads.dim + i] = numbers[at] * scale;
                 }
             }
         }
@@ -613,6 +654,8 @@ mod tests {
             ((6, 2, 20), CacheType::F32),
             ((9, 3, 64), CacheType::F32),
             ((8, 1, 7), CacheType::F32),
+            ((6, 2, 20), CacheType::F16),
+            ((9, 3, 64), CacheType::F16),
             ((6, 2, 20), CacheType::Q8),
             ((9, 3, 64), CacheType::Q8),
         ] {

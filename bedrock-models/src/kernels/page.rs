@@ -7,6 +7,9 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::attention::Heads;
 use super::elementwise::compiled;
 use super::isa::Isa;
@@ -23,6 +26,8 @@ pub enum CacheType {
     /// In single precision.
     #[default]
     F32,
+    /// In half precision: half the memory, and half of what a token reads after a long context. Numbers beyond its range become the largest of it.
+    F16,
     /// In 8 bits with a scale for each position and head: little more than a quarter of the memory, and of what a token reads after a long context. Logits differ by
     /// about as much as those of Q8_0 weights.
     Q8,
@@ -31,15 +36,16 @@ pub enum CacheType {
 impl FromStr for CacheType {
     type Err = Error;
 
-    /// `f32` or `q8`.
+    /// `f32`, `f16` or `q8`.
     fn from_str(name: &str) -> Result<Self, Error> {
         match name {
             "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
             "q8" => Ok(Self::Q8),
             other => Err(Error::InvalidParameter {
                 name: "cache_type",
                 got: other.to_string(),
-                expected: "f32 or q8".into(),
+                expected: "f32, f16 or q8".into(),
             }),
         }
     }
@@ -52,6 +58,7 @@ pub(crate) struct Page(Arc<Stored>);
 #[derive(Clone)]
 enum Stored {
     Floats { keys: Box<[f32]>, values: Box<[f32]> },
+    Halves { keys: Box<[f16]>, values: Box<[f16]> },
     Bytes { keys: Box<[i8]>, values: Box<[i8]>, scales: Box<[Scales]> },
 }
 
@@ -65,8 +72,35 @@ struct Scales {
 /// The keys or the values of a head, and what each position's are to be multiplied by.
 #[derive(Clone, Copy)]
 pub(super) struct Side<'a> {
-    pub(super) numbers: &'a [f32],
+    pub(super) numbers: Numbers<'a>,
     pub(super) scales: Option<&'a [f32; PAGE]>,
+}
+
+/// Numbers as they are kept.
+#[derive(Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    Floats(&'a [f32]),
+    Halves(&'a [f16]),
+    Bytes(&'a [i8]),
+}
+
+impl<'a> Numbers<'a> {
+    /// The same as floats: where they lie, or written to `to`, which has room for `all` from the first time on.
+    pub(super) fn widened(self, isa: Isa, all: usize, to: &'a mut Vec<f32>) -> &'a [f32] {
+        let len = match self {
+            Self::Floats(numbers) => return numbers,
+            Self::Halves(numbers) => numbers.len(),
+            Self::Bytes(numbers) => numbers.len(),
+        };
+        to.resize(all, 0.0);
+        let to = &mut to[..len];
+        match self {
+            Self::Floats(_) => {}
+            Self::Halves(numbers) => numbers.convert_to_f32_slice(to),
+            Self::Bytes(numbers) => widen(isa, numbers, to),
+        }
+        to
+    }
 }
 
 impl Page {
@@ -74,6 +108,9 @@ impl Page {
         let (keys, values) = (heads.keys * heads.dim * PAGE, heads.keys * heads.padded() * PAGE);
         Self(Arc::new(match kind {
             CacheType::F32 => Stored::Floats { keys: vec![0.0; keys].into(), values: vec![0.0; values].into() },
+            CacheType::F16 => {
+                Stored::Halves { keys: vec![f16::ZERO; keys].into(), values: vec![f16::ZERO; values].into() }
+            }
             CacheType::Q8 => Stored::Bytes {
                 keys: vec![0; keys].into(),
                 values: vec![0; values].into(),
@@ -97,6 +134,7 @@ impl Page {
     pub(crate) fn key(&self, slot: usize) -> f32 {
         match &*self.0 {
             Stored::Floats { keys, .. } => keys[slot],
+            Stored::Halves { keys, .. } => keys[slot].to_f32(),
             Stored::Bytes { keys, scales, .. } => f32::from(keys[slot]) * scales[0].keys[slot],
         }
     }
@@ -106,6 +144,7 @@ impl Page {
         let numbers = heads.keys * (heads.dim + heads.padded()) * PAGE;
         match kind {
             CacheType::F32 => numbers * size_of::<f32>(),
+            CacheType::F16 => numbers * size_of::<f16>(),
             CacheType::Q8 => numbers + heads.keys * size_of::<Scales>(),
         }
     }
@@ -124,6 +163,21 @@ impl Page {
                 key.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = *key);
                 values[(head * PAGE + slot) * padded..][..dim].copy_from_slice(value);
             }),
+            Stored::Halves { keys, values } => {
+                let mut halves = vec![f16::ZERO; dim];
+                let mut near = vec![0.0; dim];
+                let largest = f16::MAX.to_f32();
+                let mut narrow = |numbers: &[f32], halves: &mut [f16]| {
+                    near.iter_mut().zip(numbers).for_each(|(to, x)| *to = x.clamp(-largest, largest));
+                    halves.convert_from_f32_slice(&near);
+                };
+                rows.for_each(|(head, (key, value))| {
+                    let keys = &mut keys[head * dim * PAGE..][..dim * PAGE];
+                    narrow(key, &mut halves);
+                    halves.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = *key);
+                    narrow(value, &mut values[(head * PAGE + slot) * padded..][..dim]);
+                });
+            }
             Stored::Bytes { keys, values, scales } => rows.for_each(|(head, (key, value))| {
                 let keys = &mut keys[head * dim * PAGE..][..dim * PAGE];
                 let (scale, factor) = scale_of(key);
@@ -137,34 +191,27 @@ impl Page {
         }
     }
 
-    /// The keys of a head, `[dim][64]`: where they lie, or written to `to`, which becomes as long.
-    pub(super) fn keys<'a>(&'a self, isa: Isa, heads: Heads, head: usize, to: &'a mut Vec<f32>) -> Side<'a> {
+    /// The keys of a head, `[dim][64]`.
+    pub(super) fn keys(&self, heads: Heads, head: usize) -> Side<'_> {
         let part = head * heads.dim * PAGE..(head + 1) * heads.dim * PAGE;
         match &*self.0 {
-            Stored::Floats { keys, .. } => Side { numbers: &keys[part], scales: None },
+            Stored::Floats { keys, .. } => Side { numbers: Numbers::Floats(&keys[part]), scales: None },
+            Stored::Halves { keys, .. } => Side { numbers: Numbers::Halves(&keys[part]), scales: None },
             Stored::Bytes { keys, scales, .. } => {
-                Side { numbers: widened(isa, &keys[part], heads.dim * PAGE, to), scales: Some(&scales[head].keys) }
+                Side { numbers: Numbers::Bytes(&keys[part]), scales: Some(&scales[head].keys) }
             }
         }
     }
 
-    /// The values of the first `depth` positions of a head, `[depth][padded]`, as [`Page::keys`].
-    pub(super) fn values<'a>(
-        &'a self,
-        isa: Isa,
-        heads: Heads,
-        head: usize,
-        depth: usize,
-        to: &'a mut Vec<f32>,
-    ) -> Side<'a> {
-        let first = head * PAGE * heads.padded();
-        let part = first..first + depth * heads.padded();
+    /// The values of a head, `[64][padded]`.
+    pub(super) fn values(&self, heads: Heads, head: usize) -> Side<'_> {
+        let part = head * PAGE * heads.padded()..(head + 1) * PAGE * heads.padded();
         match &*self.0 {
-            Stored::Floats { values, .. } => Side { numbers: &values[part], scales: None },
-            Stored::Bytes { values, scales, .. } => Side {
-                numbers: widened(isa, &values[part], PAGE * heads.padded(), to),
-                scales: Some(&scales[head].values),
-            },
+            Stored::Floats { values, .. } => Side { numbers: Numbers::Floats(&values[part]), scales: None },
+            Stored::Halves { values, .. } => Side { numbers: Numbers::Halves(&values[part]), scales: None },
+            Stored::Bytes { values, scales, .. } => {
+                Side { numbers: Numbers::Bytes(&values[part]), scales: Some(&scales[head].values) }
+            }
         }
     }
 
@@ -173,6 +220,7 @@ impl Page {
         let (first, count) = (head * heads.dim * PAGE, heads.dim * PAGE);
         match &*self.0 {
             Stored::Floats { keys, .. } => ask_for(keys[first..].as_ptr().cast(), count * size_of::<f32>()),
+            Stored::Halves { keys, .. } => ask_for(keys[first..].as_ptr().cast(), count * size_of::<f16>()),
             Stored::Bytes { keys, .. } => ask_for(keys[first..].as_ptr().cast(), count),
         }
     }
@@ -182,6 +230,7 @@ impl Page {
         let (first, count) = (head * PAGE * heads.padded(), PAGE * heads.padded());
         match &*self.0 {
             Stored::Floats { values, .. } => ask_for(values[first..].as_ptr().cast(), count * size_of::<f32>()),
+            Stored::Halves { values, .. } => ask_for(values[first..].as_ptr().cast(), count * size_of::<f16>()),
             Stored::Bytes { values, .. } => ask_for(values[first..].as_ptr().cast(), count),
         }
     }
@@ -192,13 +241,6 @@ fn scale_of(numbers: &[f32]) -> (f32, f32) {
     let largest =
         numbers.iter().fold(0.0f32, |largest, x| if x.abs() > largest || x.is_nan() { x.abs() } else { largest });
     (largest / 127.0, if largest > 0.0 { 127.0 / largest } else { 0.0 })
-}
-
-/// Bytes as floats, in `to`, which has room for `all` from the first time on.
-fn widened<'a>(isa: Isa, bytes: &[i8], all: usize, to: &'a mut Vec<f32>) -> &'a [f32] {
-    to.resize(all, 0.0);
-    widen(isa, bytes, &mut to[..bytes.len()]);
-    &to[..bytes.len()]
 }
 
 compiled! {
@@ -218,7 +260,7 @@ mod tests {
 
     #[test]
     fn numbers_come_back_as_exact_as_their_type() {
-        for (kind, bound) in [(CacheType::F32, 0.0), (CacheType::Q8, 0.5 / 127.0)] {
+        for (kind, bound) in [(CacheType::F32, 0.0), (CacheType::F16, 0.5 / 1024.0), (CacheType::Q8, 0.5 / 127.0)] {
             let mut page = Page::new(HEADS, kind);
             let row = |slot: usize, salt: usize| -> Vec<f32> {
                 (0..40).map(|i| (((slot * 40 + i) * 31 + salt) % 201) as f32 * (slot as f32 - 30.0) * 1e-3).collect()
@@ -227,15 +269,15 @@ mod tests {
             let shared = page.clone();
             page.write(HEADS, 5, &row(9, 3), &row(9, 4));
             for (head, slot) in (0..2).flat_map(|head| (0..PAGE).map(move |slot| (head, slot))) {
-                let (mut first, mut second) = (Vec::new(), Vec::new());
-                let (keys, values) =
-                    (shared.keys(isa(), HEADS, head, &mut first), shared.values(isa(), HEADS, head, PAGE, &mut second));
+                let (keys, values) = (shared.keys(HEADS, head), shared.values(HEADS, head));
                 let check = |side: Side<'_>, at: &dyn Fn(usize) -> usize, row: Vec<f32>| {
                     let row = &row[head * 20..][..20];
                     let largest = row.iter().fold(0.0f32, |a, b| a.max(b.abs()));
                     let scale = side.scales.map_or(1.0, |scales| scales[slot]);
+                    let mut room = Vec::new();
+                    let numbers = side.numbers.widened(isa(), PAGE * HEADS.padded(), &mut room);
                     for (i, want) in row.iter().enumerate() {
-                        let got = side.numbers[at(i)] * scale;
+                        let got = numbers[at(i)] * scale;
                         assert!(
                             (got - want).abs() <= bound * 1.001 * largest,
                             "{kind:?} {head} {slot} {i}: {got} {want}"
@@ -250,22 +292,31 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_shows() {
-        for odd in [f32::NAN, f32::INFINITY] {
-            let mut page = Page::new(HEADS, CacheType::Q8);
+        let first = |page: &Page, head: usize, i: usize| {
+            let side = page.values(HEADS, head);
+            let mut room = Vec::new();
+            let number = side.numbers.widened(isa(), PAGE * HEADS.padded(), &mut room)[i];
+            number * side.scales.map_or(1.0, |scales| scales[0])
+        };
+        for (odd, kind) in [(f32::NAN, CacheType::F16), (f32::NAN, CacheType::Q8), (f32::INFINITY, CacheType::Q8)] {
+            let mut page = Page::new(HEADS, kind);
             let row: Vec<f32> = (0..40).map(|i| if i == 3 { odd } else { 1.0 }).collect();
             page.write(HEADS, 0, &row, &row);
-            let mut room = Vec::new();
-            let side = page.values(isa(), HEADS, 0, 1, &mut room);
-            assert!(!(side.numbers[3] * side.scales.unwrap()[0]).is_finite());
-            let side = page.values(isa(), HEADS, 1, 1, &mut room);
-            assert_eq!(side.numbers[0] * side.scales.unwrap()[0], 1.0);
+            assert!(!first(&page, 0, 3).is_finite());
+            assert_eq!(first(&page, 1, 0), 1.0);
         }
+        // What is too large for half precision is not: it is the largest of it.
+        let mut page = Page::new(HEADS, CacheType::F16);
+        page.write(HEADS, 0, &[-1e30; 40], &[-1e30; 40]);
+        assert_eq!(first(&page, 0, 0), f16::MIN.to_f32());
     }
 
     #[test]
     fn bytes_are_what_a_page_takes() {
         assert_eq!(Page::bytes(HEADS, CacheType::F32), 2 * (20 + 32) * 64 * 4);
         assert_eq!(Page::bytes(HEADS, CacheType::Q8), 2 * (20 + 32) * 64 + 2 * 2 * 64 * 4);
+        assert_eq!(Page::bytes(HEADS, CacheType::F16), 2 * (20 + 32) * 64 * 2);
+        assert_eq!("f16".parse::<CacheType>().unwrap(), CacheType::F16);
         assert_eq!("q8".parse::<CacheType>().unwrap(), CacheType::Q8);
         assert!("q4".parse::<CacheType>().is_err());
     }

@@ -3,6 +3,8 @@
 //! `out[r][c] = start[r][c] + Σ_k a[r·lda + k] · b[k·ldb + c]`, summed in the order of `k` with one rounding per step (fused
 //! multiply-add), whatever the number of rows: so a row's result does not depend on its neighbours in the tile.
 
+use half::f16;
+
 use super::isa::Isa;
 
 /// Rows of a tile: 6 × 2 accumulators of eight floats, plus two of `b` and one of `a`, fill AVX2's 16 registers.
@@ -100,6 +102,40 @@ pub(crate) const fn has_wide(isa: Isa) -> bool {
     matches!(isa, Isa::Avx512)
 }
 
+/// What the right operand of a wide tile may be made of; its numbers are multiplied as the floats that they are.
+pub(crate) trait Number: Copy {
+    /// 16 of them.
+    ///
+    /// # Safety
+    /// AVX-512 F must be there, and so the numbers.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load(at: *const Self) -> std::arch::x86_64::__m512;
+}
+
+/// [`Number::load`] as an instruction or two.
+macro_rules! numbers {
+    ($($type:ty: $at:ident => $load:expr;)*) => {
+        $(
+            impl Number for $type {
+                #[cfg(target_arch = "x86_64")]
+                #[inline]
+                #[target_feature(enable = "avx512f")]
+                unsafe fn load($at: *const Self) -> std::arch::x86_64::__m512 {
+                    use std::arch::x86_64::*;
+                    // SAFETY: by the contract.
+                    unsafe { $load }
+                }
+            }
+        )*
+    };
+}
+
+numbers! {
+    f32: at => _mm512_loadu_ps(at);
+    f16: at => _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()));
+    i8: at => _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast())));
+}
+
 /// Four tiles side by side, in place: row `r` is the 64 floats from `out + r · ldo`, and columns `16 j..16 j + 16` meet `b[j]`. Each value is
 /// the one that [`tile_at`] computes, bit for bit.
 ///
@@ -112,13 +148,13 @@ pub(crate) const fn has_wide(isa: Isa) -> bool {
 /// If there is no [`has_wide`], `rows > 6`, or `a` or `b` is too short for `rows`, `depth` and the strides.
 #[inline]
 #[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn wide_at(
+pub(crate) unsafe fn wide_at<T: Number>(
     isa: Isa,
     rows: usize,
     depth: usize,
     a: &[f32],
     lda: usize,
-    b: [&[f32]; 4],
+    b: [&[T]; 4],
     ldb: usize,
     start: Option<&[f32; WIDE]>,
     out: *mut f32,
@@ -132,12 +168,12 @@ pub(crate) unsafe fn wide_at(
     #[cfg(target_arch = "x86_64")]
     // SAFETY: `Isa::Avx512` is only made where it was detected; the lengths were checked above, `out` by the contract.
     unsafe {
-        let b = b.map(<[f32]>::as_ptr);
+        let b = b.map(<[T]>::as_ptr);
         match ldb {
-            COLUMNS => wide_rows::<COLUMNS>(rows, depth, a, lda, b, ldb, start, out, ldo),
-            WIDE => wide_rows::<WIDE>(rows, depth, a, lda, b, ldb, start, out, ldo),
-            TWICE => wide_rows::<TWICE>(rows, depth, a, lda, b, ldb, start, out, ldo),
-            _ => wide_rows::<0>(rows, depth, a, lda, b, ldb, start, out, ldo),
+            COLUMNS => wide_rows::<T, COLUMNS>(rows, depth, a, lda, b, ldb, start, out, ldo),
+            WIDE => wide_rows::<T, WIDE>(rows, depth, a, lda, b, ldb, start, out, ldo),
+            TWICE => wide_rows::<T, TWICE>(rows, depth, a, lda, b, ldb, start, out, ldo),
+            _ => wide_rows::<T, 0>(rows, depth, a, lda, b, ldb, start, out, ldo),
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -153,12 +189,12 @@ const TWICE: usize = 2 * WIDE;
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[allow(clippy::too_many_arguments)]
-unsafe fn wide_rows<const LDB: usize>(
+unsafe fn wide_rows<T: Number, const LDB: usize>(
     rows: usize,
     depth: usize,
     a: &[f32],
     lda: usize,
-    b: [*const f32; 4],
+    b: [*const T; 4],
     ldb: usize,
     start: Option<&[f32; WIDE]>,
     out: *mut f32,
@@ -167,12 +203,12 @@ unsafe fn wide_rows<const LDB: usize>(
     // SAFETY: by the contract.
     unsafe {
         match rows {
-            1 => avx512::<1, LDB>(depth, a, lda, b, ldb, start, out, ldo),
-            2 => avx512::<2, LDB>(depth, a, lda, b, ldb, start, out, ldo),
-            3 => avx512::<3, LDB>(depth, a, lda, b, ldb, start, out, ldo),
-            4 => avx512::<4, LDB>(depth, a, lda, b, ldb, start, out, ldo),
-            5 => avx512::<5, LDB>(depth, a, lda, b, ldb, start, out, ldo),
-            _ => avx512::<6, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            1 => avx512::<T, 1, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            2 => avx512::<T, 2, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            3 => avx512::<T, 3, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            4 => avx512::<T, 4, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            5 => avx512::<T, 5, LDB>(depth, a, lda, b, ldb, start, out, ldo),
+            _ => avx512::<T, 6, LDB>(depth, a, lda, b, ldb, start, out, ldo),
         }
     }
 }
@@ -184,11 +220,11 @@ unsafe fn wide_rows<const LDB: usize>(
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[allow(clippy::too_many_arguments)]
-unsafe fn avx512<const R: usize, const LDB: usize>(
+unsafe fn avx512<T: Number, const R: usize, const LDB: usize>(
     depth: usize,
     a: &[f32],
     lda: usize,
-    b: [*const f32; 4],
+    b: [*const T; 4],
     ldb: usize,
     start: Option<&[f32; WIDE]>,
     out: *mut f32,
@@ -217,10 +253,10 @@ unsafe fn avx512<const R: usize, const LDB: usize>(
     macro_rules! step {
         ($k:literal) => {
             let b = [
-                _mm512_loadu_ps(b[0].add($k * ldb)),
-                _mm512_loadu_ps(b[1].add($k * ldb)),
-                _mm512_loadu_ps(b[2].add($k * ldb)),
-                _mm512_loadu_ps(b[3].add($k * ldb)),
+                T::load(b[0].add($k * ldb)),
+                T::load(b[1].add($k * ldb)),
+                T::load(b[2].add($k * ldb)),
+                T::load(b[3].add($k * ldb)),
             ];
             for (r, sum) in sum.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(r * lda + $k));

@@ -315,7 +315,7 @@ impl Bench {
     fn attention(&mut self, bytes: usize) -> Result<(), Failure> {
         let [queries, keys, dim] = HEADS;
         let width = queries * dim;
-        for (cache_type, of) in [(CacheType::F32, ""), (CacheType::Q8, " q8")] {
+        for (cache_type, of) in [(CacheType::F32, ""), (CacheType::F16, " f16"), (CacheType::Q8, " q8")] {
             for positions in [512, 4096] {
                 let name = format!("attention decode{of}, {positions} positions");
                 if self.wants(&name) {
