@@ -19,7 +19,7 @@ use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::look::{Look, LookMatcher};
 use regex_automata::util::primitives::StateID;
 
-use super::ways;
+use super::{ways, work};
 
 /// Positions whose survivors are known at a time.
 const BLOCK: usize = 1024;
@@ -108,6 +108,7 @@ impl Ahead {
                 // The first state that reads or matches, in the order of priority.
                 let first = loop {
                     let Some(state) = stack.pop() else { break None };
+                    work::add(1);
                     if visited[state.as_usize()] == at + 1 || !contains(survivors, state) {
                         continue;
                     }
@@ -260,6 +261,7 @@ impl<'a> Steps<'a> {
 
     /// The survivors at a position, given those behind its byte.
     fn step(&mut self, behind: u32, text: &[u8], at: usize) -> u32 {
+        work::add(1);
         let (byte, held) = (text[at], if self.ahead.looks.is_empty() { 0 } else { self.held(text, at) });
         let row = self.rows_of[behind as usize].iter().find(|(known, _)| *known == held).map(|(_, row)| *row);
         let row = row.unwrap_or_else(|| {
@@ -275,6 +277,7 @@ impl<'a> Steps<'a> {
         let mut reading = Vec::new();
         for (word, bits) in self.sets[behind as usize].iter().enumerate() {
             let mut bits = *bits;
+            work::add(1 + bits.count_ones() as usize);
             while bits != 0 {
                 let state = word << 6 | bits.trailing_zeros() as usize;
                 bits &= bits - 1;
@@ -293,6 +296,7 @@ impl<'a> Steps<'a> {
         let mut set = vec![0u64; self.ahead.free.len().div_ceil(64)];
         stack.extend(&self.ahead.matches);
         while let Some(state) = stack.pop() {
+            work::add(1);
             if contains(&set, state) {
                 continue;
             }
