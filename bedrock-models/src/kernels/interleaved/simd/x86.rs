@@ -187,7 +187,7 @@ pub(super) mod avx2 {
         sums
     }
 
-    kernels!("avx2,fma,f16c", 8, [1]);
+    kernels!("avx2,fma,f16c", 8, [2, 1]);
 }
 
 /// What AVX-VNNI and AVX-512 share: products of bytes are summed in one instruction, without overflow for unsigned quants of 8 bits, and
@@ -275,7 +275,7 @@ pub(super) mod avxvnni {
         _mm256_cvtepi32_ps(_mm256_and_si256(bottom, _mm256_set1_epi32(255)))
     }
 
-    kernels!("avx2,fma,f16c,avxvnni", 8, [2, 1]);
+    kernels!("avx2,fma,f16c,avxvnni", 8, [4, 2, 1]);
 }
 
 pub(super) mod avx512 {
