@@ -12,7 +12,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::attention::Heads;
 use super::elementwise::compiled;
-use super::isa::Isa;
+use super::isa::{Isa, isa};
 use super::prefetch::ask_for;
 use crate::error::Error;
 
@@ -178,16 +178,16 @@ impl Page {
                     narrow(value, &mut values[(head * PAGE + slot) * padded..][..dim]);
                 });
             }
-            Stored::Bytes { keys, values, scales } => rows.for_each(|(head, (key, value))| {
-                let keys = &mut keys[head * dim * PAGE..][..dim * PAGE];
-                let (scale, factor) = scale_of(key);
-                scales[head].keys[slot] = scale;
-                key.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = (key * factor).round() as i8);
-                let values = &mut values[(head * PAGE + slot) * padded..][..dim];
-                let (scale, factor) = scale_of(value);
-                scales[head].values[slot] = scale;
-                values.iter_mut().zip(value).for_each(|(to, value)| *to = (value * factor).round() as i8);
-            }),
+            Stored::Bytes { keys, values, scales } => {
+                let mut bytes = vec![0; dim];
+                rows.for_each(|(head, (key, value))| {
+                    let keys = &mut keys[head * dim * PAGE..][..dim * PAGE];
+                    scales[head].keys[slot] = narrow(isa(), key, &mut bytes);
+                    bytes.iter().enumerate().for_each(|(i, key)| keys[i * PAGE + slot] = *key);
+                    let values = &mut values[(head * PAGE + slot) * padded..][..dim];
+                    scales[head].values[slot] = narrow(isa(), value, values);
+                });
+            }
         }
     }
 
@@ -236,11 +236,27 @@ impl Page {
     }
 }
 
-/// What the bytes of these numbers are to be multiplied by, and what makes bytes of them. Where a number is not finite the scale is not either, so that it shows.
-fn scale_of(numbers: &[f32]) -> (f32, f32) {
-    let largest =
-        numbers.iter().fold(0.0f32, |largest, x| if x.abs() > largest || x.is_nan() { x.abs() } else { largest });
-    (largest / 127.0, if largest > 0.0 { 127.0 / largest } else { 0.0 })
+compiled! {
+    /// Makes bytes of numbers, as many, and returns what they are to be multiplied by. Where a number is not finite this is not either, so that it shows.
+    fn narrow<FMA>(isa, numbers: &[f32], bytes: &mut [i8]) -> f32 {
+        // Adding 1.5·2²³ rounds to the nearest integer and leaves it in the last bits.
+        const ROUND: f32 = 12_582_912.0;
+        let (mut largest, mut odd) = ([0.0f32; 16], [0.0f32; 16]);
+        for numbers in numbers.chunks(16) {
+            for ((x, largest), odd) in numbers.iter().zip(&mut largest).zip(&mut odd) {
+                let size = x.abs();
+                *largest = if size > *largest { size } else { *largest };
+                // Zero for a finite number, NaN otherwise.
+                *odd += x * 0.0;
+            }
+        }
+        let largest = largest.iter().fold(0.0f32, |a, b| a.max(*b));
+        let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        for (byte, x) in bytes.iter_mut().zip(numbers) {
+            *byte = (x * factor + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i8;
+        }
+        largest / 127.0 + odd.iter().sum::<f32>()
+    }
 }
 
 compiled! {
@@ -254,7 +270,6 @@ compiled! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::isa::isa;
 
     const HEADS: Heads = Heads { queries: 4, keys: 2, dim: 20, scale: 1.0 };
 
