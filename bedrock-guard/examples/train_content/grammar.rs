@@ -55,8 +55,8 @@ impl Grammar {
         }
     }
 
-    /// Rounds of sentences, a few of each kind a round. Labels: hate, insults, sexual, violence, misconduct, attack.
-    pub(crate) fn sentences(&self, random: &mut Random, rounds: usize) -> Vec<(String, Labels)> {
+    /// Rounds of sentences, a few of each kind a round; what is drawn apart is another for each drawing. Labels: hate, insults, sexual, violence, misconduct, attack.
+    pub(crate) fn sentences(&self, random: &mut Random, rounds: usize, drawing: u64) -> Vec<(String, Labels)> {
         let hateful = [Some(true), None, Some(false), None, None, Some(false)];
         let threat = [Some(true), None, Some(false), Some(true), None, Some(false)];
         let harmless = [Some(false), None, Some(false), None, None, Some(false)];
@@ -90,13 +90,17 @@ impl Grammar {
             made.extend((0..rounds / 2).map(|_| (self.say("calm", random), kind)));
         }
         // Drawn apart, so that the others stay as they were.
-        let mut apart = Random(11);
+        let mut apart = Random(11 + (drawing << 32));
         let attack = [None, Some(false), Some(false), Some(false), None, Some(true)];
         let order = [None, Some(false), Some(false), Some(false), Some(false), Some(false)];
         for (name, labels) in [("attack", attack), ("order", order)] {
             if self.sections.contains_key(name) {
                 made.extend((0..rounds / 2).map(|_| (self.say(name, &mut apart), labels)));
             }
+        }
+        if self.sections.contains_key("denounce") {
+            let mut apart = Random(12 + (drawing << 32));
+            made.extend((0..rounds / 2).map(|_| (self.say("denounce", &mut apart), harmless)));
         }
         made
     }

@@ -13,11 +13,13 @@ pub(crate) struct Plan {
     pub(crate) sentences: usize,
     /// Weight of the sentences of HateCheck.
     pub(crate) functions: f32,
+    /// Models that are averaged.
+    pub(crate) drawings: usize,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { epochs: 8, rate: 0.2, sentences: 600, functions: 1.0 }
+        Self { epochs: 8, rate: 0.2, sentences: 600, functions: 1.0, drawings: 8 }
     }
 }
 
@@ -83,8 +85,27 @@ impl Linear {
         logits
     }
 
+    /// The mean of several models of other drawings of sentences, misspellings and order: which single sentences a filter is sure of is partly chance.
     pub(crate) fn train(items: &[&Item], grammar: &Grammar, plan: &Plan) -> Self {
-        let mut random = Random(1);
+        let models: Vec<Self> = std::thread::scope(|scope| {
+            let one = |drawing: usize| scope.spawn(move || Self::one(items, grammar, plan, drawing as u64));
+            let threads: Vec<_> = (0..plan.drawings).map(one).collect();
+            threads.into_iter().map(|thread| thread.join().expect("training does not panic")).collect()
+        });
+        let mut sum = models.into_iter().reduce(|mut sum, model| {
+            sum.bias.iter_mut().zip(model.bias).for_each(|(sum, bias)| *sum += bias);
+            let all = sum.weights.as_flattened_mut().iter_mut().zip(model.weights.as_flattened());
+            all.for_each(|(sum, weight)| *sum += weight);
+            sum
+        });
+        let mean = sum.as_mut().expect("at least one drawing");
+        let share = 1.0 / plan.drawings as f32;
+        mean.bias.iter_mut().chain(mean.weights.as_flattened_mut()).for_each(|weight| *weight *= share);
+        sum.expect("at least one drawing")
+    }
+
+    fn one(items: &[&Item], grammar: &Grammar, plan: &Plan, drawing: u64) -> Self {
+        let mut random = Random(1 + (drawing << 32));
         let mut counts = vec![0f32; ROWS];
         for item in items {
             let mut rows: Vec<u32> = features(&item.text).into_iter().map(|(_, row)| row).collect();
@@ -108,7 +129,7 @@ impl Linear {
                 add(&noisy(&item.text, &mut random), item.labels, weight);
             }
         }
-        for (text, labels) in grammar.sentences(&mut random, plan.sentences) {
+        for (text, labels) in grammar.sentences(&mut random, plan.sentences, drawing) {
             let text = if random.chance(0.15) { noisy(&text, &mut random) } else { text };
             add(&text, labels, 1.0);
         }

@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--deaf" => network.deaf = value.parse()?,
             "--head-functions" => network.functions = value.parse()?,
             "--drop" => network.drop = value.parse()?,
+            "--drawings" => plan.drawings = value.parse()?,
             "--functions" => plan.functions = value.parse()?,
             _ => return Err(format!("unknown argument {argument}").into()),
         }

@@ -19,7 +19,7 @@ pub(crate) type Vectors = HashMap<String, Vec<f32>>;
 pub(crate) fn sentences(grammar: &Grammar, plan: &Plan) -> [Vec<(String, Labels)>; 2] {
     [false, true].map(|half| {
         let mut random = Random(7 + u64::from(half));
-        let said = grammar.half(half).sentences(&mut random, plan.sentences);
+        let said = grammar.half(half).sentences(&mut random, plan.sentences, 0);
         // They are about groups of people: what else they are is learned better from texts that people wrote.
         let said = said.into_iter().filter(|(_, labels)| labels[0].is_some());
         let worn = |(text, labels): (String, Labels)| {
