@@ -224,6 +224,8 @@ impl CallParser {
                 match (character, *after_item) {
                     ('{', false) => self.object(true, false, character),
                     (',', true) => *after_item = false,
+                    // No call at all: only Command R says so that it needs none.
+                    (']', false) if self.calls == 0 && !self.commands() => self.release(),
                     (']', _) => self.after_calls(),
                     _ if space => {}
                     _ => self.broken(),
@@ -264,8 +266,7 @@ impl CallParser {
             self.text(&text);
             characters.for_each(|character| self.step(character));
         } else if self.partial == open {
-            self.space.clear();
-            self.raw = std::mem::take(&mut self.partial);
+            self.raw = std::mem::take(&mut self.space) + &std::mem::take(&mut self.partial);
             self.state = State::Opened;
         }
     }
@@ -348,13 +349,17 @@ impl CallParser {
             self.broken();
             return false;
         }
-        let command = matches!(self.syntax, CallSyntax::CommandR | CallSyntax::CommandA);
-        self.silent = command && name == NO_CALL && !self.tools.contains(&name);
+        self.silent = self.commands() && name == NO_CALL && !self.tools.contains(&name);
         self.begun = true;
         self.raw.clear();
         self.input.clear();
         self.emit(CallPiece::Begin(name));
         true
+    }
+
+    /// Whether these are the calls of Command R.
+    fn commands(&self) -> bool {
+        matches!(self.syntax, CallSyntax::CommandR | CallSyntax::CommandA)
     }
 
     fn add_input(&mut self, character: char) {

@@ -224,6 +224,15 @@ fn any_syntax() -> impl Strategy<Value = CallSyntax> {
     prop::sample::select(&[Hermes, Llama, Mistral, MistralArgs, CommandR, CommandA, ToolCall, Json][..])
 }
 
+#[test]
+fn an_empty_list_of_calls_is_text() {
+    for (syntax, answer) in
+        [(ToolCall, " <|tool_call|>[]"), (Mistral, "[TOOL_CALLS] []"), (Hermes, "<tool_call>[]</tool_call>")]
+    {
+        assert_eq!(run(syntax, [answer]), (vec![text(answer)], CallOutcome::Text), "{answer}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
