@@ -117,7 +117,7 @@ impl Compute {
 /// Which product suits the rows of a forward pass. A property of what the rows are, not of how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Prompts, encoders and logits to be evaluated: exact products.
+    /// Prompts, encoders and logits to be evaluated: exact products, or those of activations of 16 bits.
     Prompt,
     /// The next token of each sequence: weights are streamed, activations as [`Compute::activations`] says.
     Decode,
