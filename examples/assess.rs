@@ -19,9 +19,8 @@ use std::time::Instant;
 use bedrock_core::{
     ApplyGuardrailRequest, Guardrail as _, GuardrailContentBlock, GuardrailContentQualifier, GuardrailContentSource,
 };
-use bedrock_examples::{Failure, ModelArguments, failure, find_model, print_json, run};
+use bedrock_examples::{Failure, ModelArguments, failure, print_json, run, with_encoder};
 use bedrock_guard::{FindingKind, Guardrail, TextFinding};
-use bedrock_models::Embedder;
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 
@@ -37,9 +36,10 @@ struct Arguments {
     /// Add raw scores.
     #[arg(long)]
     scores: bool,
-    /// Sentence encoder for filters of tier STANDARD and denied topics, loaded only if the guardrail has any: a folder, or a name of the catalogue
-    #[arg(long, value_name = "M", default_value = "all-minilm-l6-v2")]
-    embedder: String,
+    /// Sentence encoder for filters of tier STANDARD, denied topics and the grounding check, loaded only if the guardrail has any: a folder, or a name of the
+    /// catalogue; default: all-minilm-l6-v2, without which the grounding check goes by shared words
+    #[arg(long, value_name = "M")]
+    embedder: Option<String>,
     #[command(flatten)]
     models: ModelArguments,
 }
@@ -61,9 +61,7 @@ fn main() -> ExitCode {
             .map_err(|error| failure(format!("cannot read {}: {error}", arguments.guardrail.display())))?;
         let named = |error| failure(format!("{}: {error}", arguments.guardrail.display()));
         let mut builder = Guardrail::builder_from_json(&json).map_err(named)?;
-        if builder.needs_embedder() {
-            builder = builder.embedder(Embedder::load(find_model(&arguments.embedder)?, &arguments.models.options())?);
-        }
+        builder = with_encoder(builder, arguments.embedder.as_deref(), &arguments.models)?;
         let guardrail = builder.build_blocking().map_err(named)?;
         let source = match arguments.source {
             Source::Input => GuardrailContentSource::Input,

@@ -9,10 +9,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bedrock_examples::{Failure, ModelArguments, failure, find_model, print_json, run};
+use bedrock_examples::{Failure, ModelArguments, failure, print_json, run, with_encoder};
 use bedrock_guard::suite::{Mutation, Report, Suite};
 use bedrock_guard::{Guardrail, GuardrailVersions};
-use bedrock_models::Embedder;
 use clap::Parser;
 use serde_json::json;
 
@@ -31,9 +30,10 @@ struct Arguments {
     /// Disguise the texts that the guardrail did something about
     #[arg(long)]
     mutate: bool,
-    /// Sentence encoder for filters of tier STANDARD and denied topics: a folder, or a name of the catalogue
-    #[arg(long, value_name = "M", default_value = "all-minilm-l6-v2")]
-    embedder: String,
+    /// Sentence encoder for filters of tier STANDARD, denied topics and the grounding check: a folder, or a name of the catalogue; default:
+    /// all-minilm-l6-v2, without which the grounding check goes by shared words
+    #[arg(long, value_name = "M")]
+    embedder: Option<String>,
     #[command(flatten)]
     models: ModelArguments,
 }
@@ -80,8 +80,6 @@ fn guardrail(name: &str, arguments: &Arguments) -> Result<Guardrail, Failure> {
             Guardrail::builder_from_json(&json).map_err(named)?
         }
     };
-    if builder.needs_embedder() {
-        builder = builder.embedder(Embedder::load(find_model(&arguments.embedder)?, &arguments.models.options())?);
-    }
+    builder = with_encoder(builder, arguments.embedder.as_deref(), &arguments.models)?;
     builder.build_blocking().map_err(named)
 }

@@ -1,5 +1,6 @@
 //! Text embeddings.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::executor::block_on;
@@ -25,6 +26,16 @@ pub trait EmbeddingModel: Send + Sync {
     /// Whatever the tokenizer fails with.
     fn count_tokens(&self, text: &str) -> Result<usize, Error>;
 
+    /// What the model thinks of each token of each text, layer by layer, in the order of the texts, without prompts; a text that is too long is cut. `None`
+    /// if the model gives none, as most don't: those behind an API, and those whose layers are not told apart.
+    ///
+    /// # Errors
+    /// Whatever the tokenizer fails with.
+    fn token_states<'a>(&'a self, texts: &'a [String]) -> BoxFuture<'a, Result<Option<Vec<TokenStates>>, Error>> {
+        let _ = texts;
+        Box::pin(async { Ok(None) })
+    }
+
     /// [`EmbeddingModel::embed`] for callers without an async runtime: blocks the thread until the answer is there.
     ///
     /// # Errors
@@ -32,6 +43,15 @@ pub trait EmbeddingModel: Send + Sync {
     fn embed_blocking(&self, request: &EmbedRequest) -> Result<EmbedResponse, Error> {
         block_on(self.embed(request))
     }
+}
+
+/// The tokens of a text and their vectors behind each layer: see [`EmbeddingModel::token_states`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenStates {
+    /// Bytes of the text that each token stands for. Special tokens are left out.
+    pub spans: Vec<Range<usize>>,
+    /// The input of the first layer, then the output of each: one vector a token, one after another.
+    pub layers: Vec<Vec<f32>>,
 }
 
 /// What an embedding model is.
@@ -117,6 +137,12 @@ macro_rules! forward {
             }
             fn count_tokens(&self, text: &str) -> Result<usize, Error> {
                 (**self).count_tokens(text)
+            }
+            fn token_states<'a>(
+                &'a self,
+                texts: &'a [String],
+            ) -> BoxFuture<'a, Result<Option<Vec<TokenStates>>, Error>> {
+                (**self).token_states(texts)
             }
             fn embed_blocking(&self, request: &EmbedRequest) -> Result<EmbedResponse, Error> {
                 (**self).embed_blocking(request)

@@ -17,6 +17,7 @@ use crate::examine::Examiner;
 use crate::models::Models;
 use crate::policy::content::classic::classic;
 use crate::policy::content::{self, ContentRecognizer, standard};
+use crate::policy::grounding::aligned::Aligner;
 use crate::policy::grounding::{self, Material};
 use crate::policy::pii::{self, KINDS};
 use crate::policy::regex::RegexRecognizer;
@@ -91,6 +92,7 @@ pub(crate) struct Side {
     /// What models are asked.
     examiners: Vec<Examiner>,
     judge: Option<GroundingJudge>,
+    aligner: Option<Aligner>,
     /// Threshold and action of each grounding check; answers alone are checked.
     grounding: [Option<(f64, Action)>; 2],
 }
@@ -260,6 +262,7 @@ impl Side {
             topics,
             examiners,
             judge: models.judge.clone(),
+            aligner: models.aligner.clone(),
             grounding: checks,
         })
     }
@@ -299,7 +302,7 @@ impl Side {
         if !self.checks_grounding() || text.is_empty() {
             return Ok(Vec::new());
         }
-        let scores = material.scores(text, self.judge.as_ref()).await?;
+        let scores = material.scores(text, self.judge.as_ref(), self.aligner.as_ref()).await?;
         let mut findings = Vec::new();
         for (index, (check, score)) in self.grounding.iter().zip(scores).enumerate() {
             if let (Some((threshold, action)), Some(score)) = (check, score) {

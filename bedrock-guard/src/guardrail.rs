@@ -284,7 +284,9 @@ impl Guardrail {
             scores.extend(policy.topics_config.iter().zip(of).map(|(topic, score)| label(&topic.name, score)));
         }
         if config.contextual_grounding_policy_config.is_some() {
-            let of = grounding::TYPES.iter().zip(material.scores(&text, models.judge.as_ref()).await?);
+            let of = grounding::TYPES
+                .iter()
+                .zip(material.scores(&text, models.judge.as_ref(), models.aligner.as_ref()).await?);
             let of = of.filter_map(|(kind, score)| Some(LabelScore { label: kind.as_str().to_owned(), score: score? }));
             scores.extend(of);
         }

@@ -9,6 +9,7 @@ use crate::classifier::{ContentClassifier, GroundingJudge};
 use crate::examine::embed;
 use crate::guardrail::{Guardrail, read_config};
 use crate::policy::content::standard;
+use crate::policy::grounding::aligned::Aligner;
 use crate::policy::topic::Topics;
 use crate::policy::word::Matching;
 
@@ -18,6 +19,8 @@ pub(crate) struct Models {
     pub(crate) embedder: Option<Arc<dyn EmbeddingModel>>,
     pub(crate) classifier: Option<Arc<ContentClassifier>>,
     pub(crate) judge: Option<GroundingJudge>,
+    /// The embedder, if there is a grounding check, and it is the one that check was trained with.
+    pub(crate) aligner: Option<Aligner>,
     /// What counts as a word of the word filter.
     pub(crate) words: Matching,
     /// Embedded when the guardrail is built.
@@ -93,7 +96,14 @@ impl GuardrailBuilder {
         self.config.topic_policy_config.is_some() || is_standard(&self.config)
     }
 
-    /// The sentence encoder of tier `STANDARD` and of denied topics. The tier takes all-MiniLM-L6-v2, however it is run; topics take any.
+    /// Whether the configuration judges better with an [`embedder`](Self::embedder): it needs one, or checks whether sources support answers.
+    pub fn uses_embedder(&self) -> bool {
+        self.needs_embedder()
+            || (self.config.contextual_grounding_policy_config.is_some() && self.models.judge.is_none())
+    }
+
+    /// The sentence encoder of tier `STANDARD`, of denied topics and of the check `GROUNDING`. The tier takes all-MiniLM-L6-v2, however it is run; topics take
+    /// any. With all-MiniLM-L6-v2 `GROUNDING` holds each word of an answer against the source; with another, or none, it goes by shared words.
     pub fn embedder(mut self, model: impl EmbeddingModel + 'static) -> Self {
         self.models.embedder = Some(Arc::new(model));
         self
@@ -154,6 +164,11 @@ impl GuardrailBuilder {
                     )));
                 }
             }
+            if let (Some(embedder), Some(_)) = (&self.models.embedder, &self.config.contextual_grounding_policy_config)
+            {
+                let probe = embed(embedder.as_ref(), vec![standard::PROBE.to_owned()]).await?;
+                self.models.aligner = standard::head().knows(&probe[0]).then(|| Aligner(embedder.clone()));
+            }
             if let Some(policy) = &self.config.topic_policy_config {
                 let embedder = self.models.embedder("topicPolicyConfig: denied topics need")?;
                 self.models.topics = Some(Arc::new(Topics::new(&policy.topics_config, embedder).await?));
@@ -185,14 +200,16 @@ pub(crate) fn is_standard(config: &CreateGuardrailRequest) -> bool {
 mod tests {
     use bedrock_core::testing::HashEmbedder;
     use bedrock_core::{
-        ApplyGuardrailRequest, EmbedRequest, EmbedResponse, EmbeddingModelInfo, Guardrail as _, GuardrailContentSource,
+        ApplyGuardrailRequest, EmbedRequest, EmbedResponse, EmbeddingModelInfo, Guardrail as _, GuardrailContentBlock,
+        GuardrailContentQualifier, GuardrailContentSource, TokenStates,
     };
     use serde_json::json;
 
     use super::*;
+    use crate::policy::grounding::aligned::tests::Words;
 
     /// Knows the probe as all-MiniLM-L6-v2 does, and words of everything else.
-    struct Pretender(HashEmbedder);
+    struct Pretender(HashEmbedder, Option<Words>);
 
     impl EmbeddingModel for Pretender {
         fn embed<'a>(&'a self, request: &'a EmbedRequest) -> BoxFuture<'a, Result<EmbedResponse, Error>> {
@@ -213,6 +230,13 @@ mod tests {
 
         fn count_tokens(&self, text: &str) -> Result<usize, Error> {
             self.0.count_tokens(text)
+        }
+
+        fn token_states<'a>(&'a self, texts: &'a [String]) -> BoxFuture<'a, Result<Option<Vec<TokenStates>>, Error>> {
+            match &self.1 {
+                Some(words) => words.token_states(texts),
+                None => Box::pin(async { Ok(None) }),
+            }
         }
     }
 
@@ -248,7 +272,7 @@ mod tests {
     #[test]
     fn the_tier_judges_with_classic_and_the_embedding() {
         let guardrail = Guardrail::builder(standard_tier())
-            .embedder(Pretender(HashEmbedder::new(standard::DIMENSIONS)))
+            .embedder(Pretender(HashEmbedder::new(standard::DIMENSIONS), None))
             .build_blocking()
             .unwrap();
         let insult = "You are a stupid, pathetic idiot and nobody likes you.";
@@ -261,6 +285,25 @@ mod tests {
         let classic = crate::policy::content::scores(insult);
         assert_eq!(scores.len(), classic.len());
         assert!(scores.iter().zip(classic).any(|(score, classic)| (score.score - classic).abs() > 1e-3));
+    }
+
+    #[test]
+    fn grounding_goes_by_states_where_its_encoder_gives_them() {
+        let filters = json!([{"type": "GROUNDING", "threshold": 0.5}]);
+        let grounded =
+            || Guardrail::builder(config(json!({"contextualGroundingPolicyConfig": {"filtersConfig": filters}})));
+        assert!(grounded().uses_embedder() && !grounded().needs_embedder());
+        let mut request =
+            ApplyGuardrailRequest::new(GuardrailContentSource::Output, ["Crayons were not made in 1903."]);
+        let source = "Crayola made its first crayons in 1903.";
+        request.content.push(GuardrailContentBlock::text(source, [GuardrailContentQualifier::GroundingSource]));
+        let score = |builder: GuardrailBuilder| builder.build_blocking().unwrap().scores_blocking(&request).unwrap();
+        let by_words = score(grounded());
+        let other = |states| Pretender(HashEmbedder::new(standard::DIMENSIONS), states);
+        assert_ne!(score(grounded().embedder(other(Some(Words::default())))), by_words);
+        // Without states, and by another encoder, the check is as it was.
+        assert_eq!(score(grounded().embedder(other(None))), by_words);
+        assert_eq!(score(grounded().embedder(HashEmbedder::default())), by_words);
     }
 
     #[test]

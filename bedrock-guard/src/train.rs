@@ -68,6 +68,15 @@ pub fn support(source: &str, query: &str, response: &str) -> Vec<f32> {
     crate::policy::grounding::evidence::support(source, query, response).to_vec()
 }
 
+/// How many numbers [`support`] gives.
+pub const SUPPORT: usize = crate::policy::grounding::evidence::SUPPORT;
+
+/// The check that holds a response against its source word by word, with an encoder.
+pub mod alignment {
+    pub use crate::policy::grounding::aligned::{EVIDENCE_UNITS, Head, Network, Read, Scale, UNITS, at, read};
+    pub use crate::policy::grounding::alignment::{Axes, DIRECTIONS, INPUTS, LAYERS, SEEN, Seen, WIDTH, dot};
+}
+
 /// Evidence that a response is about what was asked.
 pub fn relevance(source: &str, query: &str, response: &str) -> Vec<f32> {
     crate::policy::grounding::evidence::relevance(source, query, response).to_vec()

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bedrock_core::{BoxFuture, EmbedPurpose, EmbedRequest, EmbedResponse, EmbeddingModel, EmbeddingModelInfo};
+use bedrock_core::{
+    BoxFuture, EmbedPurpose, EmbedRequest, EmbedResponse, EmbeddingModel, EmbeddingModelInfo, TokenStates,
+};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -434,6 +436,44 @@ impl Inner {
         Ok(EmbedResponse { embeddings, input_tokens, truncated })
     }
 
+    /// See [`EmbeddingModel::token_states`].
+    fn token_states(
+        &self,
+        texts: &[String],
+        adapter: Option<usize>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<TokenStates>>, Error> {
+        // Lower case has other bytes than the text that the spans are of.
+        if self.settings.lower_case {
+            return Ok(None);
+        }
+        let inputs: Vec<Encoding> =
+            texts.iter().map(|text| self.encoder.encode(text, None)).collect::<Result<_, _>>()?;
+        let width = self.encoder.network.hidden_size();
+        let mut all = vec![TokenStates::default(); texts.len()];
+        let mut told_apart = true;
+        self.encoder.for_each_batch_of_layers(&inputs, adapter, cancelled, |batch, layers, input| {
+            told_apart &= !layers.is_empty();
+            let layers: Vec<Vec<f32>> = layers.into_iter().map(host).collect();
+            for (index, sequence) in batch.iter().zip(&input.sequences) {
+                let encoding = &inputs[*index];
+                let own: Vec<usize> = (0..sequence.tokens).filter(|token| !encoding.added[*token]).collect();
+                let rows = |layer: &Vec<f32>| {
+                    let row = |token: &usize| &layer[(sequence.first_row + token) * width..][..width];
+                    own.iter().flat_map(row).copied().collect()
+                };
+                all[*index] = TokenStates {
+                    spans: own.iter().map(|token| encoding.offsets[*token].clone()).collect(),
+                    layers: layers.iter().map(rows).collect(),
+                };
+            }
+        });
+        if cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(told_apart.then_some(all))
+    }
+
     fn dense(&self, pooled: Vec<f32>, rows: usize, adapter: Option<usize>) -> Vec<Vec<f32>> {
         let width = pooled.len() / rows.max(1);
         if self.dense.is_empty() {
@@ -469,5 +509,13 @@ impl EmbeddingModel for Embedder {
 
     fn count_tokens(&self, text: &str) -> Result<usize, bedrock_core::Error> {
         Ok(self.inner.encoder.tokenizer.count(text)?)
+    }
+
+    fn token_states<'a>(
+        &'a self,
+        texts: &'a [String],
+    ) -> BoxFuture<'a, Result<Option<Vec<TokenStates>>, bedrock_core::Error>> {
+        let (inner, texts, adapter) = (self.inner.clone(), texts.to_vec(), self.adapter);
+        self.worker.run(move |cancelled| inner.token_states(&texts, adapter, cancelled))
     }
 }

@@ -226,6 +226,25 @@ impl Encoder {
         cancelled: &dyn Fn() -> bool,
         mut each: impl FnMut(&[usize], Tensor<2>, &EncoderInput),
     ) {
+        Self::batches(inputs, cancelled, |batch, input| {
+            each(batch, self.network.forward(self.run(adapter), input), input);
+        });
+    }
+
+    /// The same with the hidden state behind each layer: see [`TextEncoder::forward_layers`].
+    pub(crate) fn for_each_batch_of_layers(
+        &self,
+        inputs: &[Encoding],
+        adapter: Option<usize>,
+        cancelled: &dyn Fn() -> bool,
+        mut each: impl FnMut(&[usize], Vec<Tensor<2>>, &EncoderInput),
+    ) {
+        Self::batches(inputs, cancelled, |batch, input| {
+            each(batch, self.network.forward_layers(self.run(adapter), input), input);
+        });
+    }
+
+    fn batches(inputs: &[Encoding], cancelled: &dyn Fn() -> bool, mut each: impl FnMut(&[usize], &EncoderInput)) {
         let mut order: Vec<usize> = (0..inputs.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(inputs[*index].len()));
         let mut order = order.as_slice();
@@ -239,8 +258,7 @@ impl Encoder {
                 count += 1;
             }
             let (batch, rest) = order.split_at(count);
-            let hidden = self.network.forward(self.run(adapter), &input);
-            each(batch, hidden, &input);
+            each(batch, &input);
             order = rest;
         }
     }

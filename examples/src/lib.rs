@@ -1,6 +1,7 @@
 //! The examples are the files beside this folder; this library holds what several of them share: arguments about models,
 //! how a program ends, its JSON on the last line, its peak memory, and how it comes to its model.
 
+mod encoder;
 mod exit;
 mod memory;
 mod models;
@@ -8,6 +9,7 @@ mod output;
 mod progress;
 pub mod ranking;
 
+pub use encoder::with_encoder;
 pub use exit::{Failure, failure, run};
 pub use memory::peak_rss_mib;
 pub use models::{ModelArguments, timed};

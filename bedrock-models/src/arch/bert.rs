@@ -228,6 +228,16 @@ impl TextEncoder for Bert {
         self.layers.iter().fold(x, |x, layer| layer.forward(run, x, &input.sequences, &mut scratch))
     }
 
+    fn forward_layers(&self, run: Run<'_>, input: &EncoderInput) -> Vec<Tensor<2>> {
+        let mut scratch = Scratch::new(&input.sequences);
+        let mut states = vec![self.embeddings.forward(run, input)];
+        for layer in &self.layers {
+            let x = states[states.len() - 1].clone();
+            states.push(layer.forward(run, x, &input.sequences, &mut scratch));
+        }
+        states
+    }
+
     fn hidden_size(&self) -> usize {
         self.config.hidden_size
     }

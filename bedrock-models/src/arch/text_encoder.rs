@@ -160,6 +160,18 @@ pub(crate) trait TextEncoder: Send + Sync {
     /// If a token or a position is outside its table (callers check both).
     fn forward(&self, run: Run<'_>, input: &EncoderInput) -> Tensor<2>;
 
+    /// The input of the first layer, then the output of each; none if this encoder does not tell its layers apart.
+    ///
+    /// # Shapes
+    /// - returns `[rows, hidden]` for each
+    ///
+    /// # Panics
+    /// As [`TextEncoder::forward`].
+    fn forward_layers(&self, run: Run<'_>, input: &EncoderInput) -> Vec<Tensor<2>> {
+        let _ = (run, input);
+        Vec::new()
+    }
+
     /// Features of a hidden state.
     fn hidden_size(&self) -> usize;
 

@@ -3,6 +3,7 @@
 //! Lengths are no evidence here: short right answers and long wrong ones are an accident of data sets.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 /// Numbers about support.
 pub(crate) const SUPPORT: usize = 20;
@@ -10,20 +11,37 @@ pub(crate) const SUPPORT: usize = 20;
 pub(crate) const RELEVANCE: usize = 5;
 
 /// A word of a text, as it is compared.
-struct Word {
+#[derive(Debug)]
+pub(super) struct Word {
+    /// Its bytes.
+    pub(super) span: Range<usize>,
     /// Lower case, without endings.
-    stem: String,
+    pub(super) stem: String,
     /// Stands for an answer where it opens a response.
     reply: bool,
     /// Says something by itself.
-    content: bool,
-    number: bool,
+    pub(super) content: bool,
+    pub(super) number: bool,
     /// Written with a capital letter inside a sentence.
-    name: bool,
+    pub(super) name: bool,
+    /// Turns what is said into its opposite.
+    pub(super) negates: bool,
 }
 
-struct Sentence {
-    words: Vec<Word>,
+impl Word {
+    /// Says how far something holds.
+    pub(super) fn bounds(&self) -> bool {
+        BOUNDS.contains(&self.stem.as_str())
+    }
+
+    /// Of talk about oneself.
+    pub(super) fn personal(&self) -> bool {
+        PERSONAL.contains(&self.stem.as_str())
+    }
+}
+
+pub(super) struct Sentence {
+    pub(super) words: Vec<Word>,
     negated: bool,
 }
 
@@ -70,7 +88,7 @@ fn stem(word: &str) -> &str {
     word
 }
 
-fn sentences(text: &str) -> Vec<Sentence> {
+pub(super) fn sentences(text: &str) -> Vec<Sentence> {
     let mut out = Vec::new();
     let mut sentence = Sentence { words: Vec::new(), negated: false };
     let mut rest = text;
@@ -88,8 +106,12 @@ fn sentences(text: &str) -> Vec<Sentence> {
         let lower = NUMBERS.iter().position(|name| *name == lower).map_or(lower, |value| value.to_string());
         let number = number || lower.bytes().all(|byte| byte.is_ascii_digit());
         let common = COMMON.binary_search(&lower.as_str()).is_ok();
-        sentence.negated |= NEGATIONS.contains(&lower.as_str());
+        let negates = NEGATIONS.contains(&lower.as_str());
+        sentence.negated |= negates;
+        let from = text.len() - tail.len();
         sentence.words.push(Word {
+            span: from..from + end.min(tail.len()),
+            negates,
             reply: REPLIES.contains(&lower.as_str()),
             stem: if number { lower } else { stem(&lower).to_owned() },
             content: !common,

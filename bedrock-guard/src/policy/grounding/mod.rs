@@ -1,5 +1,7 @@
 //! Contextual grounding: does the source support the response, and does the response answer the query?
 
+pub(crate) mod aligned;
+pub(crate) mod alignment;
 pub(crate) mod claim;
 pub(crate) mod evidence;
 pub(crate) mod head;
@@ -9,6 +11,7 @@ use bedrock_core::{
 };
 
 use crate::classifier::GroundingJudge;
+use aligned::Aligner;
 use head::head;
 
 /// The two checks, in the order of a guardrail's tables.
@@ -41,7 +44,8 @@ impl Material {
         }
     }
 
-    /// Scores of the two checks; `None` where there is nothing to check against. With a judge, it says whether the source supports the response.
+    /// Scores of the two checks; `None` where there is nothing to check against. With a judge, it says whether the source supports the response; else with an
+    /// encoder, networks that read its states do.
     ///
     /// # Errors
     /// [`Error::Validation`] if a text is longer than the service allows; what the judge fails with.
@@ -49,6 +53,7 @@ impl Material {
         &self,
         response: &str,
         judge: Option<&GroundingJudge>,
+        aligner: Option<&Aligner>,
     ) -> Result<[Option<f32>; 2], Error> {
         let Self { source, query } = self;
         for (text, (name, limit)) in [source.as_str(), query, response].into_iter().zip(LIMITS) {
@@ -60,8 +65,15 @@ impl Material {
             }
         }
         let support = match judge {
-            Some(judge) if !source.is_empty() => Some(judge.score(source, response).await?),
-            _ => (!source.is_empty()).then(|| grounding(source, query, response)),
+            _ if source.is_empty() => None,
+            Some(judge) => Some(judge.score(source, response).await?),
+            None => {
+                let aligned = match aligner {
+                    Some(aligner) => aligner.score(source, query, response).await?,
+                    None => None,
+                };
+                Some(aligned.unwrap_or_else(|| grounding(source, query, response)))
+            }
         };
         Ok([support, (!query.is_empty()).then(|| relevance(source, query, response))])
     }
