@@ -58,7 +58,7 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Where the model runs.
     pub device: DeviceKind,
-    /// How activations meet quantised weights while decoding.
+    /// How activations meet quantised weights. Only on the CPU.
     pub activations: Activations,
     /// The id by which the model is known; the folder's or file's name where none is given.
     pub model_id: Option<String>,

@@ -110,11 +110,15 @@ fn cached_decoding_equals_computing_everything_again() {
             }
         }
         // Activations of 8 bits change logits by about 1% of the largest, on average.
-        let integer = LanguageModel::load(path, &LoadOptions::default()).unwrap().decode_logits(&tokens, 60).unwrap();
-        let pairs = whole[59..].iter().flatten().zip(integer.iter().flatten());
-        let squares: Vec<f32> = pairs.map(|(x, y)| (x - y) * (x - y)).collect();
-        let error = (squares.iter().sum::<f32>() / squares.len() as f32).sqrt();
-        assert!(error <= 1.5e-2 * largest, "{error} of {largest}");
+        for activations in [Activations::Quantized, Activations::Int8] {
+            let model = LanguageModel::load(path, &LoadOptions { activations, ..LoadOptions::default() }).unwrap();
+            for integer in [model.decode_logits(&tokens, 60).unwrap(), model.logits(&tokens).unwrap()[59..].to_vec()] {
+                let pairs = whole[59..].iter().flatten().zip(integer.iter().flatten());
+                let squares: Vec<f32> = pairs.map(|(x, y)| (x - y) * (x - y)).collect();
+                let error = (squares.iter().sum::<f32>() / squares.len() as f32).sqrt();
+                assert!(error <= 1.5e-2 * largest, "{activations:?} {error} of {largest}");
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bedrock_core::{AesGcmSealer, KeyRing, Sealer, SecretKey};
-use bedrock_models::kernels::CacheType;
+use bedrock_models::kernels::{Activations, CacheType};
 use bedrock_models::weights::Dtype;
 use bedrock_models::{DeviceKind, EngineOptions, LoadOptions};
 use clap::Args;
@@ -27,6 +27,9 @@ pub struct ModelArguments {
     /// How keys and values of what was read are kept: f32, f16 for half of the memory, or q8 for a quarter
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub cache_type: CacheType,
+    /// How activations meet quantised weights: quantized to 16 bits where that is fast, int8 for faster prompts, or float
+    #[arg(long, value_name = "KIND", default_value = "quantized")]
+    pub activations: Activations,
     /// Seed of all random choices
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -45,9 +48,10 @@ fn sealer(path: &str) -> Result<Arc<dyn Sealer>, Failure> {
 impl ModelArguments {
     /// The options that these arguments stand for.
     pub fn options(&self) -> LoadOptions {
-        let Self { threads, device, quantize, cache_type, .. } = *self;
+        let Self { threads, device, quantize, cache_type, activations, .. } = *self;
         let engine = EngineOptions { cache_type, ..EngineOptions::default() };
-        LoadOptions { threads, device, quantize, engine, sealer: self.key_file.clone(), ..LoadOptions::default() }
+        let sealer = self.key_file.clone();
+        LoadOptions { threads, device, quantize, activations, engine, sealer, ..LoadOptions::default() }
     }
 }
 

@@ -10,24 +10,80 @@ use super::scratch::Room;
 /// Values a block.
 pub(crate) const BLOCK: usize = 32;
 
-/// 32 activations: `x[i] ≈ scale · q[i]` or, with two bytes each ([`Isa::planes`]), `x[i] ≈ scale · (256 q[i] + low[i])`; `q` in -127..=127.
+/// 32 activations: `x[i] ≈ scale · q[i]` or, with two bytes each (planes), `x[i] ≈ scale · (256 q[i] + low[i])`; `q` in -127..=127.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C)]
+#[repr(C, align(16))]
 pub(crate) struct Block {
     pub(crate) q: [i8; BLOCK],
-    pub(crate) low: [i8; BLOCK],
     pub(crate) scale: f32,
-    /// `scale` times the sum of the integers: what a constant offset of the weights is multiplied by.
+    /// `scale` times the sum of the integers: what a minimum of the weights is multiplied by.
     pub(crate) sum: f32,
-    /// The same of each half, for weights whose offset changes there.
-    pub(crate) half_sums: [f32; 2],
+    /// The sums of the integers, of all and of the first half: what an offset of the quants is multiplied by.
+    pub(crate) integers: [i32; 2],
+}
+
+/// The low bytes of a block's activations.
+type Low = [i8; BLOCK];
+
+/// A block of two planes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+struct Wide {
+    block: Block,
+    low: Low,
+}
+
+/// A block of one plane or two.
+trait Record: Copy + Send {
+    /// The block, and its low bytes if there are any.
+    fn parts(&mut self) -> (&mut Block, Option<&mut Low>);
+}
+
+impl Record for Block {
+    fn parts(&mut self) -> (&mut Block, Option<&mut Low>) {
+        (self, None)
+    }
+}
+
+impl Record for Wide {
+    fn parts(&mut self) -> (&mut Block, Option<&mut Low>) {
+        (&mut self.block, Some(&mut self.low))
+    }
+}
+
+/// Where a block of `P` planes lies, one after another.
+#[derive(Clone, Copy)]
+pub(crate) struct At<const P: usize>(*const u8);
+
+impl<const P: usize> At<P> {
+    /// So many blocks further.
+    #[inline(always)]
+    pub(crate) fn add(self, blocks: usize) -> Self {
+        Self(self.0.wrapping_add(blocks * const { QuantizedRows::block_bytes(P) }))
+    }
+
+    /// # Safety
+    /// There must be a block, for as long as the reference.
+    #[inline(always)]
+    pub(crate) unsafe fn block<'a>(self) -> &'a Block {
+        // SAFETY: by the contract.
+        unsafe { &*self.0.cast::<Block>() }
+    }
+
+    /// The low bytes from one on, of two planes.
+    #[inline(always)]
+    pub(crate) fn low(self, from: usize) -> *const i8 {
+        self.0.wrapping_add(size_of::<Block>() + from).cast()
+    }
 }
 
 /// Rows of activations, quantised block by block.
 pub(crate) struct QuantizedRows<'a> {
     columns: usize,
     rows: usize,
-    /// Blocks, one after another.
+    /// Bytes an activation: 1 or 2.
+    planes: usize,
+    /// `[row][block]`
     room: Room<'a>,
 }
 
@@ -35,29 +91,22 @@ pub(crate) struct QuantizedRows<'a> {
 const ALONE: usize = 256;
 
 impl<'a> QuantizedRows<'a> {
-    /// Quantises rows of `columns` values, a multiple of 32. Not-finite values make their block's scale not finite, so that
+    /// Quantises rows of `columns` values, a multiple of 32, to one byte each or two. Not-finite values make their block's scale not finite, so that
     /// they reach the result instead of vanishing.
-    pub(crate) fn new(pool: &'a Pool, isa: Isa, x: &[f32], columns: usize) -> Self {
+    pub(crate) fn new(pool: &'a Pool, isa: Isa, planes: usize, x: &[f32], columns: usize) -> Self {
         assert!(columns > 0 && columns.is_multiple_of(BLOCK) && x.len().is_multiple_of(columns));
         let rows = x.len() / columns;
         let x = x.as_chunks::<BLOCK>().0;
-        let mut room = pool.scratch.lines((x.len() * size_of::<Block>()).div_ceil(size_of::<Line>()));
-        let blocks = room.as_mut_ptr().cast::<Block>();
-        // SAFETY: a line is aligned more strictly than a block, the room has as many bytes, and any bytes that were written once are a block.
-        let blocks = unsafe { std::slice::from_raw_parts_mut(blocks, x.len()) };
-        if x.len() < ALONE {
-            blocks.iter_mut().zip(x).for_each(|(block, x)| *block = Block::new(isa, x));
-            return Self { columns, rows, room };
+        let mut room = pool.scratch.lines((x.len() * Self::block_bytes(planes)).div_ceil(size_of::<Line>()));
+        let at = room.as_mut_ptr();
+        // SAFETY: a line is aligned more strictly than a block, the room has as many bytes, and any bytes that were written once are blocks.
+        unsafe {
+            match planes {
+                2 => fill(pool, isa, x, std::slice::from_raw_parts_mut(at.cast::<Wide>(), x.len())),
+                _ => fill(pool, isa, x, std::slice::from_raw_parts_mut(at.cast::<Block>(), x.len())),
+            }
         }
-        let size = x.len().div_ceil(4 * pool.threads());
-        // Each lock is taken once, by the thread that has the part.
-        let parts: Vec<_> = blocks.chunks_mut(size).map(Mutex::new).collect();
-        pool.run(parts.len(), &|index| {
-            let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
-            part.iter_mut().zip(&x[index * size..]).for_each(|(block, x)| *block = Block::new(isa, x));
-        });
-        drop(parts);
-        Self { columns, rows, room }
+        Self { columns, rows, planes, room }
     }
 
     pub(crate) fn columns(&self) -> usize {
@@ -68,46 +117,95 @@ impl<'a> QuantizedRows<'a> {
         self.rows
     }
 
-    /// The blocks of a row.
-    pub(crate) fn row(&self, row: usize) -> &[Block] {
-        &self.from(row)[..self.columns / BLOCK]
+    /// Bytes an activation: 1 or 2.
+    pub(crate) fn planes(&self) -> usize {
+        self.planes
     }
 
-    /// The blocks of a row and of those after it.
-    pub(crate) fn from(&self, row: usize) -> &[Block] {
-        let width = self.columns / BLOCK;
-        // SAFETY: as in `new`, which wrote all of them.
-        let blocks = unsafe { std::slice::from_raw_parts(self.room.as_ptr().cast::<Block>(), self.rows * width) };
-        &blocks[row * width..]
+    /// Bytes that a block takes.
+    pub(crate) const fn block_bytes(planes: usize) -> usize {
+        if planes == 2 { size_of::<Wide>() } else { size_of::<Block>() }
     }
-}
 
-impl Block {
+    /// Where a row lies, and after it the next.
+    ///
+    /// # Panics
+    /// If there is no such row, or not so many planes.
+    pub(crate) fn at<const P: usize>(&self, row: usize) -> At<P> {
+        assert!(row < self.rows && P == self.planes);
+        At(self.room.as_ptr().cast()).add(row * (self.columns / BLOCK))
+    }
+
+    /// A block of a row.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) fn block(&self, row: usize, block: usize) -> &Block {
+        assert!(block < self.columns / BLOCK);
+        // SAFETY: the row has such a block, which was written.
+        unsafe {
+            match self.planes {
+                2 => self.at::<2>(row).add(block).block(),
+                _ => self.at::<1>(row).add(block).block(),
+            }
+        }
+    }
+
     /// The integer of an activation.
-    pub(crate) fn integer(&self, isa: Isa, i: usize) -> i32 {
-        match isa.planes() {
-            2 => 256 * i32::from(self.q[i]) + i32::from(self.low[i]),
-            _ => i32::from(self.q[i]),
-        }
-    }
-
-    fn new(isa: Isa, x: &[f32; BLOCK]) -> Self {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: such an `Isa` is only made where AVX-512 was detected.
-            Isa::Avx512 => unsafe { avx512(x) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: such an `Isa` is only made where AVX2 was detected.
-            _ if isa.avx2() => unsafe { avx2(isa.planes(), x) },
-            _ => block(isa.planes(), x),
+    ///
+    /// # Panics
+    /// If there is no such.
+    pub(crate) fn integer(&self, row: usize, column: usize) -> i32 {
+        let q = i32::from(self.block(row, column / BLOCK).q[column % BLOCK]);
+        match self.planes {
+            // SAFETY: a block of two planes has as many low bytes, which were written.
+            2 => 256 * q + i32::from(unsafe { *self.at::<2>(row).add(column / BLOCK).low(column % BLOCK) }),
+            _ => q,
         }
     }
 }
 
-const ROUND: f32 = 12_582_912.0;
+/// Quantises blocks, by several threads if they are many.
+fn fill<R: Record>(pool: &Pool, isa: Isa, x: &[[f32; BLOCK]], blocks: &mut [R]) {
+    if x.len() < ALONE {
+        return quantize(isa, x, blocks);
+    }
+    let size = x.len().div_ceil(4 * pool.threads());
+    // Each lock is taken once, by the thread that has the part.
+    let parts: Vec<_> = blocks.chunks_mut(size).map(Mutex::new).collect();
+    pool.run(parts.len(), &|index| {
+        let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+        quantize(isa, &x[index * size..], &mut part);
+    });
+}
+
+/// Quantises blocks.
+fn quantize<R: Record>(isa: Isa, x: &[[f32; BLOCK]], blocks: &mut [R]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: such an `Isa` is only made where AVX-512 was detected.
+        Isa::Avx512 => unsafe { avx512(x, blocks) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: such an `Isa` is only made where AVX2 was detected.
+        _ if isa.avx2() => unsafe { avx2(x, blocks) },
+        _ => plain(x, blocks),
+    }
+}
 
 #[inline(always)]
-fn block(planes: usize, x: &[f32; BLOCK]) -> Block {
+fn plain<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
+    for (to, x) in blocks.iter_mut().zip(x) {
+        let (to, low) = to.parts();
+        *to = block(x, low);
+    }
+}
+
+/// 1.5·2²³: a number to which it was added has the nearest integer in its last bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// A block of one plane, or of two where there are low bytes to write.
+#[inline(always)]
+fn block(x: &[f32; BLOCK], low: Option<&mut Low>) -> Block {
     let mut largest = [0.0f32; 8];
     let mut odd = [0.0f32; 8];
     for x in x.as_chunks::<8>().0 {
@@ -119,28 +217,26 @@ fn block(planes: usize, x: &[f32; BLOCK]) -> Block {
         }
     }
     let largest = largest.iter().fold(0.0f32, |a, b| a.max(*b));
-    let range = if planes == 2 { 127.0 * 256.0 } else { 127.0 };
+    let range = if low.is_some() { 127.0 * 256.0 } else { 127.0 };
     let scale = largest / range + odd.iter().sum::<f32>();
     let inverse = if largest > 0.0 { range / largest } else { 0.0 };
-    let (mut q, mut low) = ([0i8; BLOCK], [0i8; BLOCK]);
-    let mut sums = [0i32; 2];
-    let bytes = q.as_chunks_mut::<16>().0.iter_mut().zip(low.as_chunks_mut::<16>().0);
-    for ((x, (q, low)), sum) in x.as_chunks::<16>().0.iter().zip(bytes).zip(&mut sums) {
-        for ((x, q), low) in x.iter().zip(q).zip(low) {
-            // Adding 1.5·2²³ rounds to the nearest integer, ties to even, on any processor, and leaves it in the last bits.
-            let value = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-            *sum = sum.wrapping_add(value);
-            if planes == 2 {
-                // The nearest multiple of 256, and what is left: -128..=127.
-                *q = ((value + 128) >> 8) as i8;
-                *low = value as i8;
-            } else {
-                *q = value as i8;
-            }
-        }
+    let mut values = [0i32; BLOCK];
+    for (value, x) in values.iter_mut().zip(x) {
+        // Adding 1.5·2²³ rounds to the nearest integer, ties to even, on any processor, and leaves it in the last bits.
+        *value = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     }
-    let sum = scale * sums[0].wrapping_add(sums[1]) as f32;
-    Block { q, low, scale, sum, half_sums: sums.map(|sum| scale * sum as f32) }
+    let sum = |values: &[i32]| values.iter().fold(0i32, |a, b| a.wrapping_add(*b));
+    let (first, last) = (sum(&values[..BLOCK / 2]), sum(&values[BLOCK / 2..]));
+    let q = match low {
+        // The nearest multiple of 256, and what is left: -128..=127.
+        Some(low) => {
+            *low = values.map(|value| value as i8);
+            values.map(|value| (value.wrapping_add(128) >> 8) as i8)
+        }
+        None => values.map(|value| value as i8),
+    };
+    let all = first.wrapping_add(last);
+    Block { q, scale, sum: scale * all as f32, integers: [all, first] }
 }
 
 /// The same code compiled for wider registers; equal bit for bit.
@@ -149,17 +245,30 @@ fn block(planes: usize, x: &[f32; BLOCK]) -> Block {
 /// AVX2 must be there.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2(planes: usize, x: &[f32; BLOCK]) -> Block {
-    block(planes, x)
+unsafe fn avx2<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
+    plain(x, blocks);
 }
 
-/// [`block`] of two planes in two registers; equal bit for bit, but for what a block with numbers that are not finite holds beside its scale.
+/// [`plain`] with a block in two registers; equal bit for bit, but for what a block with numbers that are not finite holds beside its scale.
 ///
 /// # Safety
 /// AVX-512 F must be there.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512(x: &[f32; BLOCK]) -> Block {
+unsafe fn avx512<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
+    for (to, x) in blocks.iter_mut().zip(x) {
+        let (block, low) = to.parts();
+        // SAFETY: by the contract.
+        unsafe { avx512_block(x, block, low) };
+    }
+}
+
+/// # Safety
+/// AVX-512 F must be there.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512_block(x: &[f32; BLOCK], block: &mut Block, low: Option<&mut Low>) {
     use std::arch::x86_64::*;
     // SAFETY: two halves of 16 floats.
     let x = unsafe { [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(BLOCK / 2))] };
@@ -168,24 +277,32 @@ unsafe fn avx512(x: &[f32; BLOCK]) -> Block {
     // A number that is none leaves the other operand as the largest.
     let largest = _mm512_reduce_max_ps(_mm512_max_ps(sizes[0], _mm512_max_ps(sizes[1], _mm512_setzero_ps())));
     let finite = _mm512_cmpeq_ps_mask(_mm512_add_ps(odd[0], odd[1]), _mm512_setzero_ps()) == u16::MAX;
-    let range = 127.0 * 256.0;
+    let range = if low.is_some() { 127.0 * 256.0 } else { 127.0 };
     let scale = if finite { largest / range } else { f32::NAN };
     let inverse = _mm512_set1_ps(if largest > 0.0 { range / largest } else { 0.0 });
-    let (mut q, mut low) = ([0i8; BLOCK], [0i8; BLOCK]);
-    let mut sums = [0i32; 2];
-    for (half, x) in x.into_iter().enumerate() {
-        // To the nearest, ties to even.
-        let values = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
-        sums[half] = _mm512_reduce_add_epi32(values);
-        let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(values, _mm512_set1_epi32(128)));
-        // SAFETY: 16 bytes of each half.
-        unsafe {
-            _mm_storeu_si128(q.as_mut_ptr().add(16 * half).cast(), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128(low.as_mut_ptr().add(16 * half).cast(), _mm512_cvtepi32_epi8(values));
+    // To the nearest, ties to even.
+    let values = x.map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
+    let [first, last] = values.map(|values| _mm512_reduce_add_epi32(values));
+    let q = match low {
+        Some(low) => {
+            put(values, low);
+            values.map(|values| _mm512_srai_epi32::<8>(_mm512_add_epi32(values, _mm512_set1_epi32(128))))
+        }
+        None => values,
+    };
+    put(q, &mut block.q);
+    let all = first.wrapping_add(last);
+    (block.scale, block.sum, block.integers) = (scale, scale * all as f32, [all, first]);
+
+    /// The low bytes of 32 integers.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn put(values: [__m512i; 2], to: &mut [i8; BLOCK]) {
+        for (values, to) in values.into_iter().zip(to.as_chunks_mut::<16>().0) {
+            // SAFETY: 16 bytes.
+            unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(values)) };
         }
     }
-    let sum = scale * sums[0].wrapping_add(sums[1]) as f32;
-    Block { q, low, scale, sum, half_sums: sums.map(|sum| scale * sum as f32) }
 }
 
 #[cfg(test)]
@@ -197,24 +314,22 @@ mod tests {
     fn error_is_at_most_half_a_step_and_sums_agree() {
         let x: Vec<f32> = (0..96 * 300).map(|i| ((i * 7919 % 1009) as f32 - 504.0) / 91.0).collect();
         let alone = Pool::new(1);
-        let plain = QuantizedRows::new(&alone, Isa::Portable, &x, 96);
-        for isa in Isa::here() {
+        for (isa, planes) in Isa::here().into_iter().flat_map(|isa| [(isa, 1), (isa, 2)]) {
+            let plain = QuantizedRows::new(&alone, Isa::Portable, planes, &x, 96);
             let pool = Pool::new(3);
-            let rows = QuantizedRows::new(&pool, isa, &x, 96);
+            let rows = QuantizedRows::new(&pool, isa, planes, &x, 96);
             assert_eq!(rows.rows(), 300);
-            for (block, x) in (0..300).flat_map(|r| rows.row(r)).zip(x.as_chunks::<BLOCK>().0) {
-                let integers: [i32; BLOCK] = std::array::from_fn(|i| block.integer(isa, i));
+            for (index, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+                let (row, at) = (index / 3, index % 3);
+                let block = rows.block(row, at);
+                let integers: [i32; BLOCK] = std::array::from_fn(|i| rows.integer(row, BLOCK * at + i));
+                let plain: [i32; BLOCK] = std::array::from_fn(|i| plain.integer(row, BLOCK * at + i));
+                assert_eq!(integers, plain, "{isa:?} {planes}");
                 for (x, integer) in x.iter().zip(integers) {
                     assert!((x - block.scale * integer as f32).abs() <= 0.5001 * block.scale, "{isa:?} {x} {integer}");
                 }
-                for (sum, integers) in block.half_sums.iter().zip(integers.as_chunks::<16>().0) {
-                    let want = integers.iter().sum::<i32>() as f32 * block.scale;
-                    assert!((sum - want).abs() < 1e-4);
-                }
-                assert!((block.sum - block.half_sums[0] - block.half_sums[1]).abs() < 1e-4);
-            }
-            if isa.planes() == 1 {
-                assert_eq!(rows.from(0), plain.from(0));
+                assert_eq!(block.integers, [integers.iter().sum::<i32>(), integers[..16].iter().sum()]);
+                assert_eq!(block.sum, block.scale * block.integers[0] as f32);
             }
         }
     }
@@ -223,24 +338,31 @@ mod tests {
     fn wider_registers_change_nothing() {
         for isa in Isa::here() {
             let numbers = |i: usize| ((i * 7919 % 1009) as f32 - 504.0) * (i as f32 * 0.37).sin().powi(9);
-            for x in (0..200).map(|b| std::array::from_fn(|i| numbers(32 * b + i))) {
-                assert_eq!(Block::new(isa, &x), block(isa.planes(), &x), "{isa:?}");
-            }
             // Halves of a step go to the even number.
-            let ties: [f32; BLOCK] = std::array::from_fn(|i| if i == 0 { 32_512.0 } else { i as f32 - 16.5 });
-            assert_eq!(Block::new(isa, &ties), block(isa.planes(), &ties), "{isa:?}");
+            let ties = std::array::from_fn(|i| if i == 0 { 32_512.0 } else { i as f32 - 16.5 });
+            let x: Vec<[f32; BLOCK]> =
+                (0..200).map(|b| std::array::from_fn(|i| numbers(32 * b + i))).chain([ties]).collect();
+            let zero = Block { q: [0; BLOCK], scale: 0.0, sum: 0.0, integers: [0; 2] };
+            let mut one = [(); 2].map(|()| vec![zero; x.len()]);
+            quantize(isa, &x, &mut one[0]);
+            plain(&x, &mut one[1]);
+            assert_eq!(one[0], one[1], "{isa:?}");
+            let mut two = [(); 2].map(|()| vec![Wide { block: zero, low: [0; BLOCK] }; x.len()]);
+            quantize(isa, &x, &mut two[0]);
+            plain(&x, &mut two[1]);
+            assert_eq!(two[0], two[1], "{isa:?}");
         }
     }
 
     #[test]
     fn zeros_and_infinities() {
         let pool = Pool::new(1);
-        let zeros = QuantizedRows::new(&pool, isa(), &[0.0; 32], 32).row(0)[0];
+        let zeros = *QuantizedRows::new(&pool, isa(), 2, &[0.0; 32], 32).block(0, 0);
         assert_eq!((zeros.scale, zeros.sum), (0.0, 0.0));
         for bad in [f32::INFINITY, f32::NAN] {
             let mut x = [1.0; 32];
             x[5] = bad;
-            assert!(!QuantizedRows::new(&pool, isa(), &x, 32).row(0)[0].scale.is_finite());
+            assert!(!QuantizedRows::new(&pool, isa(), 2, &x, 32).block(0, 0).scale.is_finite());
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use burn_std::Bytes;
+
 use super::activation::QuantizedRows;
 use super::attention::{self, Adjust, Heads, Mask, Span, Write};
 use super::elementwise;
@@ -23,17 +25,17 @@ pub fn fork(pool: &Pool) {
     pool.run(pool.threads(), &|_| {});
 }
 
-/// The product of a decode step, of `rows` rows.
-pub fn decode(pool: &Pool, x: &[f32], rows: usize, activations: Activations, weights: &Matrix) -> Vec<f32> {
+/// The product of a decode step, of `rows` rows. Its memory goes back to the pool, as that of a tensor.
+pub fn decode(pool: &Pool, x: &[f32], rows: usize, activations: Activations, weights: &Matrix) -> Bytes {
     let [out] = gemm::stream(pool, x, rows, activations, &[Product { weights, bias: None, then: None }]);
-    out
+    pool.memory.bytes(out)
 }
 
-/// The product of a prompt, of `rows` rows.
-pub fn prompt(pool: &Pool, x: &[f32], rows: usize, weights: &Matrix) -> Vec<f32> {
+/// The product of a prompt, of `rows` rows, likewise.
+pub fn prompt(pool: &Pool, x: &[f32], rows: usize, activations: Activations, weights: &Matrix) -> Bytes {
     let product = [Product { weights, bias: None, then: None }];
-    let [out] = gemm::prompt(pool, x, rows, Activations::Quantized, &product);
-    out
+    let [out] = gemm::prompt(pool, x, rows, activations, &product);
+    pool.memory.bytes(out)
 }
 
 /// Weights of `f32` in the order of an encoder's.
@@ -43,7 +45,7 @@ pub fn in_panels(weights: Matrix) -> Matrix {
 
 /// Quantises rows of activations.
 pub fn quantize(pool: &Pool, x: &[f32], columns: usize) -> usize {
-    QuantizedRows::new(pool, isa(), x, columns).rows()
+    QuantizedRows::new(pool, isa(), isa().planes(), x, columns).rows()
 }
 
 /// Attention of one layer over a cache.

@@ -11,9 +11,9 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::activation::{BLOCK, Block, QuantizedRows};
+use super::activation::{BLOCK, QuantizedRows};
 use super::amx;
-use super::interleaved::Out;
+use super::interleaved::{self, Out};
 use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
 use super::panels::{Line, floats, floats_mut};
@@ -335,8 +335,8 @@ unsafe fn narrow(
 /// Bytes of quantised rows that meet all strips of a chunk before the next rows do: half of a second-level cache of 1 MiB.
 const ROW_BYTES: usize = 512 * 1024;
 
-/// Products of a prompt's rows, or an encoder's: by integers where these have 16 bits, which is as exact as matrix tiles are and faster than `f32`, but not than those; by
-/// [`products`] otherwise.
+/// Products of a prompt's rows, or an encoder's. By matrix tiles where there are any; else by integers, if those of 8 bits are asked for, or have 16, which is as exact as matrix tiles
+/// are and faster than `f32`; by [`products`] otherwise.
 ///
 /// # Panics
 /// If the widths disagree.
@@ -347,13 +347,14 @@ pub(crate) fn prompt<const N: usize>(
     activations: Activations,
     products: &[Product<'_>; N],
 ) -> [Vec<f32>; N] {
-    let integer = isa().planes() == 2 && !amx::is_here() && products.iter().all(|p| is_integer(activations, p));
+    let faster = activations == Activations::Int8 || isa().planes() == 2;
+    let integer = faster && !amx::is_here() && products.iter().all(|p| is_integer(activations, p));
     if integer { stream(pool, x, rows, activations, products) } else { self::products(pool, x, rows, products) }
 }
 
 /// Whether this product is computed with quantised activations.
 fn is_integer(activations: Activations, product: &Product<'_>) -> bool {
-    activations == Activations::Quantized && matches!(product.weights.storage(), Storage::Interleaved(_))
+    activations != Activations::Float && matches!(product.weights.storage(), Storage::Interleaved(_))
 }
 
 /// Products of `rows` rows that stream each weight once for as many of them as a cache holds: what a decode step does.
@@ -375,42 +376,60 @@ pub(crate) fn stream<const N: usize>(
     let targets = results.targets(rows);
     let width = products[0].weights.columns();
     let integer = |product: &Product<'_>| is_integer(activations, product);
-    let quantized = products.iter().any(integer).then(|| QuantizedRows::new(pool, isa, x, width));
+    let planes = activations.planes(isa);
+    let quantized = products.iter().any(integer).then(|| QuantizedRows::new(pool, isa, planes, x, width));
     // At least about 32 KiB of weights a chunk, or fewer for more rows: less costs more to hand out than to do.
     let strips = |p: &Product<'_>| p.weights.rows().div_ceil(p.weights.strip());
     let bytes = products.iter().map(|p| p.weights.bytes() / strips(p)).max();
     let smallest = (32 * 1024 / (bytes.unwrap_or(1).max(1) * rows.div_ceil(4))).max(1);
-    let parts = parts(products.iter().map(strips), rows, rows, pool.threads(), smallest);
-    let height = (ROW_BYTES / (width / BLOCK * size_of::<Block>()).max(1)).next_multiple_of(8).max(8);
+    // Strips side by side share a block of rows where they are unpacked for it, two at a time, and then meet some of its columns at a time.
+    let shared = interleaved::in_pairs(isa, planes, rows);
+    let parts = if shared {
+        // As many pairs to a part as leave several parts a thread.
+        let pairs = products.iter().map(strips).sum::<usize>() / (pool.threads() * 6) / 2;
+        parts(products.iter().map(strips), rows, rows, usize::MAX / 6, 2 * pairs.max(1))
+    } else {
+        parts(products.iter().map(strips), rows, rows, pool.threads(), smallest)
+    };
+    let near = if shared { width.min(interleaved::DEPTH) } else { width };
+    let row_bytes = near / BLOCK * QuantizedRows::block_bytes(planes);
+    let height = (ROW_BYTES / row_bytes.max(1)).next_multiple_of(8).max(8);
     pool.run(parts.len(), &|part| {
         let &Part { product, first, count, .. } = &parts[part];
         let (product, out) = &targets[product];
         let Product { weights, bias, then } = *product;
         let (n, strip_rows) = (weights.rows(), weights.strip());
-        let lanes = |strip: usize| strip_rows.min(n - strip * strip_rows);
-        let bias = |strip: usize| {
-            let mut start = [0.0; COLUMNS];
+        // What the sums of some strips start from.
+        let put_bias = |strips: Range<usize>, start: &mut [f32]| {
             if let Some(bias) = bias {
-                start[..lanes(strip)].copy_from_slice(&bias[strip * strip_rows..][..lanes(strip)]);
+                let rows = strips.start * strip_rows..(strips.end * strip_rows).min(n);
+                start[..rows.len()].copy_from_slice(&bias[rows]);
             }
-            start
         };
         match (weights.storage(), &quantized) {
             (Storage::Interleaved(interleaved), Some(x)) if integer(product) => {
+                let size = if shared { count } else { 1 };
+                // On the stack for the strips of a step.
+                let (mut one, mut many) = ([0.0; COLUMNS], if shared { vec![0.0; size * strip_rows] } else { vec![] });
+                let start = if shared { &mut many[..] } else { &mut one[..] };
                 for block in (0..rows).step_by(height) {
                     let block = block..(block + height).min(rows);
-                    for strip in first..first + count {
-                        let (lanes, start) = (lanes(strip), &bias(strip));
+                    for strip in (first..first + count).step_by(size) {
+                        let strips = strip..(strip + size).min(first + count);
+                        put_bias(strips.clone(), start);
+                        let lanes = (strips.len() * strip_rows).min(n - strip * strip_rows);
                         let at = out.pointer(block.start * n + strip * strip_rows, (block.len() - 1) * n + lanes);
+                        let out = Out { at, stride: n, lanes, start };
                         // SAFETY: these columns of `out` belong to this chunk alone; `pointer` checked that the last row has them.
-                        unsafe { interleaved.dot(isa, strip, x, block.clone(), Out { at, stride: n, lanes, start }) };
+                        unsafe { interleaved.dot(isa, strips, x, block.clone(), out) };
                     }
                 }
             }
             _ => {
                 let mut scratch = vec![0.0; width];
                 for strip in first..first + count {
-                    let (lanes, start) = (lanes(strip), bias(strip));
+                    let (lanes, mut start) = (strip_rows.min(n - strip * strip_rows), [0.0; COLUMNS]);
+                    put_bias(strip..strip + 1, &mut start);
                     for (lane, start) in start.iter().enumerate().take(lanes) {
                         weights.row(strip * strip_rows + lane, &mut scratch);
                         for (row, x) in x.chunks_exact(width).enumerate() {
@@ -514,6 +533,12 @@ mod tests {
                         assert_eq!(of_prompt, integer);
                     }
                     assert_eq!(prompt(&pool, &x, rows, Activations::Float, &product), [run(None, None)]);
+                    // Bytes where they are asked for, in prompts as in steps; weights of floats have none.
+                    let bytes = run(Some(Activations::Int8), None);
+                    close(&bytes, &want, 2e-2, &format!("bytes {dtype:?} {rows} {n} {k}"));
+                    let [of_prompt] = prompt(&pool, &x, rows, Activations::Int8, &product);
+                    let integer = quantized && !amx::is_here();
+                    assert_eq!(of_prompt, if integer { bytes } else { run(None, None) }, "{dtype:?} {rows} {n} {k}");
                     if dtype == Dtype::F32 {
                         let panels = matrix(dtype, n, k, 7).into_panels();
                         assert_eq!(panels.to_f32(), weights.to_f32());
@@ -522,7 +547,8 @@ mod tests {
                         let [streamed] = stream(&pool, &x, rows, Activations::Float, &product);
                         assert_eq!(streamed, run(Some(Activations::Float), None));
                     }
-                    for mode in [None, Some(Activations::Float), Some(Activations::Quantized)] {
+                    for mode in [None, Some(Activations::Float), Some(Activations::Quantized), Some(Activations::Int8)]
+                    {
                         let doubled = run(mode, Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)));
                         assert!(doubled.iter().zip(run(mode, None)).all(|(doubled, once)| *doubled == 2.0 * once));
                     }
@@ -547,7 +573,8 @@ mod tests {
                         };
                         out
                     };
-                    for mode in [None, Some(Activations::Quantized), Some(Activations::Float)] {
+                    let modes = [Activations::Quantized, Activations::Int8, Activations::Float].map(Some);
+                    for mode in [None].into_iter().chain(modes) {
                         let together = all(mode, &x, 11);
                         for row in 0..11 {
                             let alone = all(mode, &x[row * 288..][..288], 1);

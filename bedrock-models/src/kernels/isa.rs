@@ -33,7 +33,7 @@ impl Isa {
         }
     }
 
-    /// Bytes that a quantised activation has: two where an instruction sums the products of bytes, because there they are multiplied faster
+    /// Bytes that a quantised activation has unless one is asked for: two where an instruction sums the products of bytes, because there they are multiplied faster
     /// than the weights arrive. One elsewhere.
     pub(crate) const fn planes(self) -> usize {
         match self {

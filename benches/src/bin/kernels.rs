@@ -73,6 +73,11 @@ const LAYER: [(usize, usize); 7] = [
     (HIDDEN, INNER),
 ];
 
+/// What a kernel's name says of its activations.
+fn of(activations: Activations) -> &'static str {
+    if activations == Activations::Int8 { " int8" } else { "" }
+}
+
 /// Tokens of a prompt.
 const PROMPT: usize = 512;
 
@@ -254,13 +259,15 @@ impl Bench {
     /// Matrix times vector, and times a few, over as many layers as fill the memory.
     fn decoding(&mut self, bytes: usize) -> Result<(), Failure> {
         for dtype in FORMATS {
-            let modes = [(Activations::Quantized, 1), (Activations::Quantized, 16), (Activations::Float, 1)];
             // Plain numbers and block formats without integers know one kind of activations.
-            let is_block = dtype.block_len() > 1;
-            let modes =
-                modes.into_iter().filter(|(activations, _)| is_block == (*activations == Activations::Quantized));
-            let name = |rows| format!("decode {dtype} × {rows}");
-            let modes: Vec<_> = modes.map(|(activations, rows)| (activations, rows, name(rows))).collect();
+            let modes: &[_] = if dtype.block_len() > 1 {
+                &[(Activations::Quantized, 1), (Activations::Quantized, 16), (Activations::Int8, 16)]
+            } else {
+                &[(Activations::Float, 1)]
+            };
+            let name = |activations, rows| format!("decode {dtype}{} × {rows}", of(activations));
+            let modes: Vec<_> =
+                modes.iter().map(|(activations, rows)| (*activations, *rows, name(*activations, *rows))).collect();
             if !modes.iter().any(|(.., name)| self.wants(name)) {
                 continue;
             }
@@ -292,8 +299,11 @@ impl Bench {
     /// Matrix times the rows of a prompt: both shapes of a feed-forward layer.
     fn prompts(&mut self) -> Result<(), Failure> {
         let x = random_floats(PROMPT * INNER);
-        for (panels, dtype) in FORMATS.into_iter().map(|dtype| (false, dtype)).chain([(true, Dtype::F32)]) {
-            let name = format!("prompt {dtype}{} × {PROMPT}", if panels { " panels" } else { "" });
+        let bytes = FORMATS.into_iter().filter(|dtype| dtype.block_len() > 1);
+        let kinds = FORMATS.into_iter().map(|dtype| (false, dtype, Activations::Quantized));
+        let kinds = kinds.chain(bytes.map(|dtype| (false, dtype, Activations::Int8)));
+        for (panels, dtype, activations) in kinds.chain([(true, Dtype::F32, Activations::Quantized)]) {
+            let name = format!("prompt {dtype}{}{} × {PROMPT}", if panels { " panels" } else { "" }, of(activations));
             if !self.wants(&name) {
                 continue;
             }
@@ -305,7 +315,8 @@ impl Bench {
             let operations = (2 * PROMPT * 2 * INNER * HIDDEN) as f64;
             self.measure(&name, Work { bytes: 0, operations, streams: false }, |pool| {
                 for matrix in &layers {
-                    black_box(bench::prompt(pool, &x[..PROMPT * matrix.columns()], PROMPT, matrix));
+                    let x = &x[..PROMPT * matrix.columns()];
+                    black_box(bench::prompt(pool, x, PROMPT, activations, matrix));
                 }
             })?;
         }

@@ -1,5 +1,6 @@
 //! GROUNDING with an encoder: small networks that read what [`super::alignment`] says of each word of a response, and the evidence without one.
 //! Weights and how they were made: `data/GROUNDING_CARD.md`.
+#![cfg_attr(not(feature = "train"), allow(unreachable_pub, reason = "what trains the networks reaches it"))]
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,5 @@
 //! Each word of a response held against the words of its source, as an encoder sees both: what the network of [`super::aligned`] reads.
+#![cfg_attr(not(feature = "train"), allow(unreachable_pub, reason = "what trains the networks reaches it"))]
 
 use std::collections::HashSet;
 

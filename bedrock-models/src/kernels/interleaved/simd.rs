@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Format, Isa, Out};
-use crate::kernels::activation::{BLOCK, Block, QuantizedRows};
+use crate::kernels::activation::{At, BLOCK, Block, QuantizedRows};
 use crate::kernels::prefetch::ask_near;
 use crate::kernels::tile::COLUMNS;
 
@@ -30,18 +30,23 @@ const fn format(f: u8) -> Format {
     }
 }
 
-/// Calls a function of a module with the format as a constant.
+/// Whether weights of the format have a minimum of their own. Others have an offset of their quants.
+const fn has_minimum(f: u8) -> bool {
+    matches!(format(f), Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K)
+}
+
+/// Calls a function of a module with the format, and the bytes an activation, as constants.
 macro_rules! with_format {
-    ($format:expr, $module:ident :: $function:ident ( $($arg:expr),* )) => {
+    ($format:expr, $module:ident :: $function:ident $(<$planes:literal>)? ( $($arg:expr),* )) => {
         match $format {
-            Format::Q8 => $module::$function::<Q8>($($arg),*),
-            Format::Q4 => $module::$function::<Q4>($($arg),*),
-            Format::Q4Min => $module::$function::<Q4_MIN>($($arg),*),
-            Format::Q5 => $module::$function::<Q5>($($arg),*),
-            Format::Q5Min => $module::$function::<Q5_MIN>($($arg),*),
-            Format::Q4K => $module::$function::<Q4_K>($($arg),*),
-            Format::Q5K => $module::$function::<Q5_K>($($arg),*),
-            Format::Q6K => $module::$function::<Q6_K>($($arg),*),
+            Format::Q8 => $module::$function::<Q8 $(, $planes)?>($($arg),*),
+            Format::Q4 => $module::$function::<Q4 $(, $planes)?>($($arg),*),
+            Format::Q4Min => $module::$function::<Q4_MIN $(, $planes)?>($($arg),*),
+            Format::Q5 => $module::$function::<Q5 $(, $planes)?>($($arg),*),
+            Format::Q5Min => $module::$function::<Q5_MIN $(, $planes)?>($($arg),*),
+            Format::Q4K => $module::$function::<Q4_K $(, $planes)?>($($arg),*),
+            Format::Q5K => $module::$function::<Q5_K $(, $planes)?>($($arg),*),
+            Format::Q6K => $module::$function::<Q6_K $(, $planes)?>($($arg),*),
         }
     };
 }
@@ -49,8 +54,8 @@ macro_rules! with_format {
 /// Products of a strip with rows of activations.
 ///
 /// # Safety
-/// The instructions of `isa` must be there; `heads` and `quants` are a strip of `isa.lanes()` rows as long as those of `x`; the
-/// rows are in `x`, and `out` as [`Out`] says.
+/// The instructions of `isa` must be there; `heads` and `quants` are a strip of `isa.lanes()` rows as long as those of `x`, which has no more
+/// bytes an activation than `isa.planes()`; the rows are in `x`, and `out` as [`Out`] says.
 pub(super) unsafe fn dot(
     isa: Isa,
     format: Format,
@@ -64,13 +69,19 @@ pub(super) unsafe fn dot(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => with_format!(format, avx512::dot(heads, quants, x, rows, out)),
+            Isa::Avx512 if x.planes() == 2 => with_format!(format, avx512::dot<2>(heads, quants, x, rows, out)),
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => with_format!(format, avxvnni::dot(heads, quants, x, rows, out)),
+            Isa::Avx512 => with_format!(format, avx512::dot<1>(heads, quants, x, rows, out)),
             #[cfg(target_arch = "x86_64")]
-            _ => with_format!(format, avx2::dot(heads, quants, x, rows, out)),
+            Isa::AvxVnni if x.planes() == 2 => with_format!(format, avxvnni::dot<2>(heads, quants, x, rows, out)),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => with_format!(format, avxvnni::dot<1>(heads, quants, x, rows, out)),
+            #[cfg(target_arch = "x86_64")]
+            _ => with_format!(format, avx2::dot<1>(heads, quants, x, rows, out)),
             #[cfg(target_arch = "aarch64")]
-            _ => with_format!(format, neon::dot(heads, quants, x, rows, out)),
+            _ if x.planes() == 2 => with_format!(format, neon::dot<2>(heads, quants, x, rows, out)),
+            #[cfg(target_arch = "aarch64")]
+            _ => with_format!(format, neon::dot<1>(heads, quants, x, rows, out)),
         }
     }
 }
@@ -95,6 +106,62 @@ pub(super) unsafe fn panel(isa: Isa, format: Format, heads: &[u8], quants: &[u8]
     }
 }
 
+/// Registers of a block of two strips that were unpacked: `[group of four columns][strip]` quants, scales of each strip, and where there are any minima, or the scales of
+/// the second halves.
+#[cfg(target_arch = "x86_64")]
+pub(super) const fn pair_registers(format: Format) -> usize {
+    match format {
+        Format::Q8 | Format::Q4 | Format::Q5 => 2 * 9,
+        _ => 2 * 10,
+    }
+}
+
+/// Unpacks some blocks of two strips.
+///
+/// # Safety
+/// `isa` must be AVX-VNNI or AVX-512, with its instructions; the strips have these blocks, whole units, and `out` has [`pair_registers`] for each.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn unpack_pair(
+    isa: Isa,
+    format: Format,
+    strips: [(&[u8], &[u8]); 2],
+    blocks: Range<usize>,
+    out: *mut u8,
+) {
+    // SAFETY: by the contract.
+    unsafe {
+        match isa {
+            Isa::Avx512 => with_format!(format, avx512::unpack_pair(strips, blocks, out)),
+            _ => with_format!(format, avxvnni::unpack_pair(strips, blocks, out)),
+        }
+    }
+}
+
+/// What [`dot`] is for two strips, of blocks that were unpacked, and activations of one byte. The sums are the same.
+///
+/// # Safety
+/// As [`unpack_pair`], which made the `blocks` of `pair`, which `x` has; what lies at `coming` is asked for meanwhile, as many blocks of quants; `out` as [`Out`] says, of twice the lanes; its sums go on from what is there, unless the blocks are the first.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn dot_pair(
+    isa: Isa,
+    format: Format,
+    pair: *const u8,
+    coming: [*const u8; 2],
+    blocks: Range<usize>,
+    x: &QuantizedRows<'_>,
+    rows: Range<usize>,
+    out: Out<'_>,
+) {
+    // SAFETY: by the contract.
+    unsafe {
+        match isa {
+            Isa::Avx512 => with_format!(format, avx512::dot_pair(pair, coming, blocks, x, rows, out)),
+            _ => with_format!(format, avxvnni::dot_pair(pair, coming, blocks, x, rows, out)),
+        }
+    }
+}
+
 /// Bytes ahead of what is multiplied that are asked for: the processor's own prefetching ends with each page of memory.
 const AHEAD: usize = 2048;
 
@@ -107,7 +174,7 @@ macro_rules! kernels {
         /// Bytes of a register.
         const WIDTH: usize = 4 * LANES;
 
-        /// The quants of a block, four columns of each lane in a register; unsigned, but for Q8 where [`Q8_OFFSET`] is 0.
+        /// The quants of a block, four columns of each lane in a register; unsigned, but for Q8 where it is signed.
         ///
         /// # Safety
         /// The features; `at` points to a block.
@@ -165,7 +232,7 @@ macro_rules! kernels {
             unsafe {
                 let d = halves(head);
                 let m = match F {
-                    Q8 => mul(d, splat_float(Q8_OFFSET)),
+                    Q8 => mul(d, splat_float(if Q8_IS_SIGNED { 0.0 } else { -128.0 })),
                     Q4 => mul(d, splat_float(-8.0)),
                     Q5 => mul(d, splat_float(-16.0)),
                     Q6_K => d,
@@ -199,14 +266,84 @@ macro_rules! kernels {
             }
         }
 
+        /// The sum of a block's integers, in each lane.
+        ///
         /// # Safety
-        /// The features; `heads` and `quants` are a strip as long as the `R` rows of `x`, which lie one after another; `start` holds `LANES` floats, and so does each of the
+        /// The features.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn integers(x: &Block) -> Bytes {
+            // SAFETY: four bytes of the block.
+            unsafe { four(x.integers.as_ptr().cast()) }
+        }
+
+        /// As [`integers`], of the first half.
+        ///
+        /// # Safety
+        /// The features.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn first_integers(x: &Block) -> Bytes {
+            // SAFETY: four bytes of the block.
+            unsafe { four(x.integers.as_ptr().add(1).cast()) }
+        }
+
+        /// As [`integers`], of the second half.
+        ///
+        /// # Safety
+        /// The features.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn last_integers(x: &Block) -> Bytes {
+            // SAFETY: by the contract.
+            unsafe { less(integers(x), first_integers(x)) }
+        }
+
+        /// What the offset of a format's quants adds to their products with integers of this sum.
+        ///
+        /// # Safety
+        /// The features.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn offset<const F: u8>(integers: Bytes) -> Bytes {
+            // SAFETY: by the contract.
+            unsafe {
+                match F {
+                    Q8 if !Q8_IS_SIGNED => times::<7>(integers),
+                    Q4 => times::<3>(integers),
+                    Q5 => times::<4>(integers),
+                    Q6_K => times::<5>(integers),
+                    _ => zero(),
+                }
+            }
+        }
+
+        /// `sum` and what a block's products of integers, without the quants' offset, are with its scale and minimum.
+        ///
+        /// # Safety
+        /// The features.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn add<const F: u8>(sum: Floats, dots: Bytes, [d, m]: [Floats; 2], x: &Block) -> Floats {
+            // SAFETY: two floats of the block.
+            unsafe {
+                let scale = mul(d, broadcast_float(&x.scale));
+                if const { has_minimum(F) } {
+                    add_float(sum, fma(to_float(dots), scale, mul(m, broadcast_float(&x.sum))))
+                } else {
+                    fma(to_float(dots), scale, sum)
+                }
+            }
+        }
+
+        /// # Safety
+        /// The features; `heads` and `quants` are a strip as long as the `R` rows of `x`, of `P` bytes an activation, which lie one after another; `start` holds `LANES` floats, and so does each of the
         /// rows of `out`, `stride` floats apart.
         #[target_feature(enable = $features)]
-        unsafe fn dot_rows<const F: u8, const R: usize>(
+        unsafe fn dot_rows<const F: u8, const P: usize, const R: usize>(
             heads: &[u8],
             quants: &[u8],
-            x: *const Block,
+            x: At<P>,
             start: *const f32,
             out: *mut f32,
             stride: usize,
@@ -230,28 +367,22 @@ macro_rules! kernels {
                         let w = unpack::<F>(quants);
                         let [first, second] = scales::<F>(head, b, unit);
                         let x = x.add(block);
-                        // `sums` and the products of some registers of quants from a column on, with their scale and minimum, and the sum that this is multiplied by.
+                        // `sums` and the products of some registers of quants from a column on, with their scale and minimum, and the sum of the activations' integers.
                         macro_rules! add {
-                            ($n:literal, $w:expr, $from:literal, $scales:expr, $sum:expr) => {
-                                let [d, m] = $scales;
-                                let dots = dots::<F, $n, R>($w, x, width, $from);
+                            ($n:literal, $w:expr, $from:literal, $scales:expr, $integers:ident) => {
+                                let dots = dots::<F, P, $n, R>($w, x, width, $from);
                                 for r in 0..R {
-                                    let x = &*x.add(r * width);
-                                    let scale = mul(d, broadcast_float(&x.scale));
-                                    if F == Q8 && Q8_OFFSET == 0.0 {
-                                        sums[r] = fma(to_float(dots[r]), scale, sums[r]);
-                                    } else {
-                                        let offset = mul(m, broadcast_float(&$sum(x)));
-                                        sums[r] = add_float(sums[r], fma(to_float(dots[r]), scale, offset));
-                                    }
+                                    let x = x.add(r * width).block();
+                                    let dots = less(dots[r], offset::<F>($integers(x)));
+                                    sums[r] = add::<F>(sums[r], dots, $scales, x);
                                 }
                             };
                         }
                         if F == Q6_K {
-                            add!(4, [w[0], w[1], w[2], w[3]], 0, first, |x: &Block| x.half_sums[0]);
-                            add!(4, [w[4], w[5], w[6], w[7]], 16, second, |x: &Block| x.half_sums[1]);
+                            add!(4, [w[0], w[1], w[2], w[3]], 0, first, first_integers);
+                            add!(4, [w[4], w[5], w[6], w[7]], 16, second, last_integers);
                         } else {
-                            add!(8, w, 0, first, |x: &Block| x.sum);
+                            add!(8, w, 0, first, integers);
                         }
                         block += 1;
                     }
@@ -264,7 +395,7 @@ macro_rules! kernels {
 
         /// # Safety
         /// As [`super::dot`].
-        pub(in crate::kernels::interleaved) unsafe fn dot<const F: u8>(
+        pub(in crate::kernels::interleaved) unsafe fn dot<const F: u8, const P: usize>(
             heads: &[u8],
             quants: &[u8],
             x: &QuantizedRows<'_>,
@@ -275,15 +406,15 @@ macro_rules! kernels {
             let mut row = rows.start;
             $(
                 while rows.end - row >= $rows {
-                    let x = x.from(row).as_ptr();
+                    let x = x.at::<P>(row);
                     let at = at.wrapping_add((row - rows.start) * stride);
                     // SAFETY: by the contract; a strip that is not whole goes through a copy.
                     unsafe {
                         if lanes == LANES {
-                            dot_rows::<F, $rows>(heads, quants, x, start.as_ptr(), at, stride);
+                            dot_rows::<F, P, $rows>(heads, quants, x, start.as_ptr(), at, stride);
                         } else {
                             let mut whole = [[0.0f32; LANES]; $rows];
-                            dot_rows::<F, $rows>(heads, quants, x, start.as_ptr(), whole.as_mut_ptr().cast(), LANES);
+                            dot_rows::<F, P, $rows>(heads, quants, x, start.as_ptr(), whole.as_mut_ptr().cast(), LANES);
                             for (r, whole) in whole.iter().enumerate() {
                                 at.add(r * stride).copy_from_nonoverlapping(whole.as_ptr(), lanes);
                             }

@@ -9,7 +9,7 @@ type Bytes = uint8x16_t;
 type Floats = float32x4_t;
 
 /// Quants of Q8 stay signed.
-const Q8_OFFSET: f32 = 0.0;
+const Q8_IS_SIGNED: bool = true;
 
 macro_rules! on_registers {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty { $body:expr })*) => {
@@ -38,6 +38,7 @@ on_registers! {
     fn fma(a: Floats, b: Floats, c: Floats) -> Floats { vfmaq_f32(c, a, b) }
     fn to_float(a: Bytes) -> Floats { vcvtq_f32_s32(vreinterpretq_s32_u8(a)) }
     fn load(at: *const u8) -> Bytes { vld1q_u8(at) }
+    fn less(a: Bytes, b: Bytes) -> Bytes { vreinterpretq_u8_s32(vsubq_s32(vreinterpretq_s32_u8(a), vreinterpretq_s32_u8(b))) }
     fn four(at: *const i8) -> Bytes { vreinterpretq_u8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
     fn broadcast_float(at: *const f32) -> Floats { vdupq_n_f32(*at) }
     fn load_float(at: *const f32) -> Floats { vld1q_f32(at) }
@@ -96,6 +97,13 @@ fn left<const N: i32>(a: Bytes) -> Bytes {
     vreinterpretq_u8_u16(vshlq_n_u16::<N>(vreinterpretq_u16_u8(a)))
 }
 
+/// Integers of 32 bits times `1 << N`.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn times<const N: i32>(a: Bytes) -> Bytes {
+    vreinterpretq_u8_s32(vshlq_n_s32::<N>(vreinterpretq_s32_u8(a)))
+}
+
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn right<const N: i32>(a: Bytes) -> Bytes {
@@ -136,9 +144,9 @@ fn column<const J: i32, const F: u8>(w: Bytes) -> Floats {
 /// The features; the rows have such a block, and that `4 N` activations from there on.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn dots<const F: u8, const N: usize, const R: usize>(
+unsafe fn dots<const F: u8, const P: usize, const N: usize, const R: usize>(
     w: [Bytes; N],
-    x: *const Block,
+    x: At<P>,
     width: usize,
     from: usize,
 ) -> [Bytes; R] {
@@ -148,12 +156,15 @@ unsafe fn dots<const F: u8, const N: usize, const R: usize>(
         for (g, w) in w.into_iter().enumerate() {
             // SAFETY: by the contract; the sums of 32 products of at most 128 · 32,640 fit.
             unsafe {
-                let x = &*x.add(r * width);
-                sums[0] = dot4(sums[0], w, four(x.q.as_ptr().add(from + 4 * g)));
-                sums[1] = dot4(sums[1], w, four(x.low.as_ptr().add(from + 4 * g)));
+                let x = x.add(r * width);
+                sums[0] = dot4(sums[0], w, four(x.block().q.as_ptr().add(from + 4 * g)));
+                if P == 2 {
+                    sums[1] = dot4(sums[1], w, four(x.low(from + 4 * g)));
+                }
             }
         }
-        *all = vreinterpretq_u8_s32(vaddq_s32(vshlq_n_s32::<8>(sums[0]), sums[1]));
+        let [high, low] = sums;
+        *all = vreinterpretq_u8_s32(if P == 2 { vaddq_s32(vshlq_n_s32::<8>(high), low) } else { high });
     }
     all
 }
