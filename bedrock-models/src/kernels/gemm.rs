@@ -536,6 +536,7 @@ mod tests {
                     // Bytes where they are asked for, in prompts as in steps; weights of floats have none.
                     let bytes = run(Some(Activations::Int8), None);
                     close(&bytes, &want, 2e-2, &format!("bytes {dtype:?} {rows} {n} {k}"));
+                    assert_eq!(bytes == integer, !quantized || isa().planes() == 1, "bytes {dtype:?} {rows} {n} {k}");
                     let [of_prompt] = prompt(&pool, &x, rows, Activations::Int8, &product);
                     let integer = quantized && !amx::is_here();
                     assert_eq!(of_prompt, if integer { bytes } else { run(None, None) }, "{dtype:?} {rows} {n} {k}");
