@@ -215,6 +215,10 @@ impl Interleaved {
     ) {
         assert!(x.columns() == self.columns && rows.end <= x.rows() && x.planes() <= isa.planes());
         assert!(out.lanes <= strips.len() * self.lanes && out.start.len() >= strips.len() * self.lanes);
+        if strips.len() == 1 {
+            // SAFETY: by the contract.
+            return unsafe { self.dot_strip(isa, strips.start, x, rows, out) };
+        }
         let part = |strip: usize, count: usize| {
             let first = (strip - strips.start) * self.lanes;
             let lanes = (count * self.lanes).min(out.lanes - first);
