@@ -5,15 +5,14 @@
 //! The folders of `--data` are those that `bedrock-guard/data/GROUNDING_CARD.md` names. Items are cut into five folds by a hash of their page, or of their source
 //! where they have none; each fold is scored by networks trained on the other four. The committed file is trained on all.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use bedrock_core::EmbeddingModel;
 use bedrock_examples::{Failure, ModelArguments, failure, find_model, run};
-use bedrock_guard::train;
 use bedrock_guard::train::alignment::{self, at, dot};
+use bedrock_guard::train::{self, Random, area, fold};
 use bedrock_models::Embedder;
 use clap::Parser;
 use serde_json::Value;
@@ -76,33 +75,9 @@ struct Item {
     fold: u64,
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    /// 0..1
-    fn share(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 24) as f32
-    }
-
-    /// 0, or what makes the mean 1.
-    fn kept(&mut self) -> f32 {
-        if self.share() < DROP { 0.0 } else { 1.0 / (1.0 - DROP) }
-    }
-}
-
-fn hash(key: &str) -> u64 {
-    let hash =
-        key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+/// 0, or what makes the mean 1.
+fn spared(random: &mut Random) -> f32 {
+    if random.share() < DROP { 0.0 } else { 1.0 / (1.0 - DROP) }
 }
 
 fn main() -> ExitCode {
@@ -130,7 +105,7 @@ fn main() -> ExitCode {
                 // Share-alike annotations are for measuring alone.
                 may: !text("licence").starts_with("CDLA"),
                 length: response.split_whitespace().count(),
-                fold: hash(&key.to_lowercase()) % FOLDS,
+                fold: fold(key, FOLDS),
             });
         }
         head.words = scale(items.iter().filter(|item| item.may).flat_map(|item| &item.parts));
@@ -283,13 +258,13 @@ fn fit(items: &[&Item], kind: &Kind, seed: u64) -> alignment::Network {
         (at::OUTPUT..at::ALL, 2 * alignment::UNITS + alignment::EVIDENCE_UNITS),
     ] {
         let most = 1.0 / (inputs as f32).sqrt();
-        network.numbers[range].iter_mut().for_each(|number| *number = (2.0 * random.share() - 1.0) * most);
+        network.numbers[range].iter_mut().for_each(|number| *number = random.signed() * most);
     }
     let (mut first, mut second) = (vec![0.0f32; at::ALL], vec![0.0f32; at::ALL]);
     let mut step = 0;
     for _ in 0..kind.passes {
         for index in (1..parts.len()).rev() {
-            parts.swap(index, (random.next() >> 11) as usize % (index + 1));
+            parts.swap(index, random.below(index + 1));
         }
         for batch in parts.chunks(STEP) {
             let mut gradient = vec![0.0f32; at::ALL];
@@ -334,7 +309,7 @@ fn slope(
     const UNITS: usize = alignment::UNITS;
     const INPUTS: usize = alignment::INPUTS;
     let add = |to: &mut [f32], by: f32, from: &[f32]| to.iter_mut().zip(from).for_each(|(to, from)| *to += by * from);
-    let words: Vec<f32> = words.iter().map(|x| x * random.kept()).collect();
+    let words: Vec<f32> = words.iter().map(|x| x * spared(random)).collect();
     let count = words.len() / INPUTS;
     // Forward.
     let mut kept = vec![0.0f32; count * UNITS];
@@ -342,7 +317,7 @@ fn slope(
     for (word, inputs) in words.chunks_exact(INPUTS).enumerate() {
         for unit in 0..UNITS {
             let value = dot(&n[at::WORD + unit * INPUTS..][..INPUTS], inputs) + n[at::WORD_BIAS + unit];
-            let keep = if value > 0.0 { random.kept() } else { 0.0 };
+            let keep = if value > 0.0 { spared(random) } else { 0.0 };
             (kept[word * UNITS + unit], one[word * UNITS + unit]) = (keep, value.max(0.0) * keep);
         }
     }
@@ -369,7 +344,7 @@ fn slope(
         add(&mut pooled[..UNITS], 1.0 / count as f32, units);
         add(&mut pooled[UNITS..], *share, units);
     }
-    let masks: Vec<f32> = (0..2 * UNITS).map(|_| random.kept()).collect();
+    let masks: Vec<f32> = (0..2 * UNITS).map(|_| spared(random)).collect();
     let mut last: Vec<f32> = pooled.iter().zip(&masks).map(|(x, mask)| x * mask).collect();
     last.extend((0..alignment::EVIDENCE_UNITS).map(|unit| {
         let weights = &n[at::EVIDENCE + unit * train::SUPPORT..][..train::SUPPORT];
@@ -425,14 +400,15 @@ fn report(items: &[Item], scores: &[f32]) {
                 items.iter().zip(scores).filter(|(item, _)| item.set == set && fold.is_none_or(|f| f == item.fold));
             of.map(|(item, score)| (*score, item.label, item.length)).collect()
         };
-        let areas: Vec<f64> = (0..FOLDS).map(|fold| area(&of(Some(fold)))).collect();
+        let area_of = |of: &[(f32, bool, usize)]| area(of.iter().map(|(score, label, _)| (*score, *label)).collect());
+        let areas: Vec<f64> = (0..FOLDS).map(|fold| area_of(&of(Some(fold)))).collect();
         let mean = areas.iter().sum::<f64>() / FOLDS as f64;
         let spread = areas.iter().map(|area| (area - mean).powi(2)).sum::<f64>() / (FOLDS - 1) as f64;
         let all = of(None);
         let (right, pairs) = of_a_length(&all);
         println!(
             "{folder}: area {:.4} of {}; mean of folds {mean:.4}, standard error {:.4}; of {pairs} pairs of a length {right:.4} right",
-            area(&all),
+            area_of(&all),
             all.len(),
             (spread / FOLDS as f64).sqrt()
         );
@@ -450,21 +426,4 @@ fn of_a_length(scored: &[(f32, bool, usize)]) -> (f64, usize) {
         }
     }
     (right / f64::from(pairs), pairs as usize)
-}
-
-/// Area under the receiver operating characteristic: the same of all pairs.
-fn area(scored: &[(f32, bool, usize)]) -> f64 {
-    let mut order: BTreeMap<(i64, u32), [f64; 2]> = BTreeMap::new();
-    for (score, label, _) in scored {
-        // Bits of floats rise with their values, from the other end below zero.
-        let bits = i64::from(score.to_bits() as i32);
-        let key = if bits < 0 { i64::from(i32::MIN) - bits } else { bits };
-        order.entry((key, 0)).or_default()[usize::from(*label)] += 1.0;
-    }
-    let (mut below, mut right, mut yes) = (0.0, 0.0, 0.0);
-    for [no, also] in order.values() {
-        right += also * (below + no / 2.0);
-        (below, yes) = (below + no, yes + also);
-    }
-    right / (below * yes)
 }

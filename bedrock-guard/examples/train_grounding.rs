@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bedrock_guard::train::{relevance, support};
+use bedrock_guard::train::{Random, area, fold, relevance, support};
 use serde_json::Value;
 
 const FOLDS: u64 = 5;
@@ -28,34 +28,6 @@ struct Item {
     /// Words of the response.
     length: usize,
     fold: u64,
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 11) as usize % end
-    }
-
-    /// -1..1
-    fn signed(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
-
-fn hash(key: &str) -> u64 {
-    let hash =
-        key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -82,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             // Share-alike annotations are for measuring alone.
             let shared_alike = text(item, "licence").starts_with("CDLA");
             let (source, query, response) = (text(item, "source"), text(item, "query"), text(item, "response"));
-            let fold = hash(&source.to_lowercase()) % FOLDS;
+            let fold = fold(&source, FOLDS);
             let label = item["grounded"] == true;
             let length = response.split_whitespace().count();
             let item = |evidence, label, weight| Item { evidence, label, set, weight, length, fold };
@@ -204,21 +176,4 @@ fn of_a_length(scored: &[(f32, bool, usize)]) -> (f64, usize) {
         }
     }
     (right / f64::from(pairs), pairs as usize)
-}
-
-/// Area under the receiver operating characteristic; ties count half.
-fn area(mut scored: Vec<(f32, bool)>) -> f64 {
-    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut ranks, mut yes, mut at) = (0.0, 0.0, 0);
-    while at < scored.len() {
-        let end = at + scored[at..].iter().take_while(|(score, _)| *score == scored[at].0).count();
-        for (_, label) in &scored[at..end] {
-            if *label {
-                ranks += (at + end + 1) as f64 / 2.0;
-                yes += 1.0;
-            }
-        }
-        at = end;
-    }
-    (ranks - yes * (yes + 1.0) / 2.0) / (yes * (scored.len() as f64 - yes))
 }

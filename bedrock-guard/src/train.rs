@@ -1,6 +1,8 @@
 //! What the programs that train the committed filters need of the crate: texts as the filters see them, and the file of weights.
 //! Users of guardrails have no use for it, and it may change with every version.
 
+mod folds;
+
 use std::ops::Range;
 
 use crate::policy::content::{classic, decode, feature, normal, standard, window};
@@ -61,6 +63,7 @@ pub fn prompt(unit: &str) -> String {
 }
 
 /// The head of tier STANDARD with hidden layers of `hidden` units.
+pub use folds::{Random, area, fold};
 pub use standard::{Head, Network};
 
 /// Evidence that a source supports a response.

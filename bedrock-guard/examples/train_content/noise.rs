@@ -1,25 +1,6 @@
-//! Random numbers, and texts as people write them who type in haste or hide.
+//! Texts as people write them who type in haste or hide.
 
-/// SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 11) as usize % end
-    }
-
-    pub(crate) fn chance(&mut self, share: f32) -> bool {
-        ((self.next() >> 40) as f32) < share * (1u64 << 24) as f32
-    }
-}
+pub(crate) use bedrock_guard::train::Random;
 
 /// Letters swapped, dropped or replaced by digits, blanks dropped or put in.
 pub(crate) fn noisy(text: &str, random: &mut Random) -> String {
