@@ -19,12 +19,20 @@ use serde_json::Value;
 
 const FOLDS: u64 = 5;
 const FOLDERS: [&str; 3] = ["grounding-fool-me-twice", "grounding-begin", "grounding-halueval-qa"];
-/// What is averaged: networks that learn what is hard, from words alone, and networks that learn all and see the evidence too. What the sets say of shared
+/// What is averaged: networks that learn what is hard, from words alone, and fewer that learn all and see the evidence too. What the sets say of shared
 /// words does not agree, so one network for all knows less of the first.
 const KINDS: [Kind; 2] = [
-    Kind { weights: [1.0, 0.0, 0.0], evidence: false, passes: 35 },
-    Kind { weights: [1.0, 1.0, 0.3], evidence: true, passes: 20 },
+    Kind { weights: [1.0, 0.0, 0.0], evidence: false, passes: 35, networks: 6 },
+    Kind { weights: [1.0, 1.0, 0.3], evidence: true, passes: 20, networks: 2 },
 ];
+/// What an item of each set weighs for the line over places, and for the network over the evidence.
+const LINE: [f32; 3] = [1.0, 0.0, 0.0];
+const SUPPORT: [f32; 3] = [0.0, 1.0, 1.0];
+/// What the squares of the line's weights cost, halved.
+const PENALTY: f64 = 50.0;
+/// Networks over the evidence, which are joined to one, and the steps of each.
+const SUPPORTS: usize = 3;
+const SUPPORT_STEPS: i32 = 400;
 /// Items of a step.
 const STEP: usize = 32;
 const RATE: f32 = 2e-3;
@@ -42,9 +50,6 @@ struct Arguments {
     /// Folder of the sets
     #[arg(long)]
     data: PathBuf,
-    /// Networks of each kind
-    #[arg(long, default_value_t = 4)]
-    networks: u64,
     /// Where the weights go
     #[arg(long)]
     output: Option<PathBuf>,
@@ -60,11 +65,12 @@ struct Kind {
     evidence: bool,
     /// Passes over the items.
     passes: usize,
+    networks: u64,
 }
 
 struct Item {
-    /// Inputs of the words of each part of the response.
-    parts: Vec<Vec<f32>>,
+    /// The parts of the response that have words.
+    parts: Vec<alignment::Part>,
     evidence: Vec<f32>,
     label: bool,
     set: usize,
@@ -108,19 +114,19 @@ fn main() -> ExitCode {
                 fold: fold(key, FOLDS),
             });
         }
-        head.words = scale(items.iter().filter(|item| item.may).flat_map(|item| &item.parts));
-        head.evidence = scale(items.iter().filter(|item| item.may).map(|item| &item.evidence));
+        let parts = || items.iter().filter(|item| item.may).flat_map(|item| &item.parts);
+        head.words = scale(alignment::INPUTS, parts().map(|part| &part.words));
+        head.places = scale(alignment::PLACES, parts().map(|part| &part.places));
+        head.evidence = scale(train::SUPPORT, items.iter().filter(|item| item.may).map(|item| &item.evidence));
         for item in &mut items {
-            item.parts.iter_mut().for_each(|part| head.words.apply(part));
+            item.parts.iter_mut().for_each(|part| head.scale(part));
             head.evidence.apply(&mut item.evidence);
         }
         // The kinds are trained side by side.
         let networks = |train: &[&Item]| -> Vec<alignment::Network> {
             std::thread::scope(|scope| {
-                let seeds = 0..arguments.networks;
-                let of = |kind| {
-                    let seeds = seeds.clone();
-                    scope.spawn(move || seeds.map(|seed| fit(train, kind, seed)).collect::<Vec<_>>())
+                let of = |kind: &'static Kind| {
+                    scope.spawn(move || (0..kind.networks).map(|seed| fit(train, kind, seed)).collect::<Vec<_>>())
                 };
                 let kinds: Vec<_> = KINDS.iter().map(of).collect();
                 kinds.into_iter().flat_map(|kind| kind.join().expect("training does not panic")).collect()
@@ -129,14 +135,15 @@ fn main() -> ExitCode {
         let mut scores = vec![0.0; items.len()];
         for fold in 0..FOLDS {
             let others: Vec<&Item> = items.iter().filter(|item| item.fold != fold && item.may).collect();
-            head.networks = networks(&others);
+            (head.line, head.support, head.networks) = (line(&others), support(&others), networks(&others));
             for (item, score) in items.iter().zip(&mut scores).filter(|(item, _)| item.fold == fold) {
                 *score = logit(&head, item);
             }
         }
         report(&items, &scores);
         if let Some(path) = arguments.output {
-            head.networks = networks(&items.iter().filter(|item| item.may).collect::<Vec<_>>());
+            let all: Vec<&Item> = items.iter().filter(|item| item.may).collect();
+            (head.line, head.support, head.networks) = (line(&all), support(&all), networks(&all));
             std::fs::write(path, head.write())?;
         }
         Ok(())
@@ -215,10 +222,8 @@ fn principal(matrix: &[f32]) -> Vec<f32> {
     found.concat()
 }
 
-/// Mean and deviation of each of the numbers of rows of `width`.
-fn scale<'a>(rows: impl Iterator<Item = &'a Vec<f32>> + Clone) -> alignment::Scale {
-    // Words have one width, evidence another: a row of evidence is one, words are several in one vector.
-    let width = if rows.clone().all(|row| row.len() == train::SUPPORT) { train::SUPPORT } else { alignment::INPUTS };
+/// Mean and deviation of each of the numbers of rows of `width`, of which a vector holds one or several.
+fn scale<'a>(width: usize, rows: impl Iterator<Item = &'a Vec<f32>>) -> alignment::Scale {
     let (mut sums, mut squares, mut count) = (vec![0.0f64; width], vec![0.0f64; width], 0.0);
     for row in rows.flat_map(|rows| rows.chunks_exact(width)) {
         count += 1.0;
@@ -235,18 +240,139 @@ fn scale<'a>(rows: impl Iterator<Item = &'a Vec<f32>> + Clone) -> alignment::Sca
 
 /// The mean logit of the parts of a response; the middle if it has no words.
 fn logit(head: &alignment::Head, item: &Item) -> f32 {
-    let logits = item.parts.iter().filter(|part| !part.is_empty()).map(|part| head.logit(part, &item.evidence));
+    let logits = item.parts.iter().map(|part| head.logit(part, &item.evidence));
     let (sum, count) = logits.fold((0.0, 0.0f32), |(sum, count), logit| (sum + logit, count + 1.0));
     sum / count.max(1.0)
 }
 
-/// Adam with decay beside it; in a set both labels weigh the same.
-fn fit(items: &[&Item], kind: &Kind, seed: u64) -> alignment::Network {
+/// What an item weighs in training, given what its set weighs: in a set both labels weigh the same.
+fn balance(items: &[&Item], weights: [f32; FOLDERS.len()]) -> impl Fn(&Item) -> f32 {
     let mut counts = [[0.0f32; 2]; FOLDERS.len()];
     items.iter().for_each(|item| counts[item.set][usize::from(item.label)] += 1.0);
+    move |item| {
+        let of = counts[item.set];
+        (of[0] + of[1]) / 2.0 / of[usize::from(item.label)] * weights[item.set]
+    }
+}
+
+/// Weights of the numbers about places, and what is added: logistic regression by Newton's method.
+fn line(items: &[&Item]) -> Vec<f32> {
+    const WIDTH: usize = alignment::PLACES + 1;
+    let weigh = balance(items, LINE);
+    let mut rows: Vec<(Vec<f64>, f64, f64)> = Vec::new();
+    for item in items.iter().filter(|item| LINE[item.set] > 0.0) {
+        rows.extend(item.parts.iter().map(|part| {
+            let inputs = part.places.iter().map(|x| f64::from(*x)).chain([1.0]).collect();
+            (inputs, f64::from(u8::from(item.label)), f64::from(weigh(item)))
+        }));
+    }
+    let mut weights = vec![0.0f64; WIDTH];
+    for _ in 0..8 {
+        // Half the curvature is computed; the rest mirrors it.
+        let mut curve = vec![vec![0.0f64; WIDTH + 1]; WIDTH];
+        for index in 0..WIDTH - 1 {
+            curve[index][index] = PENALTY;
+            curve[index][WIDTH] = -PENALTY * weights[index];
+        }
+        for (inputs, label, weight) in &rows {
+            let logit: f64 = inputs.iter().zip(&weights).map(|(x, w)| x * w).sum();
+            let score = 1.0 / (1.0 + (-logit).exp());
+            for (index, row) in curve.iter_mut().enumerate() {
+                row[WIDTH] += weight * (label - score) * inputs[index];
+                let by = weight * score * (1.0 - score) * inputs[index];
+                row[..=index].iter_mut().zip(inputs).for_each(|(value, x)| *value += by * x);
+            }
+        }
+        for index in 0..WIDTH {
+            for other in 0..index {
+                curve[other][index] = curve[index][other];
+            }
+        }
+        weights.iter_mut().zip(solve(curve)).for_each(|(weight, step)| *weight += step);
+    }
+    weights.into_iter().map(|weight| weight as f32).collect()
+}
+
+/// What solves equations of a symmetric positive matrix, each row with its right side behind it.
+fn solve(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
+    let width = rows.len();
+    for index in 0..width {
+        let (above, below) = rows.split_at_mut(index + 1);
+        let pivot = &above[index];
+        for row in below {
+            let by = row[index] / pivot[index];
+            row[index..].iter_mut().zip(&pivot[index..]).for_each(|(x, y)| *x -= by * y);
+        }
+    }
+    let mut found = vec![0.0; width];
+    for index in (0..width).rev() {
+        let known: f64 = (index + 1..width).map(|at| rows[index][at] * found[at]).sum();
+        found[index] = (rows[index][width] - known) / rows[index][index];
+    }
+    found
+}
+
+/// Networks over the evidence, joined to one that says their mean.
+fn support(items: &[&Item]) -> Vec<f32> {
+    const UNIT: usize = train::SUPPORT + 2;
+    const UNITS: usize = alignment::SUPPORT_UNITS / SUPPORTS;
+    let weigh = balance(items, SUPPORT);
+    let chosen: Vec<&Item> = items.iter().copied().filter(|item| SUPPORT[item.set] > 0.0).collect();
+    let mut joined = Vec::with_capacity(alignment::SUPPORT_UNITS * UNIT + 1);
+    let mut bias = 0.0;
+    for seed in 0..SUPPORTS {
+        let mut random = Random(seed as u64);
+        let mut numbers: Vec<f32> = (0..UNITS * UNIT + 1).map(|_| random.signed() * 0.5).collect();
+        let (mut first, mut second) = (vec![0.0f32; numbers.len()], vec![0.0f32; numbers.len()]);
+        for step in 1..=SUPPORT_STEPS {
+            let mut gradient = vec![0.0f32; numbers.len()];
+            for item in &chosen {
+                let score = 1.0 / (1.0 + (-alignment::support(&numbers, &item.evidence)).exp());
+                let slope = (score - f32::from(u8::from(item.label))) * weigh(item) / chosen.len() as f32;
+                for (unit, gradient) in numbers.chunks_exact(UNIT).zip(gradient.chunks_exact_mut(UNIT)) {
+                    let value = (dot(&unit[..train::SUPPORT], &item.evidence) + unit[train::SUPPORT]).tanh();
+                    let inner = slope * unit[UNIT - 1] * (1.0 - value * value);
+                    gradient.iter_mut().zip(&item.evidence).for_each(|(to, x)| *to += inner * x);
+                    gradient[train::SUPPORT] += inner;
+                    gradient[UNIT - 1] += slope * value;
+                }
+                gradient[UNITS * UNIT] += slope;
+            }
+            adam(&mut numbers, &gradient, (&mut first, &mut second), step, (0.02, 1e-3));
+        }
+        for unit in numbers.chunks_exact(UNIT) {
+            joined.extend(&unit[..UNIT - 1]);
+            joined.push(unit[UNIT - 1] / SUPPORTS as f32);
+        }
+        bias += numbers[UNITS * UNIT] / SUPPORTS as f32;
+    }
+    joined.push(bias);
+    joined
+}
+
+/// A step of Adam with decay beside it.
+fn adam(
+    numbers: &mut [f32],
+    gradient: &[f32],
+    (first, second): (&mut [f32], &mut [f32]),
+    step: i32,
+    (rate, decay): (f32, f32),
+) {
+    let (one, two) = (1.0 - 0.9f32.powi(step), 1.0 - 0.999f32.powi(step));
+    for (index, number) in numbers.iter_mut().enumerate() {
+        let slope = gradient[index];
+        first[index] += 0.1 * (slope - first[index]);
+        second[index] += 0.001 * (slope * slope - second[index]);
+        *number -= rate * (decay * *number + first[index] / one / ((second[index] / two).sqrt() + 1e-8));
+    }
+}
+
+/// Trains a network.
+fn fit(items: &[&Item], kind: &Kind, seed: u64) -> alignment::Network {
+    let weigh = balance(items, kind.weights);
     let mut parts: Vec<(&Item, &Vec<f32>)> = Vec::new();
     for item in items.iter().filter(|item| kind.weights[item.set] > 0.0) {
-        parts.extend(item.parts.iter().filter(|part| !part.is_empty()).map(|part| (*item, part)));
+        parts.extend(item.parts.iter().map(|part| (*item, &part.words)));
     }
     let mut random = Random(seed);
     let mut network = alignment::Network { numbers: vec![0.0; at::ALL] };
@@ -269,26 +395,18 @@ fn fit(items: &[&Item], kind: &Kind, seed: u64) -> alignment::Network {
         for batch in parts.chunks(STEP) {
             let mut gradient = vec![0.0f32; at::ALL];
             for (item, words) in batch {
-                let of = counts[item.set];
-                let weight = (of[0] + of[1]) / 2.0 / of[usize::from(item.label)] * kind.weights[item.set];
                 let evidence: &[f32] = if kind.evidence { &item.evidence } else { &[0.0; train::SUPPORT] };
                 slope(
                     &network.numbers,
                     words,
                     (evidence, item.label),
-                    weight / batch.len() as f32,
+                    weigh(item) / batch.len() as f32,
                     &mut random,
                     &mut gradient,
                 );
             }
             step += 1;
-            let (one, two) = (1.0 - 0.9f32.powi(step), 1.0 - 0.999f32.powi(step));
-            for (index, number) in network.numbers.iter_mut().enumerate() {
-                let slope = gradient[index];
-                first[index] += 0.1 * (slope - first[index]);
-                second[index] += 0.001 * (slope * slope - second[index]);
-                *number -= RATE * (DECAY * *number + first[index] / one / ((second[index] / two).sqrt() + 1e-8));
-            }
+            adam(&mut network.numbers, &gradient, (&mut first, &mut second), step, (RATE, DECAY));
         }
     }
     if !kind.evidence {

@@ -76,8 +76,11 @@ pub const SUPPORT: usize = crate::policy::grounding::evidence::SUPPORT;
 
 /// The check that holds a response against its source word by word, with an encoder.
 pub mod alignment {
-    pub use crate::policy::grounding::aligned::{EVIDENCE_UNITS, Head, Network, Read, Scale, UNITS, at, read};
+    pub use crate::policy::grounding::aligned::{
+        EVIDENCE_UNITS, Head, Network, Part, Read, SUPPORT_UNITS, Scale, UNITS, at, read, support,
+    };
     pub use crate::policy::grounding::alignment::{Axes, DIRECTIONS, INPUTS, LAYERS, SEEN, Seen, WIDTH, dot};
+    pub use crate::policy::grounding::places::PLACES;
 }
 
 /// Evidence that a response is about what was asked.

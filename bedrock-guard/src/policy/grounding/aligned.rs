@@ -1,4 +1,5 @@
-//! GROUNDING with an encoder: small networks that read what [`super::alignment`] says of each word of a response, and the evidence without one.
+//! GROUNDING with an encoder: small networks that read what [`super::alignment`] says of each word of a response, a line over what [`super::places`] says
+//! of where the words are found, and the evidence without an encoder.
 //! Weights and how they were made: `data/GROUNDING_CARD.md`.
 #![cfg_attr(not(feature = "train"), allow(unreachable_pub, reason = "what trains the networks reaches it"))]
 
@@ -7,13 +8,14 @@ use std::sync::{Arc, LazyLock};
 
 use bedrock_core::{EmbeddingModel, Error};
 
-use super::alignment::{Axes, DIRECTIONS, INPUTS, LAYERS, SEEN, Seen, WIDTH, dot, inputs};
+use super::alignment::{Axes, DIRECTIONS, INPUTS, LAYERS, Pairs, SEEN, Seen, WIDTH, dot, inputs};
 use super::claim::{passages, shared};
 use super::evidence::{self, SUPPORT};
+use super::places::{PLACES, places};
 
 const FILE: &[u8] = include_bytes!("../../../data/alignment.bin");
 /// The first bytes of the file: its version.
-const MAGIC: &[u8] = b"GRA1";
+const MAGIC: &[u8] = b"GRA2";
 /// Units of each hidden layer.
 pub const UNITS: usize = 24;
 /// Units that read the evidence.
@@ -24,6 +26,13 @@ const PASSAGE: usize = 900;
 const PART: usize = 400;
 /// Most passages of a source; of more, those that share most words with the response.
 const PASSAGES: usize = 8;
+/// What the line weighs beside the networks.
+const LINE: f32 = 0.6;
+/// What the evidence weighs, and the least that it can say: where words are missing the networks know more.
+const SUPPORTED: f32 = 0.8;
+const LEAST: f32 = -1.0;
+/// Hidden units of the network over the evidence alone.
+pub const SUPPORT_UNITS: usize = 12;
 /// The farthest that an input is from its mean, in standard deviations.
 const FAR: f32 = 6.0;
 
@@ -54,7 +63,16 @@ impl Scale {
     }
 }
 
-/// Axes of the states, scales of the inputs, and the networks whose logits are averaged.
+/// A part of a response as the networks read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// [`INPUTS`] numbers about each word, at least one.
+    pub words: Vec<f32>,
+    /// [`PLACES`] numbers.
+    pub places: Vec<f32>,
+}
+
+/// Axes of the states, scales of the inputs, and what reads them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Head {
     /// Of the states.
@@ -63,8 +81,20 @@ pub struct Head {
     pub words: Scale,
     /// Of the evidence.
     pub evidence: Scale,
-    /// At least one.
+    /// Of the numbers about places.
+    pub places: Scale,
+    /// A weight for each number about places, and what is added.
+    pub line: Vec<f32>,
+    /// [`SUPPORT_UNITS`] units over the evidence, as [`support`] reads them.
+    pub support: Vec<f32>,
+    /// At least one; their logits are averaged.
     pub networks: Vec<Network>,
+}
+
+/// The logit of a network of one hidden layer over the evidence (scaled): for each unit its inputs' weights, its bias, its weight in the output; then
+/// the bias of the output.
+pub fn support(numbers: &[f32], evidence: &[f32]) -> f32 {
+    super::head::logit(numbers, evidence)
 }
 
 /// Where the weights of a network lie.
@@ -158,25 +188,38 @@ impl Head {
         let axes = Axes { means: take(LAYERS * WIDTH)?, directions: take(SEEN.len() * DIRECTIONS * WIDTH)? };
         let words = Scale { mean: take(INPUTS)?, deviation: take(INPUTS)? };
         let evidence = Scale { mean: take(SUPPORT)?, deviation: take(SUPPORT)? };
+        let places = Scale { mean: take(PLACES)?, deviation: take(PLACES)? };
+        let (line, support) = (take(PLACES + 1)?, take(SUPPORT_UNITS * (SUPPORT + 2) + 1)?);
         let whole = !rest.is_empty() && rest.len().is_multiple_of(at::ALL);
-        let sound = words.deviation.iter().chain(&evidence.deviation).all(|deviation| *deviation > 0.0);
+        let above = |scale: &Scale| scale.deviation.iter().all(|deviation| *deviation > 0.0);
+        let sound = [&words, &evidence, &places].into_iter().all(above);
         let networks = rest.chunks_exact(at::ALL).map(|numbers| Network { numbers: numbers.to_vec() }).collect();
-        (whole && sound).then_some(Self { axes, words, evidence, networks })
+        (whole && sound).then_some(Self { axes, words, evidence, places, line, support, networks })
     }
 
     /// What [`Head::read`] reads.
     #[cfg(any(test, feature = "train"))]
     pub fn write(&self) -> Vec<u8> {
-        let scales = [&self.words, &self.evidence].into_iter().flat_map(|scale| [&scale.mean, &scale.deviation]);
+        let scales = [&self.words, &self.evidence, &self.places].into_iter();
+        let scales = scales.flat_map(|scale| [&scale.mean, &scale.deviation]);
         let parts = [&self.axes.means, &self.axes.directions].into_iter().chain(scales);
+        let parts = parts.chain([&self.line, &self.support]);
         let numbers = parts.chain(self.networks.iter().map(|network| &network.numbers)).flatten();
         MAGIC.iter().copied().chain(numbers.flat_map(|number| number.to_le_bytes())).collect()
     }
 
-    /// The mean logit of the networks.
-    pub fn logit(&self, words: &[f32], evidence: &[f32]) -> f32 {
-        let sum: f32 = self.networks.iter().map(|network| network.logit(words, evidence)).sum();
-        sum / self.networks.len() as f32
+    /// Brings the numbers about a part to the scales.
+    pub fn scale(&self, part: &mut Part) {
+        self.words.apply(&mut part.words);
+        self.places.apply(&mut part.places);
+    }
+
+    /// The logit of a part of a response and of the evidence, all scaled.
+    pub fn logit(&self, part: &Part, evidence: &[f32]) -> f32 {
+        let sum: f32 = self.networks.iter().map(|network| network.logit(&part.words, evidence)).sum();
+        let line = dot(&self.line[..PLACES], &part.places) + self.line[PLACES];
+        let supported = support(&self.support, evidence).max(LEAST);
+        sum / self.networks.len() as f32 + LINE * line + SUPPORTED * supported
     }
 }
 
@@ -188,9 +231,13 @@ pub struct Read {
 }
 
 impl Read {
-    /// The words of each part of the response against the source, not scaled yet.
-    pub fn inputs(&self, axes: &Axes) -> Vec<Vec<f32>> {
-        self.parts.iter().map(|part| inputs(&self.source, part, axes)).collect()
+    /// The parts of the response that have words against the source, if it has some; not scaled yet.
+    pub fn inputs(&self, axes: &Axes) -> Vec<Part> {
+        let parts = self.parts.iter().map(|part| {
+            let pairs = Pairs::new(&self.source, part);
+            Part { words: inputs(&self.source, part, &pairs, axes), places: places(&self.source, part, &pairs) }
+        });
+        parts.filter(|part| !part.words.is_empty()).collect()
     }
 
     /// The parts of the response.
@@ -253,9 +300,9 @@ impl Aligner {
         let mut evidence = evidence::support(source, query, response);
         head.evidence.apply(&mut evidence);
         let mut logits = Vec::new();
-        for mut words in read.inputs(&head.axes).into_iter().filter(|words| !words.is_empty()) {
-            head.words.apply(&mut words);
-            logits.push(head.logit(&words, &evidence));
+        for mut part in read.inputs(&head.axes) {
+            head.scale(&mut part);
+            logits.push(head.logit(&part, &evidence));
         }
         let mean = logits.iter().sum::<f32>() / logits.len() as f32;
         Ok((!logits.is_empty()).then(|| 1.0 / (1.0 + (-mean).exp())))
@@ -369,7 +416,8 @@ pub(crate) mod tests {
         let axes = &head().axes;
         let of = |source: &str| {
             let read = block_on(read(&encoder, source, "Crayola did make crayons in 1885, not soap", axes)).unwrap();
-            read.unwrap().inputs(axes).concat()
+            let parts = read.unwrap().inputs(axes);
+            parts.into_iter().flat_map(|part| part.words).collect::<Vec<_>>()
         };
         let (there, back) =
             (of(SOURCE), of("It did not make crayons until 1903. Crayola began as a pigment company in 1885."));
@@ -397,7 +445,7 @@ pub(crate) mod tests {
         let response = "Crayola began as a pigment company.";
         let read = block_on(read(&encoder, &long, response, &head().axes)).unwrap().unwrap();
         assert_eq!(*asked.asked.lock().unwrap(), PASSAGES + 1);
-        let words = read.inputs(&head().axes).concat();
+        let words: Vec<f32> = read.inputs(&head().axes).into_iter().flat_map(|part| part.words).collect();
         assert!(words.chunks_exact(INPUTS).all(|word| word[3] == 1.0));
     }
 }

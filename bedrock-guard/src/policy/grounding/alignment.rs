@@ -77,6 +77,10 @@ impl Seen {
         all
     }
 
+    pub(super) fn words(&self) -> &[Word] {
+        &self.words
+    }
+
     fn state(&self, word: usize, layer: usize) -> &[f32] {
         &self.states[(word * LAYERS + layer) * WIDTH..][..WIDTH]
     }
@@ -92,28 +96,63 @@ impl Seen {
     }
 }
 
+/// How near each word of a claim is to each of a source.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    pub(super) claim: usize,
+    pub(super) source: usize,
+    /// `[LAYERS][claim][source]`
+    cosines: Vec<f32>,
+    /// `[claim][source]`: the same word.
+    same: Vec<bool>,
+}
+
+impl Pairs {
+    pub(crate) fn new(source: &Seen, claim: &Seen) -> Self {
+        let (rows, columns) = (claim.words.len(), source.words.len());
+        let mut cosines = Vec::with_capacity(LAYERS * rows * columns);
+        for layer in 0..LAYERS {
+            for word in 0..rows {
+                let own = claim.unit(word, layer);
+                cosines.extend((0..columns).map(|other| dot(own, source.unit(other, layer))));
+            }
+        }
+        let same =
+            claim.words.iter().flat_map(|word| source.words.iter().map(|other| other.stem == word.stem)).collect();
+        Self { claim: rows, source: columns, cosines, same }
+    }
+
+    /// Cosines of a word of the claim with the words of the source.
+    pub(super) fn row(&self, layer: usize, word: usize) -> &[f32] {
+        &self.cosines[(layer * self.claim + word) * self.source..][..self.source]
+    }
+
+    /// Which words of the source are this word of the claim.
+    pub(super) fn same(&self, word: usize) -> &[bool] {
+        &self.same[word * self.source..][..self.source]
+    }
+}
+
 /// Numbers about each word of a claim, [`INPUTS`] each. None if either text has no word.
-pub(crate) fn inputs(source: &Seen, claim: &Seen, axes: &Axes) -> Vec<f32> {
+pub(crate) fn inputs(source: &Seen, claim: &Seen, pairs: &Pairs, axes: &Axes) -> Vec<f32> {
     if source.words.is_empty() {
         return Vec::new();
     }
-    let there: HashSet<&str> = source.words.iter().map(|word| word.stem.as_str()).collect();
-    let pairs: HashSet<(&str, &str)> =
+    let runs: HashSet<(&str, &str)> =
         source.words.windows(2).map(|pair| (pair[0].stem.as_str(), pair[1].stem.as_str())).collect();
     let mut out = Vec::with_capacity(claim.words.len() * INPUTS);
     for (index, word) in claim.words.iter().enumerate() {
-        let known = there.contains(word.stem.as_str());
-        let follows = index > 0 && pairs.contains(&(claim.words[index - 1].stem.as_str(), word.stem.as_str()));
+        let same_word = pairs.same(index);
+        let known = same_word.contains(&true);
+        let follows = index > 0 && runs.contains(&(claim.words[index - 1].stem.as_str(), word.stem.as_str()));
         let plain: [bool; PLAIN] =
             [word.number, word.name, word.content, known, word.negates, word.bounds(), follows, word.personal()];
         out.extend(plain.map(|yes| f32::from(u8::from(yes))));
         for layer in 0..LAYERS {
-            let own = claim.unit(index, layer);
             // The nearest word of the source, the next, and the nearest of those that are the same word.
             let (mut at, mut near, mut next, mut same) = (0, -1.0f32, -1.0f32, -1.0f32);
-            for (other, there) in source.words.iter().enumerate() {
-                let cosine = dot(own, source.unit(other, layer));
-                if there.stem == word.stem {
+            for (other, cosine) in pairs.row(layer, index).iter().copied().enumerate() {
+                if same_word[other] {
                     same = same.max(cosine);
                 }
                 if cosine > near {

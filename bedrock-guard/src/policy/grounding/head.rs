@@ -31,14 +31,13 @@ impl Head {
 /// One hidden layer of hyperbolic tangents and a logistic output.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    inputs: usize,
     /// For each hidden unit: its inputs' weights, its bias, its weight in the output. Then the bias of the output.
     pub(crate) numbers: Vec<f32>,
 }
 
 impl Network {
     pub(crate) fn new(inputs: usize, numbers: Vec<f32>) -> Option<Self> {
-        (numbers.len() > inputs + 2 && numbers.len() % (inputs + 2) == 1).then_some(Self { inputs, numbers })
+        (numbers.len() > inputs + 2 && numbers.len() % (inputs + 2) == 1).then_some(Self { numbers })
     }
 
     fn read(inputs: usize, line: &str) -> Option<Self> {
@@ -48,13 +47,18 @@ impl Network {
 
     /// 0..=1.
     pub(crate) fn score(&self, inputs: &[f32]) -> f32 {
-        let mut logit = self.numbers[self.numbers.len() - 1];
-        for unit in self.numbers.chunks_exact(self.inputs + 2) {
-            let sum: f32 = unit.iter().zip(inputs).map(|(weight, input)| weight * input).sum();
-            logit += unit[self.inputs + 1] * (sum + unit[self.inputs]).tanh();
-        }
-        1.0 / (1.0 + (-logit).exp())
+        1.0 / (1.0 + (-logit(&self.numbers, inputs)).exp())
     }
+}
+
+/// What a network with these numbers says of as many inputs as it has.
+pub(super) fn logit(numbers: &[f32], inputs: &[f32]) -> f32 {
+    let mut logit = numbers[numbers.len() - 1];
+    for unit in numbers.chunks_exact(inputs.len() + 2) {
+        let sum: f32 = unit.iter().zip(inputs).map(|(weight, input)| weight * input).sum();
+        logit += unit[inputs.len() + 1] * (sum + unit[inputs.len()]).tanh();
+    }
+    logit
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub(crate) mod alignment;
 pub(crate) mod claim;
 pub(crate) mod evidence;
 pub(crate) mod head;
+pub(crate) mod places;
 
 use bedrock_core::{
     Error, GuardrailContentBlock, GuardrailContentQualifier, GuardrailContextualGroundingFilterType as Type,
