@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bedrock_core::{
-    Blob, BoxFuture, ChatModel, CitationsDelta, ContentBlock, ContentBlockDelta, ContentBlockStart,
-    ContentBlockStartEvent, ConverseMetrics, ConverseRequest, ConverseResponse, ConverseStreamMetadataEvent,
-    ConverseTrace, DocumentBlock, DocumentContentBlock, DocumentFormat, DocumentSource, Error, EventStream,
-    GuardrailAssessment, GuardrailContentBlock, GuardrailContentSource, GuardrailImageFormat, GuardrailImageSource,
-    GuardrailStreamProcessingMode, GuardrailTrace, GuardrailTraceAssessment, ImageBlock, ImageFormat,
-    ReasoningContentBlockDelta, Role, SearchResultBlock, StopReason, StreamEvent, SystemContentBlock, TokenUsage,
-    ToolResultBlockDelta, ToolResultContentBlock, ToolUseBlockDelta, collect,
+    Blob, BoxFuture, ChatModel, CitationsDelta, ContentBlock, ContentBlockDelta, ContentBlockDeltaEvent,
+    ContentBlockStart, ContentBlockStartEvent, ConverseMetrics, ConverseRequest, ConverseResponse,
+    ConverseStreamMetadataEvent, ConverseTrace, DocumentBlock, DocumentContentBlock, DocumentFormat, DocumentSource,
+    Error, EventStream, GuardrailAssessment, GuardrailContentBlock, GuardrailContentSource, GuardrailImageFormat,
+    GuardrailImageSource, GuardrailStreamProcessingMode, GuardrailTrace, GuardrailTraceAssessment, ImageBlock,
+    ImageFormat, ReasoningContentBlockDelta, Role, SearchResultBlock, StopReason, StreamEvent, SystemContentBlock,
+    TokenUsage, ToolResultBlockDelta, ToolResultContentBlock, ToolUseBlockDelta, collect,
 };
 use futures::{StreamExt, stream};
 
@@ -555,10 +555,10 @@ impl<'g> Output<'g> {
         for event in &out {
             match event {
                 StreamEvent::ContentBlockStart(ContentBlockStartEvent { content_block_index: index, .. }) => {
-                    (self.begun, self.unended) = (index + 1, Some(*index));
+                    (self.begun, self.unended) = (index.saturating_add(1), Some(*index));
                 }
-                StreamEvent::ContentBlockDelta(delta) => {
-                    (self.begun, self.unended) = (delta.content_block_index + 1, Some(delta.content_block_index));
+                StreamEvent::ContentBlockDelta(ContentBlockDeltaEvent { content_block_index: index, .. }) => {
+                    (self.begun, self.unended) = (index.saturating_add(1), Some(*index));
                 }
                 StreamEvent::ContentBlockStop(_) => self.unended = None,
                 _ => {}
@@ -588,7 +588,17 @@ impl<'g> Output<'g> {
             }
             StreamEvent::ContentBlockDelta(delta) => self.delta(delta.content_block_index, delta.delta, out).await,
             StreamEvent::ContentBlockStop(stop) => {
-                self.end(stop.content_block_index, out).await;
+                let index = stop.content_block_index;
+                let empty = match self.open.get(&index) {
+                    Some(Open::Text(_)) => Some(StreamEvent::text(index, "")),
+                    Some(Open::Reasoning { .. }) => Some(reasoning(index, String::new())),
+                    _ => None,
+                };
+                self.end(index, out).await;
+                // Of a block without a character nothing was given out so far, and what has not begun can't end.
+                if out.is_empty() && self.unended != Some(index) {
+                    out.extend(empty);
+                }
                 out.push(StreamEvent::ContentBlockStop(stop));
             }
             StreamEvent::Metadata(metadata) => {

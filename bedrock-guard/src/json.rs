@@ -1,9 +1,14 @@
 //! Judging JSON: inputs of tools and what tools answer.
 
+use std::collections::HashMap;
+
 use bedrock_core::{BoxFuture, Error};
 use serde_json::{Map, Value};
 
 use crate::assess::{Action, Finding, Side};
+
+/// Bytes of a key that are context for its value, which it is judged with again for each value of a list.
+const CONTEXT: usize = 64;
 
 /// Judges every string, number and key of a value and puts the masks in. A key is context for its value: `{"phone": 5550132}`
 /// has a cue word.
@@ -64,15 +69,20 @@ fn leaf<'a>(
             }
             Value::Object(members) => {
                 let mut judged = Map::new();
+                // The last number of keys that are alike with their masks: searched for from one each time, many would take for ever.
+                let mut alike = HashMap::<String, usize>::new();
                 for (name, mut member) in std::mem::take(members) {
                     leaf(eye, &mut member, Some(&name), findings).await?;
                     let found = eye.find(&name).await?;
-                    let mut masked = eye.side.mask(&name, 0..name.len(), &found);
+                    let masked = eye.side.mask(&name, 0..name.len(), &found);
                     findings.extend(found);
-                    while judged.contains_key(&masked) {
-                        masked.push('_');
+                    let mut free = masked.clone();
+                    while judged.contains_key(&free) {
+                        let number = alike.entry(masked.clone()).or_insert(1);
+                        *number += 1;
+                        free = format!("{masked}_{number}");
                     }
-                    judged.insert(masked, member);
+                    judged.insert(free, member);
                 }
                 *members = judged;
             }
@@ -86,6 +96,7 @@ fn leaf<'a>(
 async fn with_context(eye: Eye<'_>, text: &str, key: Option<&str>) -> Result<Vec<Finding>, Error> {
     let mut found = eye.find(text).await?;
     let Some(key) = key else { return Ok(found) };
+    let key = &key[key.ceil_char_boundary(key.len().saturating_sub(CONTEXT))..];
     let prefix = words(key) + ": ";
     for mut finding in eye.side.judge_at_once(&format!("{prefix}{text}")) {
         if finding.span.start < prefix.len() {

@@ -167,6 +167,66 @@ fn documents_and_tool_json_are_judged() {
     );
 }
 
+#[test]
+fn a_block_without_a_character_is_a_block_all_the_same() {
+    let reasoning = ReasoningTextBlock { text: String::new(), signature: None };
+    let thought = ContentBlock::ReasoningContent(ReasoningContentBlock::ReasoningText(reasoning));
+    let reply = || Reply::blocks([thought.clone(), "".into(), "Yes.".into()], StopReason::EndTurn);
+    let plain = ScriptedModel::new([reply()]).converse_blocking(&request("Hi")).unwrap();
+    let answer = guarded(reply()).converse_blocking(&request("Hi")).unwrap();
+    assert_eq!(answer.message().content, plain.message().content);
+}
+
+/// Servers say which block is the next, and one may say that it is the last there can be.
+#[test]
+fn the_last_index_of_all_is_an_index() {
+    let events = [
+        StreamEvent::message_start(),
+        StreamEvent::text(u32::MAX, "The weather is fine today. ".repeat(20)),
+        StreamEvent::text(u32::MAX, "Project Nightingale starts on Monday."),
+        StreamEvent::block_stop(u32::MAX),
+        StreamEvent::message_stop(StopReason::EndTurn),
+    ];
+    let shown = self::events(&guarded(Reply::events(events)), &request("Hi"));
+    let refusal = StreamEvent::text(u32::MAX, "I'm sorry, I can't give this answer.");
+    assert!(shown.contains(&refusal), "{shown:?}");
+}
+
+/// What of a tool's answer a model gets to see.
+fn seen_json(answer: serde_json::Value) -> serde_json::Value {
+    let model = guarded(Reply::text("ok"));
+    model
+        .converse_blocking(&request_with_tool(ToolResultBlock::new("t", ToolResultContentBlock::Json(answer))))
+        .unwrap();
+    match &model.model().requests()[0].messages[2].content[0] {
+        ContentBlock::ToolResult(ToolResultBlock { content, .. }) => match &content[0] {
+            ToolResultContentBlock::Json(value) => value.clone(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// With a longer ending for each, ten thousand keys took hours, and their text grew with the square of their number.
+#[test]
+fn keys_that_masks_make_alike_are_numbered() {
+    let keys = |count: usize| (0..count).map(|index| (format!("a{index}@example.org"), json!(index)));
+    let seen = seen_json(keys(3).chain([("{EMAIL}_2".to_owned(), json!("x"))]).collect());
+    assert_eq!(seen, json!({"{EMAIL}": 0, "{EMAIL}_2": 1, "{EMAIL}_3": 2, "{EMAIL}_2_2": "x"}));
+    let seen = seen_json(keys(2000).collect());
+    assert_eq!(seen.as_object().unwrap().keys().next_back().unwrap(), "{EMAIL}_2000");
+}
+
+/// A key is judged again with each value of its list, but not all of a long one.
+#[test]
+fn long_keys_of_long_lists_are_judged_in_time() {
+    let begun = std::time::Instant::now();
+    let key = "key ".repeat(1 << 15) + "phone";
+    let seen = seen_json(json!({ key.clone(): vec![4155550132u64; 10_000] }));
+    assert_eq!(seen[&key][9_999], "{PHONE}");
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
 fn request_with_tool(result: ToolResultBlock) -> ConverseRequest {
     let call = ToolUseBlock { tool_use_id: "t".into(), name: "look_up".into(), input: json!({}), kind: None };
     let mut request =

@@ -62,6 +62,8 @@ mod engine;
 mod error;
 mod export;
 pub mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod generate;
 pub mod import;
 pub mod invoke;

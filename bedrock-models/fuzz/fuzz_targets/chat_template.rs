@@ -12,7 +12,8 @@ libfuzzer_sys::fuzz_target!(|source: &str| {
         json!({"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f", "arguments": {"a": [1, 2.5]}}}]}),
         json!({"role": "tool", "content": [{"type": "text", "text": "42"}]}),
     ];
-    let tools = [json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}})];
+    let tools =
+        [json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}})];
     let input = TemplateInput {
         messages: &messages,
         tools: Some(&tools),

@@ -163,7 +163,7 @@ impl Hnsw {
         let mut trailer = vec![0; hashes as usize + HASH_BYTES];
         read(length - trailer.len() as u64, &mut trailer)?;
         let (hashes, root) = trailer.split_at(hashes as usize);
-        if blake3::Hasher::new().update(&head).update(hashes).finalize().as_bytes() != root {
+        if !fits(&blake3::Hasher::new().update(&head).update(hashes).finalize(), root) {
             return Err(damaged("its checksum does not fit"));
         }
         let mut ids = vec![0u64; rows];
@@ -196,11 +196,7 @@ impl Hnsw {
         }
         blocks.into_par_iter().zip(hashes.par_chunks_exact(HASH_BYTES)).try_for_each(|((at, block), hash)| {
             read(at, block)?;
-            if blake3::hash(block).as_bytes() == hash {
-                Ok(())
-            } else {
-                Err(damaged("the checksum of a block does not fit"))
-            }
+            if fits(&blake3::hash(block), hash) { Ok(()) } else { Err(damaged("the checksum of a block does not fit")) }
         })?;
         if cfg!(target_endian = "big") {
             turn(&mut ids, &mut codes.scales, &mut links);
@@ -272,6 +268,11 @@ fn turn(ids: &mut [u64], scales: &mut [f32], links: &mut Links) {
     for layer in &mut links.upper {
         [&mut layer.rows, &mut layer.below, &mut layer.links].into_iter().for_each(|numbers| turn(numbers));
     }
+}
+
+/// Whether bytes have the hash that the file says. To the fuzz target every hash fits: what lies behind them shall be reached.
+fn fits(hash: &blake3::Hash, said: &[u8]) -> bool {
+    cfg!(fuzzing) || hash.as_bytes() == said
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
