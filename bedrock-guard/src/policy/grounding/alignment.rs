@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use bedrock_core::TokenStates;
 
 use super::evidence::{self, Word};
+use super::places::{NUMBERS, numbers, values};
 
 /// States of a token: the input of the first layer of all-MiniLM-L6-v2 and the output of each of its six.
 pub const LAYERS: usize = 7;
@@ -18,7 +19,7 @@ pub const DIRECTIONS: usize = 12;
 /// Numbers about a word that need no encoder.
 const PLAIN: usize = 8;
 /// Numbers about a word.
-pub const INPUTS: usize = PLAIN + 3 * LAYERS + 2 * DIRECTIONS * SEEN.len();
+pub const INPUTS: usize = PLAIN + 3 * LAYERS + 2 * DIRECTIONS * SEEN.len() + NUMBERS;
 
 /// What states are measured from and along: a mean for each layer, directions for each of [`SEEN`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -140,13 +141,14 @@ pub(crate) fn inputs(source: &Seen, claim: &Seen, pairs: &Pairs, axes: &Axes) ->
     }
     let runs: HashSet<(&str, &str)> =
         source.words.windows(2).map(|pair| (pair[0].stem.as_str(), pair[1].stem.as_str())).collect();
+    let values = values(&source.words);
     let mut out = Vec::with_capacity(claim.words.len() * INPUTS);
     for (index, word) in claim.words.iter().enumerate() {
         let same_word = pairs.same(index);
         let known = same_word.contains(&true);
         let follows = index > 0 && runs.contains(&(claim.words[index - 1].stem.as_str(), word.stem.as_str()));
         let plain: [bool; PLAIN] =
-            [word.number, word.name, word.content, known, word.negates, word.bounds(), follows, word.personal()];
+            [word.number, word.name, word.content, known, word.negates, word.bounds, follows, word.personal];
         out.extend(plain.map(|yes| f32::from(u8::from(yes))));
         for layer in 0..LAYERS {
             // The nearest word of the source, the next, and the nearest of those that are the same word.
@@ -174,6 +176,7 @@ pub(crate) fn inputs(source: &Seen, claim: &Seen, pairs: &Pairs, axes: &Axes) ->
                 out.extend(own.iter().zip(&other).map(|(own, other)| own - other));
             }
         }
+        out.extend(numbers(word, &values));
     }
     out
 }

@@ -26,18 +26,10 @@ pub(super) struct Word {
     pub(super) name: bool,
     /// Turns what is said into its opposite.
     pub(super) negates: bool,
-}
-
-impl Word {
     /// Says how far something holds.
-    pub(super) fn bounds(&self) -> bool {
-        BOUNDS.contains(&self.stem.as_str())
-    }
-
+    pub(super) bounds: bool,
     /// Of talk about oneself.
-    pub(super) fn personal(&self) -> bool {
-        PERSONAL.contains(&self.stem.as_str())
-    }
+    pub(super) personal: bool,
 }
 
 pub(super) struct Sentence {
@@ -112,6 +104,8 @@ pub(super) fn sentences(text: &str) -> Vec<Sentence> {
         sentence.words.push(Word {
             span: from..from + end.min(tail.len()),
             negates,
+            bounds: BOUNDS.contains(&lower.as_str()),
+            personal: PERSONAL.contains(&lower.as_str()),
             reply: REPLIES.contains(&lower.as_str()),
             stem: if number { lower } else { stem(&lower).to_owned() },
             content: !common,
@@ -179,9 +173,8 @@ pub(crate) fn support(source: &str, query: &str, response: &str) -> [f32; SUPPOR
     let names = || words.iter().copied().filter(|word| word.name);
     let (numbers_found, numbers_all) = known(numbers(), &in_source);
     let (names_found, names_all) = known(names(), &in_source);
-    let listed = |list: &[&str]| words.iter().filter(|word| list.contains(&word.stem.as_str())).count();
-    let bounds = words.iter().filter(|word| BOUNDS.contains(&word.stem.as_str()));
-    let strange_bounds = bounds.filter(|word| !in_source.contains(word.stem.as_str())).count();
+    let personal = words.iter().filter(|word| word.personal).count();
+    let strange_bounds = words.iter().filter(|word| word.bounds && !in_source.contains(word.stem.as_str())).count();
     let missing_words = || content().filter(|word| !in_source.contains(word.stem.as_str()));
     let echoed = missing_words().filter(|word| in_query.contains(word.stem.as_str())).count();
     let asked = content().filter(|word| in_query.contains(word.stem.as_str())).count();
@@ -196,7 +189,7 @@ pub(crate) fn support(source: &str, query: &str, response: &str) -> [f32; SUPPOR
         f32::from(u8::from(numbers_found < numbers_all)),
         share(names_all - names_found, names_all, 0.0),
         share(opposed, claims.len(), 0.0),
-        share(listed(PERSONAL), words.len(), 0.0).min(0.3) / 0.3,
+        share(personal, words.len(), 0.0).min(0.3) / 0.3,
         f32::from(u8::from(response.contains('?'))),
         missing.min(5) as f32 / 5.0,
         fragments(source, response),
@@ -304,6 +297,16 @@ mod tests {
         let strange = format!("{longer}, when our dear uncle Bob bought shares.");
         assert_eq!(support(SOURCE, "", &longer)[18], 1.0);
         assert_eq!(support(SOURCE, "", &strange)[18], 0.0);
+    }
+
+    #[test]
+    fn listed_words_are_known_in_full() {
+        let only = support(SOURCE, "", "Crayola made only crayons, maybe.");
+        assert_eq!((only[15], only[10] > 0.0), (0.5, true));
+        let of = |text: &str| sentences(text).remove(0).words.remove(0);
+        assert!(["Only", "always", "before", "never"].iter().all(|word| of(word).bounds));
+        assert!(["I'm", "guess", "really", "true"].iter().all(|word| of(word).personal));
+        assert!(!of("crayon").bounds && !of("crayon").personal);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 use super::alignment::{LAYERS, Pairs, Seen};
 use super::evidence::Word;
 
+/// Numbers about a word that is a number.
+pub(super) const NUMBERS: usize = 9;
 /// Numbers about a word: of numbers, of order, of denials, of the next best word, of the way back, of its neighbours.
-const NUMBERS: usize = 9;
 const OTHERS: usize = 6;
 const WORD: usize = NUMBERS + 5 * OTHERS;
 /// Numbers about a claim: of all words, of those that say something, of those of them that the source lacks the mean; of all the least and the most.
@@ -81,8 +82,7 @@ pub(crate) fn places(source: &Seen, claim: &Seen, pairs: &Pairs) -> Vec<f32> {
     let known: Vec<bool> = (0..words.len()).map(|word| pairs.same(word).contains(&true)).collect();
     let shared: Vec<bool> =
         (0..there.len()).map(|place| (0..words.len()).any(|word| pairs.same(word)[place])).collect();
-    let mut values: Vec<f64> = there.iter().filter_map(value).collect();
-    values.sort_by(f64::total_cmp);
+    let values = values(there);
     let mut rows: Vec<Vec<f32>> = words.iter().map(|word| numbers(word, &values).to_vec()).collect();
     order(words, &near, &mut rows);
     denials(words, there, &known, &near, &mut rows);
@@ -100,8 +100,15 @@ pub(crate) fn places(source: &Seen, claim: &Seen, pairs: &Pairs) -> Vec<f32> {
     pool(words, &known, &rows)
 }
 
+/// The plain numbers of a text, in their order.
+pub(super) fn values(words: &[Word]) -> Vec<f64> {
+    let mut values: Vec<f64> = words.iter().filter_map(value).collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
 /// Whether the source has this number, and what others it has.
-fn numbers(word: &Word, values: &[f64]) -> [f32; NUMBERS] {
+pub(super) fn numbers(word: &Word, values: &[f64]) -> [f32; NUMBERS] {
     let mut out = [0.0; NUMBERS];
     if !word.number {
         return out;
@@ -157,9 +164,9 @@ fn denials(words: &[Word], there: &[Word], known: &[bool], near: &Nearest, rows:
     for (at, row) in rows.iter_mut().enumerate() {
         let (here, there) = (&words[around(at, 3, words.len())], &there[around(near.there[at], 4, there.len())]);
         let denied = |words: &[Word]| words.iter().any(|word| word.negates);
-        let bounded = |words: &[Word]| words.iter().any(Word::bounds);
+        let bounded = |words: &[Word]| words.iter().any(|word| word.bounds);
         row.extend([flag(denied(there)), flag(denied(here)), flag(denied(there) != denied(here))]);
-        row.extend([flag(bounded(there)), flag(bounded(here)), flag(words[at].bounds() && !known[at])]);
+        row.extend([flag(bounded(there)), flag(bounded(here)), flag(words[at].bounds && !known[at])]);
     }
 }
 
