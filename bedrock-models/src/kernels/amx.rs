@@ -20,6 +20,7 @@ use super::isa::Isa;
 use super::panels::{Line, floats_mut};
 use super::pool::{Disjoint, Pool};
 use super::precision::Precision;
+use super::slab::Lines;
 use super::tile::COLUMNS;
 
 /// Rows of the left operand in a tile.
@@ -190,7 +191,7 @@ pub(super) struct Panel<'a> {
 /// Weights laid out once: as large as in `f32`, and exact to 2⁻¹⁷.
 pub(crate) struct Stored {
     /// `[panel][tile]`
-    tiles: Vec<Line>,
+    tiles: Lines,
     /// The inner dimension.
     depth: usize,
 }
@@ -199,7 +200,7 @@ impl Stored {
     /// `n` columns of `depth` values; zeros beyond.
     pub(super) fn new(isa: Isa, n: usize, depth: usize, from: &dyn Panels) -> Self {
         let size = lines(depth, Precision::F32);
-        let mut tiles = vec![Line([0.0; COLUMNS]); n.div_ceil(COLUMNS) * size];
+        let mut tiles = Lines::zeros(n.div_ceil(COLUMNS) * size);
         tiles.chunks_exact_mut(size).enumerate().for_each(|(panel, out)| {
             lay_out(isa, from, panel, 0..depth, Precision::F32, out);
         });

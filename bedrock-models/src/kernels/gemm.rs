@@ -115,7 +115,7 @@ fn parts(units: impl Iterator<Item = usize>, rows: usize, height: usize, threads
     let units: Vec<usize> = units.collect();
     let total: usize = units.iter().sum();
     // Several parts a thread, so that one that is late delays the end by little.
-    let size = (total * rows.div_ceil(height)).div_ceil(threads * 6).next_multiple_of(smallest);
+    let size = (total * rows.div_ceil(height)).div_ceil(threads * 10).next_multiple_of(smallest);
     let mut parts = Vec::new();
     for start in (0..rows).step_by(height) {
         let rows = start..(start + height).min(rows);
@@ -179,7 +179,7 @@ pub(crate) fn products_of<const N: usize>(
     let block = if ready { near } else { rows.max(1) };
     let panels = products.iter().map(|p| p.weights.rows().div_ceil(COLUMNS));
     let parts = parts(panels, rows, block, pool.threads(), smallest);
-    pool.run(parts.len(), &|part| {
+    pool.run_in_order(parts.len(), &|part| {
         let part = &parts[part];
         let (product, out) = &targets[part.product];
         DECODED.with_borrow_mut(|decoded| multiply(isa, blocking, x, part, product, out, decoded));
@@ -394,7 +394,7 @@ pub(crate) fn stream<const N: usize>(
     let near = if shared { width.min(interleaved::DEPTH) } else { width };
     let row_bytes = near / BLOCK * QuantizedRows::block_bytes(planes);
     let height = (ROW_BYTES / row_bytes.max(1)).next_multiple_of(8).max(8);
-    pool.run(parts.len(), &|part| {
+    pool.run_in_order(parts.len(), &|part| {
         let &Part { product, first, count, .. } = &parts[part];
         let (product, out) = &targets[product];
         let Product { weights, bias, then } = *product;
@@ -430,13 +430,18 @@ pub(crate) fn stream<const N: usize>(
                 for strip in first..first + count {
                     let (lanes, mut start) = (strip_rows.min(n - strip * strip_rows), [0.0; COLUMNS]);
                     put_bias(strip..strip + 1, &mut start);
-                    for (lane, start) in start.iter().enumerate().take(lanes) {
-                        weights.row(strip * strip_rows + lane, &mut scratch);
-                        for (row, x) in x.chunks_exact(width).enumerate() {
-                            let sum = super::matrix::dot(isa, &scratch, x) + start;
-                            // SAFETY: as above.
-                            unsafe { out.pointer(row * n + strip * strip_rows + lane, 1).write(sum) };
-                        }
+                    let from = strip * strip_rows;
+                    // SAFETY: as above.
+                    let put = |lane: usize, row: usize, sum: f32| unsafe {
+                        out.pointer(row * n + from + lane, 1).write(sum + start[lane]);
+                    };
+                    if weights.dots(isa, from..from + lanes, x, put) {
+                        continue;
+                    }
+                    for lane in 0..lanes {
+                        weights.row(from + lane, &mut scratch);
+                        let rows = x.chunks_exact(width).enumerate();
+                        rows.for_each(|(row, x)| put(lane, row, super::matrix::dot(isa, &scratch, x)));
                     }
                 }
             }
@@ -546,7 +551,7 @@ mod tests {
                         let product = [Product { weights: &panels, bias: Some(&bias), then: None }];
                         assert_eq!(products(&pool, &x, rows, &product), [run(None, None)]);
                         let [streamed] = stream(&pool, &x, rows, Activations::Float, &product);
-                        assert_eq!(streamed, run(Some(Activations::Float), None));
+                        close(&streamed, &want, 1e-5, &format!("stream of panels {rows} {n} {k}"));
                     }
                     for mode in [None, Some(Activations::Float), Some(Activations::Quantized), Some(Activations::Int8)]
                     {
@@ -563,7 +568,7 @@ mod tests {
         amx::with_and_without(|| {
             for threads in [1, 3] {
                 let pool = Pool::new(threads);
-                for dtype in [Dtype::F32, Dtype::Q4_1, Dtype::Q8_0] {
+                for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q4_1, Dtype::Q8_0] {
                     let weights = matrix(dtype, 45, 288, 3);
                     let x: Vec<f32> = (0..11 * 288).map(|i| (i as f32 * 0.37).sin()).collect();
                     let all = |mode: Option<Activations>, x: &[f32], rows: usize| {

@@ -6,9 +6,10 @@ use std::hint::black_box;
 use super::isa::{Isa, isa};
 use super::panels::Line;
 use super::pool::Pool;
+use super::slab::Lines;
 
 /// Memory to be read, larger than any cache that counts.
-pub struct Memory(Vec<Line>);
+pub struct Memory(Lines);
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,7 +23,9 @@ const PART: usize = 4096;
 impl Memory {
     /// So many bytes, rounded up, each page of them touched.
     pub fn new(bytes: usize) -> Self {
-        Self(vec![Line([1.0; 16]); bytes.div_ceil(size_of::<Line>()).next_multiple_of(PART)])
+        let mut lines = Lines::zeros(bytes.div_ceil(size_of::<Line>()).next_multiple_of(PART));
+        lines.fill(Line([1.0; 16]));
+        Self(lines)
     }
 
     /// How many bytes they are.
@@ -33,7 +36,7 @@ impl Memory {
     /// Reads all of it once, on all threads; with `ahead`, asking for lines early as the kernels do.
     pub fn read(&self, pool: &Pool, ahead: bool) {
         let isa = isa();
-        pool.run(self.0.len() / PART, &|part| {
+        pool.run_in_order(self.0.len() / PART, &|part| {
             let lines = &self.0[part * PART..][..PART];
             black_box(if ahead { sum::<true>(isa, lines) } else { sum::<false>(isa, lines) });
         });

@@ -10,7 +10,7 @@ use super::interleaved::Interleaved;
 use super::isa::{Isa, isa};
 use super::map::release;
 use super::panels::Panels;
-use super::plain::widen;
+use super::plain::{self, widen};
 use super::precision::Precision;
 use super::tile::COLUMNS;
 use crate::error::Error;
@@ -181,6 +181,13 @@ impl Matrix {
             Storage::Tiles(weights) => weights.column(row, 0, out),
             Storage::File(_) => self.decode(row, 0, out),
         }
+    }
+
+    /// The inner products of some rows with each row of `x`, put one by one; or false, where they have to be decoded first. See [`plain::dots`].
+    pub(crate) fn dots(&self, isa: Isa, rows: Range<usize>, x: &[f32], put: impl FnMut(usize, usize, f32)) -> bool {
+        let Storage::File(bytes) = &self.storage else { return false };
+        let size = self.columns / self.dtype.block_len() * self.dtype.block_bytes();
+        plain::dots(isa, self.dtype, &bytes[rows.start * size..rows.end * size], x, self.columns, put)
     }
 
     /// All weights as `f32`, row-major: for devices without kernels of ours.

@@ -44,6 +44,7 @@ pub(crate) mod pool;
 pub(crate) mod precision;
 mod prefetch;
 pub(crate) mod scratch;
+mod slab;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod split;
 pub(crate) mod tile;

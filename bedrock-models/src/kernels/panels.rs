@@ -1,5 +1,6 @@
 //! Weights in `f32`, in the order in which tiles read them.
 
+use super::slab::Lines;
 use super::tile::COLUMNS;
 
 /// 16 rows' weights of one column: a line of the cache, so that no load of a tile crosses two.
@@ -50,14 +51,14 @@ pub(crate) fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
 
 /// `[panel][column]` lines of 16 rows each; rows past the end are zeros. As large as the weights themselves.
 pub(crate) struct Panels {
-    lines: Vec<Line>,
+    lines: Lines,
     columns: usize,
 }
 
 impl Panels {
     /// `decode(first, out)` writes rows `first..first + 16` in this order.
     pub(crate) fn new(rows: usize, columns: usize, mut decode: impl FnMut(usize, &mut [f32])) -> Self {
-        let mut lines = vec![Line([0.0; COLUMNS]); rows.div_ceil(COLUMNS) * columns];
+        let mut lines = Lines::zeros(rows.div_ceil(COLUMNS) * columns);
         for (panel, lines) in lines.chunks_exact_mut(columns).enumerate() {
             decode(panel * COLUMNS, floats_mut(lines));
         }

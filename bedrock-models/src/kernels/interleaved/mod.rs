@@ -28,7 +28,8 @@ use rayon::prelude::*;
 
 use super::activation::{BLOCK, QuantizedRows};
 use super::isa::{Isa, isa};
-use super::panels::Line;
+use super::panels::{Line, bytes, bytes_mut};
+use super::slab::Lines;
 use super::tile::COLUMNS;
 use crate::weights::Dtype;
 
@@ -128,9 +129,9 @@ pub(crate) struct Interleaved {
     /// Rows a strip.
     lanes: usize,
     /// `[strip][block][register]`
-    quants: Vec<Line>,
+    quants: Lines,
     /// `[strip][unit]`
-    heads: Vec<u8>,
+    heads: Lines,
 }
 
 impl Interleaved {
@@ -153,13 +154,14 @@ impl Interleaved {
         let (units, from) = (columns / BLOCK / format.blocks(), dtype.block_bytes());
         assert_eq!(file.len(), rows * units * from);
         let strips = rows.div_ceil(lanes);
-        let mut heads = vec![0u8; strips * units * format.head() * lanes];
-        let lines = units * format.blocks() * format.registers() * 4 * lanes;
-        let mut quants = vec![Line([0.0; COLUMNS]); (strips * lines).div_ceil(size_of::<Line>())];
+        let (strip_heads, strip_quants) =
+            (units * format.head() * lanes, units * format.blocks() * format.registers() * 4 * lanes);
+        let mut heads = Lines::zeros((strips * strip_heads).div_ceil(size_of::<Line>()));
+        let mut quants = Lines::zeros((strips * strip_quants).div_ceil(size_of::<Line>()));
         if strips > 0 {
-            let bytes = &mut super::panels::bytes_mut(&mut quants)[..strips * lines];
-            let strips =
-                bytes.par_chunks_exact_mut(lines).zip(heads.par_chunks_exact_mut(units * format.head() * lanes));
+            let quants = &mut bytes_mut(&mut quants)[..strips * strip_quants];
+            let heads = &mut bytes_mut(&mut heads)[..strips * strip_heads];
+            let strips = quants.par_chunks_exact_mut(strip_quants).zip(heads.par_chunks_exact_mut(strip_heads));
             strips.zip(file.par_chunks(lanes * units * from)).for_each(|((quants, heads), file)| {
                 for (lane, file) in file.chunks_exact(units * from).enumerate() {
                     pack::row(format, file, from, lane, lanes, quants, heads);
@@ -170,7 +172,7 @@ impl Interleaved {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.quants) + self.heads.len()
+        size_of_val(&*self.quants) + size_of_val(&*self.heads)
     }
 
     /// Rows a strip.
@@ -191,8 +193,8 @@ impl Interleaved {
         let blocks = self.columns / BLOCK;
         let unit = self.format.head() * self.lanes;
         let units = blocks / self.format.blocks();
-        let heads = &self.heads[strip * units * unit..(strip + 1) * units * unit];
-        let quants = &super::panels::bytes(&self.quants)[strip * blocks * self.block_bytes()..];
+        let heads = &bytes(&self.heads)[strip * units * unit..(strip + 1) * units * unit];
+        let quants = &bytes(&self.quants)[strip * blocks * self.block_bytes()..];
         let quants = &quants[..blocks * self.block_bytes()];
         assert!(start.is_multiple_of(BLOCK * self.format.blocks()));
         (&heads[start / BLOCK / self.format.blocks() * unit..], &quants[start / BLOCK * self.block_bytes()..])

@@ -163,7 +163,7 @@ pub(super) unsafe fn dot_pair(
 }
 
 /// Bytes ahead of what is multiplied that are asked for: the processor's own prefetching ends with each page of memory.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// The kernels of a module that defines registers and the functions on them. `$rows` are the numbers of rows of activations that are
 /// multiplied at once, falling, the last 1: as many as fit in the registers, so that weights are unpacked once for all of them. A row's sums are the
