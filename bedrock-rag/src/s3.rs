@@ -24,6 +24,8 @@ use crate::{Error, document::Metadata};
 
 /// Most objects of a list.
 const MAX_OBJECTS: usize = 1_000_000;
+/// Pages of a list that name no object: a server could give such for ever.
+const MAX_EMPTY_PAGES: usize = 100;
 
 /// Largest page of a list, in bytes. A page has a thousand objects, each with a key of at most 1,024 bytes, escaped.
 const MAX_PAGE: u64 = 16 << 20;
@@ -197,6 +199,7 @@ impl S3Bucket {
     fn list(&self) -> Result<Vec<Object>, Error> {
         let mut objects = Vec::new();
         let mut token: Option<String> = None;
+        let mut empty_pages = 0;
         loop {
             let mut query = BTreeMap::from([("list-type", "2".to_owned()), ("encoding-type", "url".to_owned())]);
             query.insert("prefix", self.prefix.clone());
@@ -206,14 +209,14 @@ impl S3Bucket {
             let bytes = self.get("", &query, MAX_PAGE)?;
             let nonsense = || self.failed("", bedrock_core::Error::bad_gateway("the list can't be read"));
             let page = Page::read(&bytes).ok_or_else(nonsense)?;
+            empty_pages += usize::from(page.objects.is_empty());
             objects.extend(page.objects);
             if objects.len() > MAX_OBJECTS {
                 let message = format!("there are more than {MAX_OBJECTS} objects");
                 return Err(self.failed("", bedrock_core::Error::service_quota_exceeded(message)));
             }
             match page.next {
-                // A server that gives the same token for ever would be asked for ever.
-                Some(next) if token.as_ref() != Some(&next) => token = Some(next),
+                Some(next) if empty_pages <= MAX_EMPTY_PAGES && token.as_ref() != Some(&next) => token = Some(next),
                 Some(_) => return Err(nonsense()),
                 None => return Ok(objects),
             }

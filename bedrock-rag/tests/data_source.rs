@@ -233,6 +233,27 @@ fn bucket() -> Bucket {
 }
 
 #[test]
+fn a_list_without_end_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (count, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            let token = format!("<NextContinuationToken>{}</NextContinuationToken>", count % 2);
+            let body = format!("<ListBucketResult><IsTruncated>true</IsTruncated>{token}</ListBucketResult>");
+            let length = body.len();
+            let _ = write!(stream, "HTTP/1.1 200 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let source = S3Bucket::new("docs", "eu-test-1").endpoint(&address).credentials("KEYID", "hunter2");
+    let error = knowledge_base(folder.path()).ingest_from_blocking(&source, &whole()).unwrap_err();
+    assert!(matches!(error, Error::DataSource { .. }), "{error:?}");
+}
+
+#[test]
 fn a_bucket_is_a_source() {
     let folder = tempfile::tempdir().unwrap();
     let knowledge_base = knowledge_base(folder.path());
