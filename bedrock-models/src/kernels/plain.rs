@@ -3,10 +3,6 @@
 use super::isa::Isa;
 use crate::weights::{Dtype, block};
 
-/// Bytes ahead of what is read that are asked for: see the kernels of block formats.
-#[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 4096;
-
 /// Decodes `F32`, `F16` or `BF16`; false, and nothing written, for any other type.
 ///
 /// # Panics
@@ -110,7 +106,8 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::super::isa::Isa;
-    use super::{AHEAD, LANES, PASS};
+    use super::super::prefetch::{AHEAD, ask_near};
+    use super::{LANES, PASS};
 
     /// Kinds of numbers, as parameters of kernels.
     pub(super) const SINGLES: u8 = 0;
@@ -162,7 +159,7 @@ mod x86 {
                 let mut sums = [[zero(); 4]; C];
                 for k in (0..count).step_by(PASS) {
                     for line in (0..PASS * size).step_by(64) {
-                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(k * size + line + AHEAD).cast());
+                        ask_near(from.wrapping_add(k * size + line + AHEAD));
                     }
                     // A number of turns that is known, so that sums stay in registers.
                     for turn in 0..PASS / $lanes {
@@ -303,7 +300,7 @@ mod x86 {
     pub(super) unsafe fn singles(from: *const u8, to: *mut f32, count: usize) {
         for k in (0..count).step_by(LANES) {
             let from = from.wrapping_add(4 * k);
-            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+            ask_near(from.wrapping_add(AHEAD));
             for half in [0, 8] {
                 // SAFETY: eight numbers from here on, by the contract.
                 unsafe { _mm256_storeu_ps(to.add(k + half), _mm256_loadu_ps(from.add(4 * half).cast())) };
@@ -317,7 +314,7 @@ mod x86 {
     pub(super) unsafe fn halves(from: *const u8, to: *mut f32, count: usize) {
         for k in (0..count).step_by(LANES) {
             let from = from.wrapping_add(2 * k);
-            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+            ask_near(from.wrapping_add(AHEAD));
             for half in [0, 8] {
                 // SAFETY: as above.
                 unsafe {
@@ -333,7 +330,7 @@ mod x86 {
     pub(super) unsafe fn brains(from: *const u8, to: *mut f32, count: usize) {
         for k in (0..count).step_by(LANES) {
             let from = from.wrapping_add(2 * k);
-            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+            ask_near(from.wrapping_add(AHEAD));
             for half in [0, 8] {
                 // SAFETY: as above.
                 unsafe {

@@ -132,7 +132,7 @@ impl Pool {
         shared.chunks.store(chunks, Relaxed);
         shared.ranges.store(ranges, Relaxed);
         for (range, next) in shared.next.iter().enumerate().take(ranges) {
-            next.0.store(range * chunks / ranges, Relaxed);
+            next.0.store(first(range, ranges, chunks), Relaxed);
         }
         shared.panicked.store(false, Relaxed);
         shared.open.store(*region, SeqCst);
@@ -167,11 +167,16 @@ impl Drop for Pool {
     }
 }
 
+/// The first chunk of a range; of the one after the last, the number of chunks.
+fn first(range: usize, ranges: usize, chunks: usize) -> usize {
+    range * chunks / ranges
+}
+
 /// Runs chunks of a thread's own range, then those of the others' that are left.
 fn claim(shared: &Shared, thread: usize, job: &(dyn Fn(usize) + Sync)) {
     let (chunks, ranges) = (shared.chunks.load(Relaxed), shared.ranges.load(Relaxed));
     for range in (thread..thread + ranges).map(|range| range % ranges) {
-        let end = (range + 1) * chunks / ranges;
+        let end = first(range + 1, ranges, chunks);
         loop {
             let chunk = shared.next[range].0.fetch_add(1, Relaxed);
             if chunk >= end {
@@ -295,6 +300,8 @@ impl<'a> Disjoint<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -313,6 +320,22 @@ mod tests {
                 assert!(seen.iter().all(|n| n.load(Relaxed) == 20), "{threads} threads, {chunks} chunks");
             }
         }
+    }
+
+    #[test]
+    fn in_order_each_thread_goes_through_a_range_of_its_own() {
+        // Two chunks at a time, one a thread: nobody can take another's before all have come to the end.
+        let (pool, both) = (Pool::new(2), Barrier::new(2));
+        let turns = Mutex::new(Vec::new());
+        let count = |chunk: usize| {
+            both.wait();
+            turns.lock().unwrap().push(chunk);
+            both.wait();
+        };
+        pool.run_in_order(6, &count);
+        let mut turns = turns.into_inner().unwrap();
+        turns.chunks_exact_mut(2).for_each(<[usize]>::sort_unstable);
+        assert_eq!(turns, [0, 3, 1, 4, 2, 5]);
     }
 
     #[test]

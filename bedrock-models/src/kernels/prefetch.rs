@@ -1,5 +1,9 @@
 //! Asking for memory before it is read: hints, which may name any address.
 
+/// Bytes ahead of what is multiplied that are asked for: the processor's own prefetching ends with each page of memory.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), expect(dead_code))]
+pub(super) const AHEAD: usize = 4096;
+
 /// Asks for bytes to be brought into the second cache.
 pub(super) fn ask_for(from: *const u8, bytes: usize) {
     (0..bytes).step_by(64).for_each(|line| ask::<false>(from.wrapping_add(line)));

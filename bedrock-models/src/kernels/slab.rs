@@ -5,7 +5,7 @@
 
 use std::mem::take;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 
@@ -37,29 +37,38 @@ pub(crate) struct Lines {
     used: Option<Arc<()>>,
 }
 
+impl Slab {
+    fn lines(&mut self, bytes: usize) -> Lines {
+        if self.left.len() < bytes {
+            *self = Self { left: zeros(SLAB), used: Arc::default() };
+        }
+        Lines { bytes: self.left.split_to(bytes), used: Some(self.used.clone()) }
+    }
+
+    /// Lets go what is left where nobody uses the rest: it would keep all of it.
+    fn tidy(&mut self) {
+        if Arc::strong_count(&self.used) == 1 {
+            *self = Self::default();
+        }
+    }
+}
+
+fn filling() -> MutexGuard<'static, Slab> {
+    FILLING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Lines {
     /// So many lines of zeros.
     pub(crate) fn zeros(count: usize) -> Self {
         let bytes = count.checked_mul(size_of::<Line>()).expect("weights that fit in memory");
-        if bytes > LARGE {
-            return Self { bytes: zeros(bytes), used: None };
-        }
-        let mut slab = FILLING.lock().unwrap_or_else(PoisonError::into_inner);
-        if slab.left.len() < bytes {
-            *slab = Slab { left: zeros(SLAB), used: Arc::default() };
-        }
-        Self { bytes: slab.left.split_to(bytes), used: Some(slab.used.clone()) }
+        if bytes > LARGE { Self { bytes: zeros(bytes), used: None } } else { filling().lines(bytes) }
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
         drop((take(&mut self.bytes), self.used.take()));
-        // What is left of a slab that nobody uses would keep all of it.
-        let mut slab = FILLING.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::strong_count(&slab.used) == 1 {
-            *slab = Slab::default();
-        }
+        filling().tidy();
     }
 }
 
@@ -126,5 +135,25 @@ mod tests {
                 assert!(lines.len() == size && lines.iter().all(|line| line.0 == [i as f32; COLUMNS]));
             }
         }
+    }
+
+    #[test]
+    fn a_slab_is_kept_as_long_as_its_lines() {
+        let mut slab = Slab::default();
+        let (first, second) = (slab.lines(64), slab.lines(128));
+        let left = slab.left.len();
+        assert_eq!(left, SLAB - 64 - 128);
+        drop(first);
+        slab.tidy();
+        assert_eq!(slab.left.len(), left);
+        // A new one, while the lines of the old one live.
+        let third = slab.lines(left + 64);
+        assert_eq!(slab.left.len(), SLAB - left - 64);
+        drop(second);
+        slab.tidy();
+        assert!(!slab.left.is_empty());
+        drop(third);
+        slab.tidy();
+        assert!(slab.left.is_empty());
     }
 }

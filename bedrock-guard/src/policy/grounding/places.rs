@@ -72,7 +72,7 @@ fn value(word: &Word) -> Option<f64> {
     plain.then(|| word.stem.parse().ok()).flatten()
 }
 
-/// [`PLACES`] numbers about a claim. None if either text has no word.
+/// [`PLACES`] numbers about a claim; no number if either text has no word.
 pub(crate) fn places(source: &Seen, claim: &Seen, pairs: &Pairs) -> Vec<f32> {
     let (there, words) = (source.words(), claim.words());
     if there.is_empty() || words.is_empty() {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Format, Isa, Out};
 use crate::kernels::activation::{At, BLOCK, Block, QuantizedRows};
-use crate::kernels::prefetch::ask_near;
+use crate::kernels::prefetch::{AHEAD, ask_near};
 use crate::kernels::tile::COLUMNS;
 
 const Q8: u8 = Format::Q8 as u8;
@@ -161,9 +161,6 @@ pub(super) unsafe fn dot_pair(
         }
     }
 }
-
-/// Bytes ahead of what is multiplied that are asked for: the processor's own prefetching ends with each page of memory.
-const AHEAD: usize = 4096;
 
 /// The kernels of a module that defines registers and the functions on them. `$rows` are the numbers of rows of activations that are
 /// multiplied at once, falling, the last 1: as many as fit in the registers, so that weights are unpacked once for all of them. A row's sums are the
