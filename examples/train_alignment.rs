@@ -283,10 +283,9 @@ fn line(items: &[&Item]) -> Vec<f32> {
                 row[..=index].iter_mut().zip(inputs).for_each(|(value, x)| *value += by * x);
             }
         }
-        for index in 0..WIDTH {
-            for other in 0..index {
-                curve[other][index] = curve[index][other];
-            }
+        for index in 1..WIDTH {
+            let (above, row) = curve.split_at_mut(index);
+            above.iter_mut().zip(&row[0]).for_each(|(above, value)| above[index] = *value);
         }
         weights.iter_mut().zip(solve(curve)).for_each(|(weight, step)| *weight += step);
     }
