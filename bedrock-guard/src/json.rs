@@ -96,8 +96,7 @@ fn leaf<'a>(
 async fn with_context(eye: Eye<'_>, text: &str, key: Option<&str>) -> Result<Vec<Finding>, Error> {
     let mut found = eye.find(text).await?;
     let Some(key) = key else { return Ok(found) };
-    let key = &key[key.ceil_char_boundary(key.len().saturating_sub(CONTEXT))..];
-    let prefix = words(key) + ": ";
+    let prefix = context(key);
     for mut finding in eye.side.judge_at_once(&format!("{prefix}{text}")) {
         if finding.span.start < prefix.len() {
             continue;
@@ -109,6 +108,11 @@ async fn with_context(eye: Eye<'_>, text: &str, key: Option<&str>) -> Result<Vec
     }
     found.sort_by_key(|finding| (finding.span.start, finding.span.end));
     Ok(found)
+}
+
+/// What a value is judged behind: the end of its key.
+fn context(key: &str) -> String {
+    words(&key[key.ceil_char_boundary(key.len().saturating_sub(CONTEXT))..]) + ": "
 }
 
 /// `userPhone_number` as words: "user Phone number".
@@ -123,4 +127,19 @@ fn words(key: &str) -> String {
         out.push(if matches!(character, '_' | '-' | '.') { ' ' } else { character });
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_key_is_context() {
+        assert_eq!(context("userPhone_number"), "user Phone number: ");
+        let long = context(&("key ".repeat(1 << 15) + "userPhone"));
+        assert!(long.ends_with("key user Phone: ") && long.len() < 2 * CONTEXT);
+        // A character that the limit cuts in two is left out.
+        assert_eq!(context(&"é".repeat(33)), "é".repeat(32) + ": ");
+        assert_eq!(context(&("é".repeat(32) + "x")), "é".repeat(31) + "x: ");
+    }
 }

@@ -217,13 +217,12 @@ fn keys_that_masks_make_alike_are_numbered() {
     assert_eq!(seen.as_object().unwrap().keys().next_back().unwrap(), "{EMAIL}_2000");
 }
 
-/// A key is judged again with each value of its list, so of a long one only the end is.
 #[test]
-fn the_end_of_a_long_key_is_context() {
-    let masked = |key: String| seen_json(json!({ key.clone(): [4155550132u64, 4155550133u64] }))[&key].clone();
-    assert_eq!(masked("phone".into()), json!(["{PHONE}", "{PHONE}"]));
-    assert_eq!(masked("key ".repeat(1 << 15) + "phone"), json!(["{PHONE}", "{PHONE}"]));
-    assert_eq!(masked("phone ".to_owned() + &"key ".repeat(20)), json!([4155550132u64, 4155550133u64]));
+fn a_long_key_is_context_too() {
+    for key in ["phone".to_owned(), "key ".repeat(1 << 15) + "phone"] {
+        let seen = seen_json(json!({ key.clone(): [4155550132u64, 4155550133u64] }));
+        assert_eq!(seen[&key], json!(["{PHONE}", "{PHONE}"]));
+    }
 }
 
 fn request_with_tool(result: ToolResultBlock) -> ConverseRequest {
