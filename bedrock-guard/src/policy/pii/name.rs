@@ -149,12 +149,8 @@ pub(super) struct Part<'t> {
 
 impl<'t> Part<'t> {
     /// In small letters.
-    pub(super) fn lower(&self) -> Cow<'t, str> {
-        if self.text.bytes().all(|byte| byte.is_ascii_lowercase()) {
-            Cow::Borrowed(self.text)
-        } else {
-            Cow::Owned(self.text.to_lowercase())
-        }
+    pub(super) fn lower(&self) -> Lower {
+        Lower::new(self.text)
     }
 
     /// The same as a small word inside a name.
@@ -322,8 +318,8 @@ fn see<'p, 't>(
     touched: &Cell<bool>,
 ) -> Seen<'p, 't> {
     let mut seen = Seen::new(window, parts, noted, touched);
-    let left = Lower::left(window, parts[0].start);
-    let left = left.text();
+    let left = left(window, parts[0].start);
+    let left = &*left;
     seen.cue = cue(left);
     let mut word = 0;
     while word < parts.len() {
@@ -333,8 +329,7 @@ fn see<'p, 't>(
             let (named, cue) = (seen.named, seen.cue);
             parse(window, parts, &Left { text: left, named: &|| named, cue: &|| cue }, touched)
         } else {
-            let left = Lower::left(window, part.start);
-            let text = left.text();
+            let text = &*self::left(window, part.start);
             let named = || !part.common && named_before(window, part.text, part.start);
             parse(window, &parts[word..], &Left { text, named: &named, cue: &|| cue(text) }, touched)
         };
@@ -351,12 +346,7 @@ fn see<'p, 't>(
 }
 
 /// The next of the words that were noted which may be part of a name, from `at` on, which is put before it.
-fn next_noted<'t>(
-    window: &Window<'t>,
-    named: &mut &[Named],
-    at: &mut usize,
-    memory: &mut Memory<'t>,
-) -> Option<Token<'t>> {
+fn next_noted<'t>(window: &Window<'t>, named: &mut &[Named], at: &mut usize) -> Option<Token<'t>> {
     loop {
         let Some((next, rest)) = named.split_first() else {
             *at = window.text.len();
@@ -364,16 +354,11 @@ fn next_noted<'t>(
         };
         *named = rest;
         let (start, end) = (next.start as usize, next.end as usize);
-        if start < *at {
-            continue;
-        }
-        let token = Token { kind: TokenKind::Word, start, text: &window.text[start..end] };
-        let plain = next.plain && token.text.len() <= PLAIN && token.text.as_bytes()[0].is_ascii_uppercase();
-        if plain && lists::only_common(memory.part(token).lists) && is_untitled(window, start) {
+        if start < *at || next.ordinary && is_untitled(window, start) {
             continue;
         }
         *at = start;
-        return Some(token);
+        return Some(Token { kind: TokenKind::Word, start, text: &window.text[start..end] });
     }
 }
 
@@ -388,7 +373,7 @@ impl Recognizer for NameRecognizer {
         let mut named = marks.map(|marks| marks.named.as_slice());
         loop {
             let token = match &mut named {
-                Some(named) => next_noted(&window, named, &mut at, &mut memory),
+                Some(named) => next_noted(&window, named, &mut at),
                 None => next_token(&window, &mut at, &touched),
             };
             let Some(token) = token else { return at };
@@ -430,7 +415,7 @@ const BLANKS: [char; 11] = [' ', '\u{a0}', '"', '“', '\'', '(', '*', '\n', '\r
 const DOUBT: f32 = 0.3;
 
 /// A short text in small letters.
-struct Lower {
+pub(super) struct Lower {
     short: [u8; 40],
     length: usize,
     long: String,
@@ -449,11 +434,6 @@ impl Lower {
         lower
     }
 
-    /// The left context, without what may stand between a cue and a name.
-    fn left(window: &Window<'_>, at: usize) -> Self {
-        Self::new(trim_blanks(window.look_behind(at, 40)))
-    }
-
     fn text(&self) -> &str {
         if self.long.is_empty() {
             std::str::from_utf8(&self.short[..self.length]).unwrap_or_default()
@@ -461,6 +441,16 @@ impl Lower {
             &self.long
         }
     }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        if self.long.is_empty() { &self.short[..self.length] } else { self.long.as_bytes() }
+    }
+}
+
+/// What stands before a place, without what may stand between a cue and a name; in small letters if it has others than those of ASCII.
+fn left<'t>(window: &Window<'t>, at: usize) -> Cow<'t, str> {
+    let left = trim_blanks(window.look_behind(at, 40));
+    if left.is_ascii() { Cow::Borrowed(left) } else { Cow::Owned(left.to_lowercase()) }
 }
 
 /// Without what may stand between a cue and a name.
@@ -495,8 +485,9 @@ fn last_word(text: &str) -> &str {
     &text[start..]
 }
 
-/// What stands before a word, in small letters and without what may stand between a cue and a name, and what else is asked of it.
+/// What stands before a word, and what else is asked of it.
 struct Left<'l> {
+    /// What [`left`] says.
     text: &'l str,
     /// What [`named_before`] says.
     named: &'l dyn Fn() -> bool,
@@ -513,11 +504,12 @@ fn cue(left: &str) -> u8 {
 fn parse(window: &Window<'_>, parts: &[Part<'_>], before: &Left<'_>, touched: &Cell<bool>) -> Option<(usize, f32)> {
     let (start, left) = (parts[0].start, before.text);
     // The word before, if only blanks or a dot are between.
-    let previous = last_word(left.trim_end_matches('.'));
+    let mut previous = [0; LONGEST_TITLE];
+    let previous = small_letters(last_word(left.trim_end_matches('.')).as_bytes(), &mut previous).unwrap_or_default();
     // "Major Smith", "dr. smith", but not "a major Brazilian company".
-    let titled = may_be_title(previous.as_bytes())
-        && lists::is_title(previous.as_bytes())
-        && (matches!(previous, "mr" | "mrs" | "ms" | "dr" | "prof" | "mx")
+    let titled = may_be_title(previous)
+        && lists::is_title(previous)
+        && (matches!(previous, b"mr" | b"mrs" | b"ms" | b"dr" | b"prof" | b"mx")
             || title_word(window.look_behind(start, 40)).starts_with(char::is_uppercase));
 
     let head = &parts[0];
@@ -553,8 +545,8 @@ fn parse(window: &Window<'_>, parts: &[Part<'_>], before: &Left<'_>, touched: &C
     if let Some(next) = next
         && follows == Follows::Blank
         && next.chars().next().is_some_and(char::is_uppercase)
-        && (lists::is_organization_word(&next.to_lowercase()) || lists::is_street_suffix(&next.to_lowercase()))
         && !titled
+        && lists::is_thing(Lower::new(next).text())
     {
         return None;
     }
@@ -565,7 +557,7 @@ fn parse(window: &Window<'_>, parts: &[Part<'_>], before: &Left<'_>, touched: &C
         [only] => only.place,
         several => {
             lists::may_begin_place(head.hash)
-                && lists::is_place(&several.iter().map(|part| part.lower()).collect::<Vec<_>>().join(" "))
+                && lists::is_place(&several.iter().map(|part| part.text.to_lowercase()).collect::<Vec<_>>().join(" "))
         }
     };
     if is_place && !titled {
@@ -631,14 +623,14 @@ fn parse(window: &Window<'_>, parts: &[Part<'_>], before: &Left<'_>, touched: &C
         (Follows::Colon, _) if left.is_empty() || raw_line_start(window, start) => score += 0.2,
         _ => {}
     }
-    if previous == "the" || previous == "a" || previous == "an" {
+    if matches!(previous, b"the" | b"a" | b"an") {
         score -= if words.len() > 1 { 0.1 } else { 0.4 };
     } else if !titled
         && raw_previous(window, start)
             .is_some_and(|word| word.starts_with(char::is_uppercase) && !is_sentence_word(window, word, start))
     {
         score -= 0.25;
-    } else if matches!(previous, "in" | "at" | "near" | "to" | "through" | "across") {
+    } else if matches!(previous, b"in" | b"at" | b"near" | b"to" | b"through" | b"across") {
         score -= if words.len() == 1 { 0.2 } else { 0.1 };
     }
     if capitals {
@@ -655,39 +647,46 @@ fn parse(window: &Window<'_>, parts: &[Part<'_>], before: &Left<'_>, touched: &C
 /// Whether a word in small letters has to be looked at more closely: most neither stand behind a cue nor are a given name.
 #[inline]
 pub(super) fn may_be_uncapitalized(text: &[u8], start: usize, end: usize) -> bool {
-    may_be_cued(text, start) || end - start > 3 && lists::may_be_first(&text[start..end])
+    is_cued(text, start) || end - start > 3 && lists::may_be_first(&text[start..end])
 }
 
-/// Whether what stands before ends as the cues of words in small letters do.
+/// What a name in small letters stands behind.
+#[rustfmt::skip]
+const SMALL_CUES: [&[u8]; 13] = [
+    b"name is ", b"name: ", b"call me ", b"name's ", b"named him ", b"named her ", b"mr. ", b"mrs. ", b"ms. ", b"dr. ", b"mr ", b"mrs ", b"name? ",
+];
+
+/// Whether the last three letters before a blank are those of one of [`SMALL_CUES`], which few words end in.
 #[inline]
-fn may_be_cued(text: &[u8], at: usize) -> bool {
-    // How the cues of `uncapitalized` end: first the last two letters, as bits, which few words end in.
-    const ENDS: [u32; 32] = {
-        let mut ends = [0; 32];
-        let pairs: [&[u8; 2]; 11] = [b"is", b"'s", b"rs", b"me", b"er", b"im", b"mr", b"r.", b"s.", b"e:", b"e?"];
-        let mut pair = 0;
-        while pair < pairs.len() {
-            let [before, last] = *pairs[pair];
-            ends[(last & 31) as usize] |= 1 << (before & 31);
-            pair += 1;
+pub(super) fn may_be_cue([third, second, last]: [u8; 3]) -> bool {
+    // The third letters, as bits, by the two behind them.
+    static ENDS: [u32; 1024] = {
+        let (mut ends, mut index) = ([0; 1024], 0);
+        while index < SMALL_CUES.len() {
+            let [left @ .., second, last, b' '] = SMALL_CUES[index] else { panic!("a cue ends in a blank") };
+            let third = match left {
+                [.., third] => 1 << (*third & 31),
+                [] => u32::MAX,
+            };
+            ends[((*last & 31) as usize) << 5 | (*second & 31) as usize] |= third;
+            index += 1;
         }
         ends
     };
-    let [left @ .., before, last, b' '] = &text[..at] else { return false };
-    if ENDS[usize::from(last & 31)] & 1 << (before & 31) == 0 {
-        return false;
-    }
-    let third = left.last().map_or(0, u8::to_ascii_lowercase);
-    match [before.to_ascii_lowercase(), last.to_ascii_lowercase()] {
-        [b'i', b's'] | [b'm', b'e'] => third == b' ',
-        [b'\'', b's'] => third == b'e',
-        [b'r', b's'] | [b'e', b':' | b'?'] => third == b'm',
-        [b'e', b'r'] | [b'i', b'm'] => third == b'h',
-        [b'm', b'r'] => true,
-        [b'r', b'.'] => matches!(third, b'm' | b'd'),
-        [b's', b'.'] => matches!(third, b'm' | b'r'),
+    ENDS[usize::from(last & 31) << 5 | usize::from(second & 31)] >> (third & 31) & 1 != 0
+}
+
+/// Whether one of [`SMALL_CUES`] stands before.
+fn is_cued(text: &[u8], at: usize) -> bool {
+    let left = &text[..at];
+    let may_be = match left {
+        [.., third, second, last, b' '] => may_be_cue([*third, *second, *last]),
+        [_, _, b' '] => true,
         _ => false,
-    }
+    };
+    let cued =
+        |cue: &&[u8]| left.len().checked_sub(cue.len()).is_some_and(|from| left[from..].eq_ignore_ascii_case(cue));
+    may_be && SMALL_CUES.iter().any(cued)
 }
 
 /// Letters of the longest word that may be passed over for being an ordinary one.
@@ -695,14 +694,21 @@ const PLAIN: usize = 16;
 
 /// Whether the word is an ordinary one without a title before it, as most that begin a sentence are. It says so of ASCII alone.
 fn is_plainly_none(window: &Window<'_>, at: usize, word: &str) -> bool {
+    is_ordinary(word.as_bytes()) && is_untitled(window, at)
+}
+
+/// Whether a word of ASCII is an ordinary one and nobody's name. It says so of none that is long.
+pub(super) fn is_ordinary(word: &[u8]) -> bool {
     let mut lower = [0; PLAIN];
-    let Some(lower) = lower.get_mut(..word.len()) else { return false };
-    lower.copy_from_slice(word.as_bytes());
+    small_letters(word, &mut lower).is_some_and(lists::is_only_common)
+}
+
+/// A word in small letters, if there is room for it; letters beyond ASCII stay as they are.
+fn small_letters<'r>(word: &[u8], room: &'r mut [u8]) -> Option<&'r [u8]> {
+    let lower = room.get_mut(..word.len())?;
+    lower.copy_from_slice(word);
     lower.make_ascii_lowercase();
-    if !lists::is_only_common(lower) {
-        return false;
-    }
-    is_untitled(window, at)
+    Some(lower)
 }
 
 /// Whether a text can end in a title: few words have the last two letters of one.
@@ -734,10 +740,7 @@ fn is_untitled(window: &Window<'_>, at: usize) -> bool {
     }
     let start = bytes[..end].iter().rposition(|byte| !byte.is_ascii_alphanumeric()).map_or(0, |before| before + 1);
     let mut lower = [0; LONGEST_TITLE];
-    let Some(lower) = lower.get_mut(..end - start) else { return true };
-    lower.copy_from_slice(&bytes[start..end]);
-    lower.make_ascii_lowercase();
-    !lists::is_title(lower)
+    !small_letters(&bytes[start..end], &mut lower).is_some_and(lists::is_title)
 }
 
 /// Bytes of the longest title.
@@ -747,16 +750,10 @@ const LONGEST_TITLE: usize = 12;
 ///
 /// Returns its end, that of its token, and its score.
 fn uncapitalized(window: &Window<'_>, first: Token<'_>, touched: &Cell<bool>) -> Option<(usize, usize, f32)> {
-    #[rustfmt::skip]
-    const CUES: [&[u8]; 13] = [
-        b"name is ", b"name: ", b"call me ", b"name's ", b"named him ", b"named her ", b"mr. ", b"mrs. ", b"ms. ", b"dr. ", b"mr ", b"mrs ", b"name? ",
-    ];
     let left = window.look_behind(first.start, 40).as_bytes();
-    let cued =
-        |cue: &&[u8]| left.len().checked_sub(cue.len()).is_some_and(|start| left[start..].eq_ignore_ascii_case(cue));
     // Capitals ("NMR ") are none.
     let small = !matches!(left, [.., b'A'..=b'Z', b' ']);
-    if !small || !may_be_cued(window.text.as_bytes(), first.start) || !CUES.iter().any(cued) {
+    if !small || !is_cued(left, left.len()) {
         return uncapitalized_pair(window, first, touched);
     }
     if lists::is_common(&first.text.to_lowercase()) || first.text.chars().count() < 2 {
@@ -1036,9 +1033,12 @@ enum Follows {
 /// What stands right behind byte `at`: a blank and a word, a colon, or something else.
 fn next_word<'t>(window: &Window<'t>, at: usize, touched: &Cell<bool>) -> (Follows, Option<&'t str>) {
     match window.text.as_bytes().get(at..at + 2) {
-        Some([b' ', _]) => {
+        Some([b' ', sign]) => {
             if let Some(end) = plain_word(window.text, at + 1) {
                 return (Follows::Blank, Some(&window.text[at + 1..end]));
+            }
+            if sign.is_ascii_punctuation() {
+                return (Follows::Blank, None);
             }
         }
         Some([b',' | b'.' | b';' | b')' | b'!' | b'?', _]) => return (Follows::Other, None),
@@ -1097,10 +1097,11 @@ fn named_before(window: &Window<'_>, word: &str, at: usize) -> bool {
             let name = |other: Option<&str>| {
                 other.is_some_and(|other| {
                     other.starts_with(char::is_uppercase) && {
-                        let lower = other.to_lowercase();
-                        lists::is_first(&lower)
-                            || lists::is_last(&lower)
-                            || !lists::is_common(&lower) && !lists::is_capitalized_term(&lower)
+                        let lower = Lower::new(other);
+                        let lower = lower.text();
+                        lists::is_first(lower)
+                            || lists::is_last(lower)
+                            || !lists::is_common(lower) && !lists::is_capitalized_term(lower)
                     }
                 })
             };
@@ -1116,7 +1117,7 @@ fn is_sentence_word(window: &Window<'_>, word: &str, at: usize) -> bool {
     let before = left[..start].trim_end();
     let begins =
         before.is_empty() || before.ends_with(['.', '!', '?', ':', '\n', '"', '“', '”', ')', '>', '-', '–', ';']);
-    begins && lists::is_common(&word.to_lowercase())
+    begins && lists::is_common(Lower::new(word).text())
 }
 
 #[cfg(test)]
@@ -1126,7 +1127,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_short_ways_to_go_on_are_those_of_tokens(
-            text in "[AB](,|[.]|:|'|-| )?( |d|de|de |st|y|v|A|Ab|é|\n|\u{a0}){0,4}", complete in any::<bool>(),
+            text in "[AB](,|[.]|:|'|-| )?( |d|de|de |st|y|v|A|Ab|é|\\(|-|\n|\u{a0}){0,4}", complete in any::<bool>(),
         ) {
             let window = Window { complete, ..Window::growing(&text) };
             let (short, long) = (Cell::new(false), Cell::new(false));

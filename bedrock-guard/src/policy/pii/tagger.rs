@@ -25,6 +25,8 @@ const MAGIC: &[u8; 4] = b"BGN1";
 /// Numbers before the table: the weight of one step, the odds, a start for each class, a step for each pair of classes.
 const NUMBERS: usize = 2 + CLASSES + CLASSES * CLASSES;
 const HEADER: usize = 4 + 4 * NUMBERS;
+/// Bytes of the table, and two behind it.
+const ROWS: usize = (CLASSES << BITS) + 2;
 /// Bytes of the context that are looked at.
 const LEFT: usize = 60;
 
@@ -46,7 +48,7 @@ pub(crate) struct Tagger {
     /// Exponents of the steps between classes.
     follows: [[f32; CLASSES]; CLASSES],
     /// Rows of six weights more 128, and two bytes behind the last: one load of eight each.
-    rows: Box<[u8]>,
+    rows: Box<[u8; ROWS]>,
 }
 
 impl Tagger {
@@ -63,7 +65,8 @@ impl Tagger {
         let follows = std::array::from_fn(|from| std::array::from_fn(|to| number(2 + CLASSES * (1 + from) + to)));
         let follows = exponents(&follows);
         let (step, odds) = (number(0), number(1));
-        let rows = file[HEADER..].iter().chain(&[0, 0]).map(|weight| weight ^ 0x80).collect();
+        let rows: Box<[u8]> = file[HEADER..].iter().chain(&[0, 0]).map(|weight| weight ^ 0x80).collect();
+        let rows = rows.try_into().ok()?;
         Some(Self { step, odds, starts, follows, rows })
     }
 
@@ -111,19 +114,11 @@ impl Tagger {
 
     /// The sum of the weights of some of a word's features.
     fn sum<const WHICH: u8>(&self, seen: &Seen<'_, '_>, word: usize) -> Sum {
-        // First the places, then the rows, which the processor then fetches side by side.
-        let (mut places, mut count) = ([0u32; MAX_ROWS], 0);
+        let mut sum = Sum::default();
         seen.some_features::<WHICH>(word, false, |row| {
-            if let Some(place) = places.get_mut(count) {
-                *place = row;
-                count += 1;
-            }
-        });
-        let mut sum = Sum { rows: count as u64, ..Sum::default() };
-        for place in &places[..count] {
-            let at = CLASSES * (*place as usize & ((1 << BITS) - 1));
+            let at = CLASSES * (row as usize & ((1 << BITS) - 1));
             sum.add(self.rows[at..].first_chunk().map_or(0, |row| u64::from_le_bytes(*row)));
-        }
+        });
         sum
     }
 
@@ -172,31 +167,32 @@ const REST: u8 = 6;
 #[cfg(any(test, feature = "train"))]
 const ALL: u8 = 7;
 
-/// The sum of rows of the table, four classes in each number, with what follows the sixth class.
+/// The sum of rows of the table, three classes in each number, and the rows above them in both.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sum {
     even: u64,
     odd: u64,
-    /// Each adds 128 to each class.
-    rows: u64,
 }
 
 impl Sum {
-    const FOUR: u64 = 0x00ff_00ff_00ff_00ff;
+    const THREE: u64 = 0x00ff_00ff_00ff;
+    const ONE: u64 = 1 << 48;
 
     fn add(&mut self, row: u64) {
-        self.even += row & Self::FOUR;
-        self.odd += row >> 8 & Self::FOUR;
+        self.even += row & Self::THREE | Self::ONE;
+        self.odd += row >> 8 & Self::THREE | Self::ONE;
     }
 
     fn join(&mut self, other: Self) {
-        (self.even, self.odd, self.rows) = (self.even + other.even, self.odd + other.odd, self.rows + other.rows);
+        (self.even, self.odd) = (self.even + other.even, self.odd + other.odd);
     }
 
     pub(super) fn sums(self) -> [i16; CLASSES] {
+        // Each row adds 128 to each class.
+        let offset = 128 * (self.even >> 48) as i16;
         std::array::from_fn(|class| {
-            let four = if class % 2 == 0 { self.even } else { self.odd };
-            (four >> (16 * (class / 2)) & 0xffff) as i16 - 128 * self.rows as i16
+            let three = if class % 2 == 0 { self.even } else { self.odd };
+            (three >> (16 * (class / 2)) & 0xffff) as i16 - offset
         })
     }
 }
@@ -264,8 +260,6 @@ impl<'t> Sums<'t> {
 
 /// Words of the longest run.
 pub(super) const MAX: usize = 8;
-/// Rows of a word of one of the kinds above, at most.
-const MAX_ROWS: usize = 40;
 
 fn exponents(follows: &[[f32; CLASSES]; CLASSES]) -> [[f32; CLASSES]; CLASSES] {
     follows.map(|row| row.map(|score| score.clamp(-30.0, 30.0).exp()))
@@ -293,20 +287,19 @@ fn likely(
         let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         scores.map(|score| (score - most).max(-60.0).exp())
     };
-    let mut forward = [[0.0f32; CLASSES]; MAX];
+    let (mut forward, mut own) = ([[0.0f32; CLASSES]; MAX], [[0.0f32; CLASSES]; MAX]);
     for word in 0..words {
         let here = scaled(if word == 0 { std::array::from_fn(|c| local[0][c] + starts[c]) } else { local[word] });
-        let mut sum = 0.0;
-        for class in 0..CLASSES {
-            let before = if word == 0 {
-                1.0
-            } else {
-                (0..CLASSES).map(|from| forward[word - 1][from] * steps[from][class]).sum::<f32>()
-            };
-            forward[word][class] = here[class] * before;
-            sum += forward[word][class];
+        own[word] = here;
+        let mut before = [if word == 0 { 1.0 } else { 0.0f32 }; CLASSES];
+        if word > 0 {
+            for (from, steps) in forward[word - 1].iter().zip(steps) {
+                before.iter_mut().zip(steps).for_each(|(before, step)| *before += from * step);
+            }
         }
-        forward[word].iter_mut().for_each(|value| *value /= sum.max(f32::MIN_POSITIVE));
+        let product: [f32; CLASSES] = std::array::from_fn(|class| here[class] * before[class]);
+        let sum: f32 = product.iter().sum();
+        forward[word] = product.map(|value| value / sum.max(f32::MIN_POSITIVE));
     }
     let mut backward = [1.0f32; CLASSES];
     for word in (0..words).rev() {
@@ -318,7 +311,7 @@ fn likely(
         });
         forward[word] = here.map(|product| product / sum.max(f32::MIN_POSITIVE));
         if word > 0 {
-            let local = scaled(local[word]);
+            let local = own[word];
             let mut most = f32::MIN_POSITIVE;
             let before = std::array::from_fn::<f32, CLASSES, _>(|from| {
                 let value: f32 = (0..CLASSES).map(|to| steps[from][to] * local[to] * backward[to]).sum();
@@ -502,7 +495,7 @@ impl<'p, 't> Seen<'p, 't> {
             return;
         }
         let lower = part.lower();
-        let bytes = lower.as_bytes();
+        let bytes = lower.bytes();
         for length in 1..=4usize {
             let (head, tail) = if bytes.len() > length {
                 (gram(&bytes[..length]), gram(&bytes[bytes.len() - length..]))
@@ -701,13 +694,14 @@ fn code_signs(window: &Window<'_>, at: usize) -> u64 {
 /// Bytes of the context in which German is looked for.
 const GERMAN_LEFT: usize = 160;
 
+/// Small words of German and the blank behind them.
+pub(super) const GERMAN: [&[u8; 4]; 13] = [
+    b"der ", b"die ", b"das ", b"und ", b"den ", b"dem ", b"ein ", b"ist ", b"mit ", b"von ", b"auf ", b"zur ", b"zum ",
+];
+
 /// A small word of German and the blank behind it.
 pub(super) fn is_german(four: &[u8]) -> bool {
-    const WORDS: [&[u8; 4]; 13] = [
-        b"der ", b"die ", b"das ", b"und ", b"den ", b"dem ", b"ein ", b"ist ", b"mit ", b"von ", b"auf ", b"zur ",
-        b"zum ",
-    ];
-    WORDS.iter().any(|word| *word == four)
+    GERMAN.iter().any(|word| *word == four)
 }
 
 fn german_words(window: &Window<'_>, at: usize) -> u64 {
