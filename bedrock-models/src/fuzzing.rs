@@ -38,12 +38,12 @@ pub fn calls(syntax: u8, pieces: &[&str]) -> String {
 /// Chooses up to 24 tokens that a constraint allows.
 pub fn constrain(constraint: &Constraint, tokenizer: &Tokenizer, choice: usize) -> Result<(), Error> {
     static CONSTRAINTS: LazyLock<Constraints> = LazyLock::new(Constraints::default);
-    let mut masking = CONSTRAINTS.compile(constraint, tokenizer)?;
+    let mut masking = CONSTRAINTS.compile(constraint, tokenizer, 24)?;
     let logits = vec![0.0; tokenizer.id_limit()];
     for step in 0..24 {
         let masked = masking.apply(&logits)?;
         let allowed: Vec<usize> = (0..masked.len()).filter(|id| masked[*id] == 0.0).collect();
-        let id = allowed[(choice + 7 * step) % allowed.len()] as u32;
+        let id = masking.settle(allowed[(choice + 7 * step) % allowed.len()] as u32, 23 - step);
         if tokenizer.special_tokens().is_end(id) {
             break;
         }

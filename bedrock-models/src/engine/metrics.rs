@@ -37,6 +37,8 @@ pub struct EngineMetrics {
     pub largest_batch: usize,
     /// Tokens generated.
     pub generated_tokens: u64,
+    /// Those that a constraint chose in the model's place, so that an answer ends within what it may have.
+    pub closing_tokens: u64,
     /// Tokens that were guessed ahead.
     pub guessed_tokens: u64,
     /// Those that were right.

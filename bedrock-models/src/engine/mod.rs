@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crate::error::Error;
-use crate::generate::Constraints;
+use crate::generate::{Constraints, STACK};
 use crate::kernels::page::PAGE;
 use crate::language_model::LanguageModel;
 use crate::options::{EngineOptions, Speculation};
@@ -114,6 +114,8 @@ impl Engine {
         let (served, guesses, limits) = (model.clone(), draft.clone(), options.clone());
         thread::Builder::new()
             .name("bedrock-engine".into())
+            // It follows constraints too.
+            .stack_size(STACK)
             .spawn(move || serve(&served, guesses.as_deref(), &limits, &Handle(shared).0))
             .map_err(|source| Error::Thread { source })?;
         Ok(Self { model, draft, constraints: Arc::default(), options, handle })
@@ -135,7 +137,7 @@ impl Engine {
         let constraint = request.constraint.take();
         let (mut waiting, generation) = self.check(request, constraint.is_some())?;
         if let Some(constraint) = constraint {
-            waiting.masking = Some(self.constraints.compile(&constraint, self.model.tokenizer()?)?);
+            waiting.masking = Some(self.constraints.compile(&constraint, self.model.tokenizer()?, waiting.left(0))?);
         }
         self.handle.0.queue.push(waiting)?;
         Ok(generation)
@@ -150,7 +152,8 @@ impl Engine {
         let (mut waiting, generation) = self.check(request, constraint.is_some())?;
         if let Some(constraint) = constraint {
             let tokenizer = self.model.tokenizer()?.clone();
-            waiting.masking = Some(self.constraints.compile_beside(constraint, tokenizer).await?);
+            let most = waiting.left(0);
+            waiting.masking = Some(self.constraints.compile_beside(constraint, tokenizer, most).await?);
         }
         self.handle.0.queue.push(waiting)?;
         Ok(generation)

@@ -33,7 +33,8 @@ pub struct GenerationRequest {
     pub ignore_end: bool,
     /// Special tokens that are shown as text; others are left out.
     pub shown_special: Vec<u32>,
-    /// What the text must conform to; excludes `ignore_end`.
+    /// What the text must conform to; excludes `ignore_end`. Where a text that does fits into `max_tokens` and the context, the answer is
+    /// completed within them.
     pub constraint: Option<Constraint>,
     /// Report log-probabilities of the chosen and of this many most likely tokens.
     pub log_probs: Option<usize>,
@@ -104,6 +105,8 @@ pub struct GenerationUsage {
     pub stored_tokens: usize,
     /// Tokens generated, the end token included.
     pub generated_tokens: usize,
+    /// Those of them that its constraint chose in the model's place, so that the answer ends within what it may have.
+    pub closing_tokens: usize,
     /// From the request to its first step.
     pub queued: Duration,
     /// From its first step to the end of the prompt.
@@ -226,5 +229,16 @@ impl Waiting {
             place: Place::default(),
         };
         Ok((waiting, Generation { events: receiver }))
+    }
+    /// Tokens that may still be generated after this many.
+    pub(super) fn left(&self, generated: usize) -> usize {
+        // The last one need not be computed.
+        let most = (self.max_positions + 1).saturating_sub(self.prompt.len());
+        most.saturating_sub(generated).min(self.text.left())
+    }
+    /// The token to take where `id` was chosen after `generated` others, so that what must conform can still be completed.
+    pub(super) fn settle(&mut self, id: u32, generated: usize) -> u32 {
+        let left = self.left(generated).saturating_sub(1);
+        self.masking.as_mut().map_or(id, |masking| masking.settle(id, left))
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Running {
     pub(super) cached: usize,
     /// Tokens of the prompt that are remembered because of it.
     pub(super) stored: usize,
+    /// Tokens of the answer that its constraint chose.
+    closing: usize,
     pub(super) started: Instant,
     first_token: Option<Instant>,
     last_token: Instant,
@@ -80,6 +82,7 @@ impl Running {
             was_set_back: false,
             is_back: false,
             stored: 0,
+            closing: 0,
             started: now,
             first_token: None,
             last_token: now,
@@ -176,10 +179,15 @@ impl Running {
             Some(masking) => masking.apply(logits)?,
             None => logits,
         };
-        let id = match drawn {
+        let wanted = match drawn {
             None => request.sampler.sample(allowed, context)?,
             Some(drawn) => request.sampler.sample_drawn(allowed, context, drawn)?,
         };
+        let id = request.settle(wanted, self.generated.len());
+        if id != wanted {
+            self.closing += 1;
+            metrics.closing_tokens += 1;
+        }
         let log_prob = request.log_probs.map(|top| token_log_prob(logits, id, top)).transpose()?;
         self.generated.push(id);
         let delta = request.text.push(id)?;
@@ -229,6 +237,7 @@ impl Running {
             // A block that was remembered in part is remembered anew as a whole.
             stored_tokens: self.stored.min(self.request.prompt.len() - self.cached),
             generated_tokens: self.generated.len(),
+            closing_tokens: self.closing,
             queued: self.started - since,
             prefill: first - self.started,
             first_token: first - since,

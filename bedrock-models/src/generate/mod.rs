@@ -29,7 +29,7 @@ mod stop;
 mod text;
 
 pub use constraint::Constraint;
-pub(crate) use constraint::{Constraints, Masking, set_white_space};
+pub(crate) use constraint::{Constraints, Masking, STACK, set_white_space};
 pub use logprob::{TokenLogProb, token_log_prob};
 pub use params::SamplingParams;
 pub use sample::{Candidate, Context, Sampler};

@@ -7,7 +7,7 @@ use crate::tokenizer::{StreamDecoder, Tokenizer};
 /// Why a generation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model chose this token, which ends a text or a turn.
+    /// This token was chosen, which ends a text or a turn; under a constraint, perhaps not by the model.
     EndOfText(u32),
     /// This stop sequence was generated.
     StopSequence(String),
@@ -110,6 +110,11 @@ impl TextStream {
     /// Number of tokens taken so far, the one that ended the stream included.
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// How many more may be taken.
+    pub fn left(&self) -> usize {
+        self.max_tokens.saturating_sub(self.tokens)
     }
 
     /// Whether the end was reached.

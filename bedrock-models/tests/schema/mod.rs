@@ -76,6 +76,37 @@ fn object(random: &mut SplitMix64, depth: usize) -> Value {
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
+/// A short text that is valid under `schema`, a part of `root`: not always the shortest.
+pub(crate) fn short(root: &Value, schema: &Value) -> String {
+    let of = |name: &str| schema[name].as_u64().unwrap_or(0) as usize;
+    let shortest = |texts: Vec<String>| texts.into_iter().min_by_key(String::len).unwrap();
+    if let Some(target) = schema["$ref"].as_str() {
+        return short(root, root.pointer(target.trim_start_matches('#')).unwrap());
+    }
+    if let Some(options) = schema["anyOf"].as_array() {
+        return shortest(options.iter().map(|option| short(root, option)).collect());
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        return shortest(values.iter().map(Value::to_string).collect());
+    }
+    if let Some(value) = schema.get("const") {
+        return value.to_string();
+    }
+    match schema["type"].as_str().unwrap_or("null") {
+        "boolean" => "true".into(),
+        "null" => "null".into(),
+        "string" if schema.get("pattern").is_some() => "\"aa\"".into(),
+        "string" => format!("\"{}\"", "a".repeat(of("minLength"))),
+        "array" => format!("[{}]", vec![short(root, &schema["items"]); of("minItems")].join(",")),
+        "object" => {
+            let names = schema["required"].as_array().into_iter().flatten();
+            let field = |name: &Value| format!("{name}:{}", short(root, &schema["properties"][name.as_str().unwrap()]));
+            format!("{{{}}}", names.map(field).collect::<Vec<_>>().join(","))
+        }
+        _ => shortest(vec![schema["minimum"].to_string(), schema["maximum"].to_string()]),
+    }
+}
+
 /// Whether `value` is valid under `schema`, a part of `root`; what is wrong if it is not.
 pub(crate) fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{value} breaks {what} of {schema}"));

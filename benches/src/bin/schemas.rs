@@ -8,8 +8,10 @@
 //! token each time, half are drawn at temperature 1. Each is checked by a validator that shares no code with what constrains
 //! (that of the tests). The last line of standard output is a JSON object; the exit status is 1 if an answer that ended is not valid.
 //!
-//! - `valid`, `invalid`, `cut`: answers that ended by themselves and are valid, or are not; those that `--max-tokens` cut. A small model may
-//!   well go on with a number's digits or a text without bounds; a penalty on repetitions, as users set it, makes that rare.
+//! - `valid`, `invalid`, `cut`: answers that ended with the end token and are valid, or are not; those that `--max-tokens` cut, because nothing
+//!   that conforms was found to fit.
+//! - `closed`: those of the valid that the constraint ended. A small model may well go on with a number's digits or a text without bounds; a
+//!   penalty on repetitions, as users set it, makes that rare.
 //! - `refused`: schemas that the compiler did not take.
 //! - `tokens`, `tok_s`: tokens of the answers, and a second of all together, prompts and compiling included.
 
@@ -73,7 +75,7 @@ const PROMPTS: [&str; 8] = [
 
 /// What became of one schema.
 enum Outcome {
-    Valid,
+    Valid { closed: bool },
     Invalid(String),
     Cut,
     Refused(String),
@@ -83,6 +85,7 @@ enum Outcome {
 struct Counts {
     all: usize,
     valid: usize,
+    closed: usize,
     invalid: usize,
     cut: usize,
     refused: usize,
@@ -93,8 +96,11 @@ impl Counts {
     fn add(&mut self, outcome: &Outcome, tokens: usize) {
         self.all += 1;
         self.tokens += tokens;
-        *match outcome {
-            Outcome::Valid => &mut self.valid,
+        *match *outcome {
+            Outcome::Valid { closed } => {
+                self.closed += usize::from(closed);
+                &mut self.valid
+            }
             Outcome::Invalid(_) => &mut self.invalid,
             Outcome::Cut => &mut self.cut,
             Outcome::Refused(_) => &mut self.refused,
@@ -133,7 +139,7 @@ fn schemas(arguments: Arguments) -> Result<(), Failure> {
                     eprintln!("{why}: {text} under {schema}");
                 }
                 if let Some(output) = output {
-                    let valid = matches!(outcome, Outcome::Valid);
+                    let valid = matches!(outcome, Outcome::Valid { .. });
                     writeln!(output, "{}", json!({ "schema": schema, "text": text, "valid": valid }))?;
                 }
                 if counts.all.is_multiple_of(100) {
@@ -149,6 +155,7 @@ fn schemas(arguments: Arguments) -> Result<(), Failure> {
     print_json(&json!({
         "schemas": counts.all,
         "valid": counts.valid,
+        "closed": counts.closed,
         "invalid": counts.invalid,
         "cut": counts.cut,
         "refused": counts.refused,
@@ -184,23 +191,24 @@ fn answer(
         Err(Error::Constraint { reason, .. }) => return Ok((Outcome::Refused(reason), String::new(), 0)),
         generation => generation?,
     };
-    let (mut text, mut tokens, mut end) = (String::new(), 0, None);
+    let (mut text, mut tokens, mut end, mut closed) = (String::new(), 0, None, false);
     for event in generation {
         match event? {
             GenerationEvent::Token { text: part, .. } => {
                 text.push_str(&part);
                 tokens += 1;
             }
-            GenerationEvent::Finished { reason, text: part, .. } => {
+            GenerationEvent::Finished { reason, text: part, usage } => {
                 text.push_str(&part);
                 end = reason;
+                closed = usage.closing_tokens > 0;
             }
             _ => {}
         }
     }
     let outcome = match (end, serde_json::from_str::<Value>(&text)) {
         (Some(FinishReason::EndOfText(_)), Ok(value)) => {
-            schema::check(schema, schema, &value).map_or_else(Outcome::Invalid, |()| Outcome::Valid)
+            schema::check(schema, schema, &value).map_or_else(Outcome::Invalid, |()| Outcome::Valid { closed })
         }
         (Some(FinishReason::EndOfText(_)), Err(error)) => Outcome::Invalid(error.to_string()),
         _ => Outcome::Cut,

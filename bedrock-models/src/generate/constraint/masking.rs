@@ -6,6 +6,7 @@ use std::thread;
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 
+use super::closing::Closer;
 use super::{STACK, first_line};
 use crate::error::Error;
 
@@ -42,6 +43,7 @@ pub(crate) struct Masking {
     jobs: Sender<Job>,
     /// Logits after masking; kept, so that no memory is allocated from the second token on.
     masked: Vec<f32>,
+    closer: Closer,
 }
 
 enum State {
@@ -51,8 +53,14 @@ enum State {
 }
 
 impl Masking {
-    pub(super) fn new(matcher: Matcher, mask: SimpleVob, jobs: Sender<Job>) -> Self {
-        Self { state: State::Ready(Box::new(matcher), mask), jobs, masked: Vec::new() }
+    pub(super) fn new(matcher: Matcher, mask: SimpleVob, jobs: Sender<Job>, closer: Closer) -> Self {
+        Self { state: State::Ready(Box::new(matcher), mask), jobs, masked: Vec::new(), closer }
+    }
+
+    /// The token to take where `id` was chosen and `left` more may follow it: another one if after `id` the text could
+    /// not be completed any more.
+    pub(crate) fn settle(&mut self, id: u32, left: usize) -> u32 {
+        self.closer.settle(id, left)
     }
 
     /// The logits, with `-inf` for every token that may not come next. Waits for the mask if it is not there yet.

@@ -2,14 +2,21 @@
 //!
 //! The `llguidance` crate turns a [`Constraint`] into a parser over the vocabulary; before each token it says which tokens may come
 //! next, and the logits of all others become `-inf` ahead of every other step of sampling. The end token is among the
-//! allowed ones exactly where the text so far is complete, so an answer that ends by itself conforms; one that is cut
-//! (`max_tokens`, a stop sequence, a full context) is the beginning of one that does.
+//! allowed ones exactly where the text so far is complete, so an answer that ends by itself conforms.
+//!
+//! It also ends in time: a way to complete the text is known at each token, and where `max_tokens` or the context leave no more than
+//! that, the constraint chooses in the model's place ([`closing`]). Such an answer ends with the end token like any other;
+//! [`closing_tokens`](crate::GenerationUsage::closing_tokens) says how much of it was not the model's choice. What is still cut, and then is
+//! the beginning of a text that conforms: an answer with fewer tokens than the shortest text found from its start, or than what must follow one
+//! of its tokens if that is over 512; and any answer at a stop sequence of the caller's.
 //!
 //! Constraints come from callers and are not trusted: their size, nesting and the parser's work are bounded, and they are compiled
 //! on a thread with a stack of its own.
 
+mod closing;
 mod masking;
 mod vocabulary;
+mod ways;
 
 use std::fmt;
 use std::sync::mpsc::Sender;
@@ -26,6 +33,7 @@ use crate::error::Error;
 use crate::tokenizer::Tokenizer;
 use crate::worker::Worker;
 
+use closing::Closer;
 pub(crate) use masking::Masking;
 use vocabulary::Vocabulary;
 
@@ -41,7 +49,7 @@ const MAX_SCHEMA_CHOICES: usize = 20_000;
 const MAX_DEPTH: usize = 100;
 
 /// Stack of the threads that compile grammars and compute masks: enough for [`MAX_DEPTH`], reserved and not touched.
-const STACK: usize = 64 << 20;
+pub(crate) const STACK: usize = 64 << 20;
 
 /// White space between the parts of a JSON text: what printers write, and no more, since a model that may write white space without end
 /// sometimes does.
@@ -187,17 +195,23 @@ impl fmt::Debug for Constraints {
 }
 
 impl Constraints {
-    /// The masks of a generation that conforms to `constraint`, with the one for its first token.
+    /// The masks of a generation of at most `most` tokens that conforms to `constraint`, with the one for its first token.
     ///
     /// # Errors
     /// [`Error::Constraint`] if the constraint is malformed, unsupported, too large or cannot be fulfilled, or if the vocabulary
     /// cannot be constrained; those of reading the vocabulary.
-    pub(crate) fn compile(&self, constraint: &Constraint, tokenizer: &Tokenizer) -> Result<Masking, Error> {
+    pub(crate) fn compile(
+        &self,
+        constraint: &Constraint,
+        tokenizer: &Tokenizer,
+        most: usize,
+    ) -> Result<Masking, Error> {
         let grammar = constraint.grammar()?;
-        let (matcher, mask, jobs) = on_a_large_stack(constraint, || {
+        let (matcher, mask, jobs, closer) = on_a_large_stack(constraint, || {
             let compiler = self.compiler(constraint, tokenizer)?;
             let refuse = |error: &dyn fmt::Display| constraint.refuse(first_line(error));
             let parser = compiler.factory.create_parser(grammar).map_err(|error| refuse(&error))?;
+            let mut closer = Closer::new(parser.deep_clone());
             let mut matcher = Matcher::new(Ok(parser));
             let mask = match matcher.compute_mask_or_eos() {
                 Err(error) if first_line(&error) == StopReason::NoExtensionBias.to_string() => {
@@ -205,9 +219,10 @@ impl Constraints {
                 }
                 mask => mask.map_err(|error| refuse(&error))?,
             };
-            Ok((matcher, mask, compiler.jobs.clone()))
+            closer.begin(most);
+            Ok((matcher, mask, compiler.jobs.clone(), closer))
         })?;
-        Ok(Masking::new(matcher, mask, jobs))
+        Ok(Masking::new(matcher, mask, jobs, closer))
     }
 
     /// [`compile`](Self::compile) on another thread.
@@ -218,6 +233,7 @@ impl Constraints {
         self: &Arc<Self>,
         constraint: Constraint,
         tokenizer: Tokenizer,
+        most: usize,
     ) -> Result<Masking, Error> {
         let worker = {
             let mut worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -227,7 +243,7 @@ impl Constraints {
             }
         };
         let this = self.clone();
-        worker.result(move |_| this.compile(&constraint, &tokenizer)).await
+        worker.result(move |_| this.compile(&constraint, &tokenizer, most)).await
     }
 
     fn compiler(&self, constraint: &Constraint, tokenizer: &Tokenizer) -> Result<Arc<Compiler>, Error> {
