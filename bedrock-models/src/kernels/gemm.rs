@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::activation::{BLOCK, QuantizedRows};
 use super::amx;
-use super::interleaved::{self, Out};
+use super::interleaved::Out;
 use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
 use super::panels::{Line, floats, floats_mut};
@@ -382,54 +382,40 @@ pub(crate) fn stream<const N: usize>(
     let strips = |p: &Product<'_>| p.weights.rows().div_ceil(p.weights.strip());
     let bytes = products.iter().map(|p| p.weights.bytes() / strips(p)).max();
     let smallest = (32 * 1024 / (bytes.unwrap_or(1).max(1) * rows.div_ceil(4))).max(1);
-    // Strips side by side share a block of rows where they are unpacked for it, two at a time, and then meet some of its columns at a time.
-    let shared = interleaved::in_pairs(isa, planes, rows);
-    let parts = if shared {
-        // As many pairs to a part as leave several parts a thread.
-        let pairs = products.iter().map(strips).sum::<usize>() / (pool.threads() * 6) / 2;
-        parts(products.iter().map(strips), rows, rows, usize::MAX / 6, 2 * pairs.max(1))
-    } else {
-        parts(products.iter().map(strips), rows, rows, pool.threads(), smallest)
-    };
-    let near = if shared { width.min(interleaved::DEPTH) } else { width };
-    let row_bytes = near / BLOCK * QuantizedRows::block_bytes(planes);
+    let parts = parts(products.iter().map(strips), rows, rows, pool.threads(), smallest);
+    let row_bytes = width / BLOCK * QuantizedRows::block_bytes(planes);
     let height = (ROW_BYTES / row_bytes.max(1)).next_multiple_of(8).max(8);
     pool.run_in_order(parts.len(), &|part| {
         let &Part { product, first, count, .. } = &parts[part];
         let (product, out) = &targets[product];
         let Product { weights, bias, then } = *product;
         let (n, strip_rows) = (weights.rows(), weights.strip());
-        // What the sums of some strips start from.
-        let put_bias = |strips: Range<usize>, start: &mut [f32]| {
+        // What the sums of a strip start from.
+        let start_of = |strip: usize| {
+            let mut start = [0.0; COLUMNS];
             if let Some(bias) = bias {
-                let rows = strips.start * strip_rows..(strips.end * strip_rows).min(n);
+                let rows = strip * strip_rows..((strip + 1) * strip_rows).min(n);
                 start[..rows.len()].copy_from_slice(&bias[rows]);
             }
+            start
         };
         match (weights.storage(), &quantized) {
             (Storage::Interleaved(interleaved), Some(x)) if integer(product) => {
-                let size = if shared { count } else { 1 };
-                // On the stack for the strips of a step.
-                let (mut one, mut many) = ([0.0; COLUMNS], if shared { vec![0.0; size * strip_rows] } else { vec![] });
-                let start = if shared { &mut many[..] } else { &mut one[..] };
                 for block in (0..rows).step_by(height) {
                     let block = block..(block + height).min(rows);
-                    for strip in (first..first + count).step_by(size) {
-                        let strips = strip..(strip + size).min(first + count);
-                        put_bias(strips.clone(), start);
-                        let lanes = (strips.len() * strip_rows).min(n - strip * strip_rows);
+                    for strip in first..first + count {
+                        let (lanes, start) = (strip_rows.min(n - strip * strip_rows), start_of(strip));
                         let at = out.pointer(block.start * n + strip * strip_rows, (block.len() - 1) * n + lanes);
-                        let out = Out { at, stride: n, lanes, start };
+                        let out = Out { at, stride: n, lanes, start: &start };
                         // SAFETY: these columns of `out` belong to this chunk alone; `pointer` checked that the last row has them.
-                        unsafe { interleaved.dot(isa, strips, x, block.clone(), out) };
+                        unsafe { interleaved.dot(isa, strip, x, block.clone(), out) };
                     }
                 }
             }
             _ => {
                 let mut scratch = vec![0.0; width];
                 for strip in first..first + count {
-                    let (lanes, mut start) = (strip_rows.min(n - strip * strip_rows), [0.0; COLUMNS]);
-                    put_bias(strip..strip + 1, &mut start);
+                    let (lanes, start) = (strip_rows.min(n - strip * strip_rows), start_of(strip));
                     let from = strip * strip_rows;
                     // SAFETY: as above.
                     let put = |lane: usize, row: usize, sum: f32| unsafe {

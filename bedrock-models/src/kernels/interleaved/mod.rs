@@ -19,8 +19,6 @@ mod pack;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 
-#[cfg(target_arch = "x86_64")]
-use std::cell::RefCell;
 use std::ops::Range;
 
 use half::f16;
@@ -97,7 +95,7 @@ impl Format {
     }
 }
 
-/// Where the sums of a strip go, or of several: for each row of activations `lanes` floats, the first at `at`, rows `stride` floats apart, which nobody
+/// Where the sums of a strip go: for each row of activations `lanes` floats, the first at `at`, rows `stride` floats apart, which nobody
 /// else may use meanwhile. Sums start from `start`: zeros, or a bias, of all lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Out<'a> {
@@ -105,20 +103,6 @@ pub(crate) struct Out<'a> {
     pub(crate) stride: usize,
     pub(crate) lanes: usize,
     pub(crate) start: &'a [f32],
-}
-
-/// Columns of a pair of strips that are unpacked at a time, whole units: with AVX-512 30 KiB at most, so that they stay in a first-level cache of 48 with what they meet.
-pub(crate) const DEPTH: usize = 768;
-
-/// Whether strips are unpacked in pairs for so many rows: where that is faster. With two bytes an activation it is not.
-pub(crate) fn in_pairs(isa: Isa, planes: usize, rows: usize) -> bool {
-    matches!(isa, Isa::AvxVnni | Isa::Avx512) && planes == 1 && rows >= 8
-}
-
-#[cfg(target_arch = "x86_64")]
-thread_local! {
-    /// Where a thread unpacks pairs of strips.
-    static PAIR: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A weight matrix of `rows` × `columns` in strips.
@@ -200,53 +184,16 @@ impl Interleaved {
         (&heads[start / BLOCK / self.format.blocks() * unit..], &quants[start / BLOCK * self.block_bytes()..])
     }
 
-    /// The products of some strips with some rows of activations, `out` being all strips side by side. Two strips at a time are unpacked for all rows where that is faster ([`in_pairs`]). The sums are the same, bit for bit.
+    /// The products of a strip with some rows of activations.
     ///
     /// # Safety
     /// `out` must be valid as [`Out`] says, for as many rows.
     ///
     /// # Panics
     /// If `x` has another width, fewer rows or more bytes an activation than these instructions take.
-    pub(crate) unsafe fn dot(
-        &self,
-        isa: Isa,
-        strips: Range<usize>,
-        x: &QuantizedRows<'_>,
-        rows: Range<usize>,
-        out: Out<'_>,
-    ) {
+    pub(crate) unsafe fn dot(&self, isa: Isa, strip: usize, x: &QuantizedRows<'_>, rows: Range<usize>, out: Out<'_>) {
         assert!(x.columns() == self.columns && rows.end <= x.rows() && x.planes() <= isa.planes());
-        assert!(out.lanes <= strips.len() * self.lanes && out.start.len() >= strips.len() * self.lanes);
-        if strips.len() == 1 {
-            // SAFETY: by the contract.
-            return unsafe { self.dot_strip(isa, strips.start, x, rows, out) };
-        }
-        let part = |strip: usize, count: usize| {
-            let first = (strip - strips.start) * self.lanes;
-            let lanes = (count * self.lanes).min(out.lanes - first);
-            Out { at: out.at.wrapping_add(first), lanes, start: &out.start[first..], ..out }
-        };
-        #[cfg(target_arch = "x86_64")]
-        let alone = if self.lanes == isa.lanes() && in_pairs(isa, x.planes(), rows.len()) {
-            let end = strips.end - strips.len() % 2;
-            let pairs = (strips.start..end).step_by(2).map(|strip| (strip, part(strip, 2)));
-            // SAFETY: by the contract; there are pairs.
-            PAIR.with_borrow_mut(|room| unsafe { self.dot_pairs(isa, pairs, x, rows.clone(), room) });
-            end
-        } else {
-            strips.start
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let alone = strips.start;
-        for strip in alone..strips.end {
-            // SAFETY: by the contract.
-            unsafe { self.dot_strip(isa, strip, x, rows.clone(), part(strip, 1)) };
-        }
-    }
-
-    /// # Safety
-    /// As [`dot`](Self::dot), of one strip; the rows are in `x`.
-    unsafe fn dot_strip(&self, isa: Isa, strip: usize, x: &QuantizedRows<'_>, rows: Range<usize>, out: Out<'_>) {
+        assert!(out.lanes <= self.lanes && out.start.len() >= self.lanes);
         let (heads, quants) = self.strip(strip, 0);
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         if self.lanes == isa.lanes() && isa != Isa::Portable {
@@ -260,39 +207,6 @@ impl Interleaved {
             self.dot_portable(heads, quants, x, row, &mut sums[..self.lanes]);
             // SAFETY: by the contract.
             unsafe { out.at.add(index * out.stride).copy_from_nonoverlapping(sums.as_ptr(), out.lanes) };
-        }
-    }
-
-    /// # Safety
-    /// There are pairs for `isa`, the rows are in `x`, and each result is as [`Out`] says.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn dot_pairs<'a>(
-        &self,
-        isa: Isa,
-        pairs: impl Iterator<Item = (usize, Out<'a>)> + Clone,
-        x: &QuantizedRows<'_>,
-        rows: Range<usize>,
-        room: &mut Vec<Line>,
-    ) {
-        let bytes = DEPTH / BLOCK * simd::pair_registers(self.format) * 4 * self.lanes;
-        room.resize(bytes.div_ceil(size_of::<Line>()).max(room.len()), Line([0.0; COLUMNS]));
-        let unpacked = room.as_mut_ptr().cast::<u8>();
-        let blocks = self.columns / BLOCK;
-        // Some columns of the rows at a time, so that they are near when the next pair meets them.
-        for start in (0..blocks).step_by(DEPTH / BLOCK) {
-            let blocks = start..(start + DEPTH / BLOCK).min(blocks);
-            for (first, out) in pairs.clone() {
-                let strips = [self.strip(first, 0), self.strip(first + 1, 0)];
-                // Where the same columns of the next two strips lie, which need not be there.
-                let coming = strips
-                    .map(|(_, quants)| quants.as_ptr().wrapping_add(2 * quants.len() + start * self.block_bytes()));
-                // SAFETY: an `Isa` is only made where its instructions were detected, and has pairs; whole strips and as much room as so many blocks
-                // take; rows that are in `x`; `out` by the contract, and written where `start` is not 0.
-                unsafe {
-                    simd::unpack_pair(isa, self.format, strips, blocks.clone(), unpacked);
-                    simd::dot_pair(isa, self.format, unpacked, coming, blocks.clone(), x, rows.clone(), out);
-                }
-            }
         }
     }
 
@@ -492,7 +406,7 @@ mod tests {
                         let mut sums = vec![7.0; rows.len() * 20];
                         let out = Out { at: sums.as_mut_ptr(), stride: 20, lanes, start: &start };
                         // SAFETY: at most 16 of 20 floats a row.
-                        unsafe { weights.dot_strip(isa, strip, &x, rows, out) };
+                        unsafe { weights.dot(isa, strip, &x, rows, out) };
                         sums
                     };
                     let together = dot(0..count);
@@ -510,39 +424,6 @@ mod tests {
                             assert!((got - want).abs() <= 2e-6 * (size + 1.0), "{isa:?} {dtype:?} {got} {want} {size}");
                         }
                     }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn strips_in_pairs_have_the_sums_of_single_ones() {
-        let pool = Pool::new(1);
-        for (isa, planes) in Isa::here().into_iter().flat_map(|isa| [(isa, 1), (isa, isa.planes())]) {
-            for dtype in TYPES {
-                // More columns than are unpacked at once, and a last strip that is not whole.
-                let (rows, columns, count) = (77, if dtype.block_len() == 256 { 1024 } else { 864 }, 79);
-                let bytes = random_blocks(dtype, rows, columns);
-                let weights = Interleaved::with_lanes(isa.lanes(), dtype, rows, columns, &bytes);
-                let x: Vec<f32> = (0..count * columns).map(|i| ((i * 31 % 107) as f32 - 53.0) / 30.0).collect();
-                let x = QuantizedRows::new(&pool, isa, planes, &x, columns);
-                let start: Vec<f32> = (0..96).map(|lane| lane as f32 / 8.0).collect();
-                for strips in [0..weights.strips(), 1..weights.strips(), 1..2] {
-                    let first = strips.start * isa.lanes();
-                    let lanes = rows.min(strips.end * isa.lanes()) - first;
-                    let mut sums = [(); 2].map(|()| vec![7.0; count * 100]);
-                    let outs =
-                        sums.each_mut().map(|sums| Out { at: sums.as_mut_ptr(), stride: 100, lanes, start: &start });
-                    // SAFETY: at most 80 of 100 floats a row.
-                    unsafe { weights.dot(isa, strips.clone(), &x, 0..count, outs[0]) };
-                    for strip in strips.clone() {
-                        let at = (strip - strips.start) * isa.lanes();
-                        let (lanes, start) = (isa.lanes().min(lanes - at), &start[at..]);
-                        let out = Out { at: outs[1].at.wrapping_add(at), lanes, start, ..outs[1] };
-                        // SAFETY: as above.
-                        unsafe { weights.dot_strip(isa, strip, &x, 0..count, out) };
-                    }
-                    assert_eq!(sums[0], sums[1], "{isa:?} {dtype:?} {planes} {strips:?}");
                 }
             }
         }

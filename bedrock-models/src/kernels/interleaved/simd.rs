@@ -106,62 +106,6 @@ pub(super) unsafe fn panel(isa: Isa, format: Format, heads: &[u8], quants: &[u8]
     }
 }
 
-/// Registers of a block of two strips that were unpacked: `[group of four columns][strip]` quants, scales of each strip, and where there are any minima, or the scales of
-/// the second halves.
-#[cfg(target_arch = "x86_64")]
-pub(super) const fn pair_registers(format: Format) -> usize {
-    match format {
-        Format::Q8 | Format::Q4 | Format::Q5 => 2 * 9,
-        _ => 2 * 10,
-    }
-}
-
-/// Unpacks some blocks of two strips.
-///
-/// # Safety
-/// `isa` must be AVX-VNNI or AVX-512, with its instructions; the strips have these blocks, whole units, and `out` has [`pair_registers`] for each.
-#[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn unpack_pair(
-    isa: Isa,
-    format: Format,
-    strips: [(&[u8], &[u8]); 2],
-    blocks: Range<usize>,
-    out: *mut u8,
-) {
-    // SAFETY: by the contract.
-    unsafe {
-        match isa {
-            Isa::Avx512 => with_format!(format, avx512::unpack_pair(strips, blocks, out)),
-            _ => with_format!(format, avxvnni::unpack_pair(strips, blocks, out)),
-        }
-    }
-}
-
-/// What [`dot`] is for two strips, of blocks that were unpacked, and activations of one byte. The sums are the same.
-///
-/// # Safety
-/// As [`unpack_pair`], which made the `blocks` of `pair`, which `x` has; what lies at `coming` is asked for meanwhile, as many blocks of quants; `out` as [`Out`] says, of twice the lanes; its sums go on from what is there, unless the blocks are the first.
-#[cfg(target_arch = "x86_64")]
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn dot_pair(
-    isa: Isa,
-    format: Format,
-    pair: *const u8,
-    coming: [*const u8; 2],
-    blocks: Range<usize>,
-    x: &QuantizedRows<'_>,
-    rows: Range<usize>,
-    out: Out<'_>,
-) {
-    // SAFETY: by the contract.
-    unsafe {
-        match isa {
-            Isa::Avx512 => with_format!(format, avx512::dot_pair(pair, coming, blocks, x, rows, out)),
-            _ => with_format!(format, avxvnni::dot_pair(pair, coming, blocks, x, rows, out)),
-        }
-    }
-}
-
 /// The kernels of a module that defines registers and the functions on them. `$rows` are the numbers of rows of activations that are
 /// multiplied at once, falling, the last 1: as many as fit in the registers, so that weights are unpacked once for all of them. A row's sums are the
 /// same operations in the same order whatever their number.

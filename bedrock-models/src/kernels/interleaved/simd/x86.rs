@@ -3,6 +3,7 @@
 use super::*;
 #[cfg(target_os = "linux")]
 use crate::kernels::panels::Line;
+#[cfg(target_os = "linux")]
 use crate::kernels::prefetch::ask_for;
 #[cfg(target_os = "linux")]
 use crate::kernels::split::split_pairs;
@@ -198,9 +199,8 @@ pub(super) mod avx2 {
 }
 
 /// What AVX-VNNI and AVX-512 share: products of bytes are summed in one instruction, without overflow for unsigned quants of 8 bits.
-/// Pairs of strips take as many rows of activations at once as `$pairs` says.
 macro_rules! vnni {
-    ($features:literal, $sum:ident, $add:ident, $put:ident, [$($pairs:literal),*]) => {
+    ($features:literal, $sum:ident, $add:ident) => {
         /// Quants of Q8 become unsigned.
         const Q8_IS_SIGNED: bool = false;
 
@@ -259,184 +259,12 @@ macro_rules! vnni {
             }
             sums
         }
-
-        /// # Safety
-        /// As [`super::super::unpack_pair`].
-        #[target_feature(enable = $features)]
-        pub(in crate::kernels::interleaved) unsafe fn unpack_pair<const F: u8>(
-            strips: [(&[u8], &[u8]); 2],
-            blocks: Range<usize>,
-            out: *mut u8,
-        ) {
-            let (head_bytes, block_bytes) =
-                (const { format(F).head() * LANES }, const { format(F).registers() * WIDTH });
-            let units = const { format(F).blocks() };
-            for (index, block) in blocks.enumerate() {
-                for (strip, (heads, quants)) in strips.iter().enumerate() {
-                    // SAFETY: by the contract.
-                    unsafe {
-                        let register = |at: usize| {
-                            out.add((index * const { pair_registers(format(F)) } + at + strip) * WIDTH)
-                        };
-                        let quants = quants.as_ptr().add(block * block_bytes);
-                        for line in 0..block_bytes.div_ceil(64) {
-                            ask_near(quants.wrapping_add(AHEAD + 64 * line));
-                        }
-                        for (g, w) in unpack::<F>(quants).into_iter().enumerate() {
-                            $put(register(2 * g).cast(), w);
-                        }
-                        let head = heads.as_ptr().add(block / units * head_bytes);
-                        let [[d, m], [second, _]] = scales::<F>(head, block % units, unit::<F>(head));
-                        store(register(16).cast(), d);
-                        if F == Q6_K {
-                            store(register(18).cast(), second);
-                        } else if const { has_minimum(F) } {
-                            store(register(18).cast(), m);
-                        }
-                    }
-                }
-            }
-        }
-
-        /// # Safety
-        /// The features; `pair` holds so many `blocks`, and so do the `R` rows of `x`, which lie `width` blocks apart; `start` and `out` hold the lanes of two
-        /// strips for each of the rows, which are `step` and `stride` floats apart.
-        #[target_feature(enable = $features)]
-        #[allow(clippy::too_many_arguments)]
-        unsafe fn pair_rows<const F: u8, const R: usize>(
-            pair: *const u8,
-            coming: Option<[*const u8; 2]>,
-            blocks: usize,
-            x: At<1>,
-            width: usize,
-            start: *const f32,
-            step: usize,
-            out: *mut f32,
-            stride: usize,
-        ) {
-            // SAFETY: by the contract.
-            unsafe {
-                let mut sums = [[splat_float(0.0); 2]; R];
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    *sums = [load_float(start.add(r * step)), load_float(start.add(r * step + LANES))];
-                }
-                for block in 0..blocks {
-                    for coming in coming.into_iter().flatten() {
-                        let bytes = const { format(F).registers() * WIDTH };
-                        ask_for(coming.wrapping_add(block * bytes), bytes);
-                    }
-                    let x = x.add(block);
-                    let register = |at: usize| pair.add((block * const { pair_registers(format(F)) } + at) * WIDTH);
-                    let mut dots;
-                    macro_rules! begin {
-                        ($integers:ident) => {
-                            dots = [[zero(); 2]; R];
-                            for r in 0..R {
-                                let start = less(zero(), offset::<F>($integers(x.add(r * width).block())));
-                                dots[r] = [start; 2];
-                            }
-                        };
-                    }
-                    // Steps spelled out, as above.
-                    macro_rules! step {
-                        ($g:literal) => {
-                            let w = [load(register(2 * $g)), load(register(2 * $g + 1))];
-                            for r in 0..R {
-                                let x = x.add(r * width);
-                                let quants = four(x.block().q.as_ptr().add(4 * $g));
-                                for strip in 0..2 {
-                                    dots[r][strip] = $sum(dots[r][strip], w[strip], quants);
-                                }
-                            }
-                        };
-                    }
-                    macro_rules! end {
-                        ($d:literal) => {
-                            for strip in 0..2 {
-                                let d = load_float(register($d + strip).cast());
-                                let m = if const { has_minimum(F) } { load_float(register(18 + strip).cast()) } else { d };
-                                for r in 0..R {
-                                    sums[r][strip] = add::<F>(sums[r][strip], dots[r][strip], [d, m], x.add(r * width).block());
-                                }
-                            }
-                        };
-                    }
-                    if F == Q6_K {
-                        begin!(first_integers);
-                    } else {
-                        begin!(integers);
-                    }
-                    step!(0);
-                    step!(1);
-                    step!(2);
-                    step!(3);
-                    if F == Q6_K {
-                        end!(16);
-                        begin!(last_integers);
-                    }
-                    step!(4);
-                    step!(5);
-                    step!(6);
-                    step!(7);
-                    if F == Q6_K {
-                        end!(18);
-                    } else {
-                        end!(16);
-                    }
-                }
-                for (r, sums) in sums.iter().enumerate() {
-                    store(out.add(r * stride), sums[0]);
-                    store(out.add(r * stride + LANES), sums[1]);
-                }
-            }
-        }
-
-        /// # Safety
-        /// As [`super::super::dot_pair`].
-        pub(in crate::kernels::interleaved) unsafe fn dot_pair<const F: u8>(
-            pair: *const u8,
-            coming: [*const u8; 2],
-            blocks: Range<usize>,
-            x: &QuantizedRows<'_>,
-            rows: Range<usize>,
-            out: Out<'_>,
-        ) {
-            let Out { at, stride, lanes, start } = out;
-            let width = x.columns() / BLOCK;
-            let mut row = rows.start;
-            let mut coming = Some(coming);
-            $(
-                while rows.end - row >= $pairs {
-                    let x = x.at::<1>(row).add(blocks.start);
-                    let at = at.wrapping_add((row - rows.start) * stride);
-                    // SAFETY: by the contract; a pair that is not whole goes through a copy.
-                    unsafe {
-                        if lanes == 2 * LANES {
-                            let (start, step) = if blocks.start == 0 { (start.as_ptr(), 0) } else { (at.cast_const(), stride) };
-                            pair_rows::<F, $pairs>(pair, coming.take(), blocks.len(), x, width, start, step, at, stride);
-                        } else {
-                            let mut whole = [[0.0f32; 2 * LANES]; $pairs];
-                            for (r, whole) in whole.iter_mut().enumerate() {
-                                let start = if blocks.start == 0 { start.as_ptr() } else { at.add(r * stride).cast_const() };
-                                start.copy_to_nonoverlapping(whole.as_mut_ptr(), lanes);
-                            }
-                            let sums = whole.as_mut_ptr().cast::<f32>();
-                            pair_rows::<F, $pairs>(pair, coming.take(), blocks.len(), x, width, sums, 2 * LANES, sums, 2 * LANES);
-                            for (r, whole) in whole.iter().enumerate() {
-                                at.add(r * stride).copy_from_nonoverlapping(whole.as_ptr(), lanes);
-                            }
-                        }
-                    }
-                    row += $pairs;
-                }
-            )*
-        }
     };
 }
 
 pub(super) mod avxvnni {
     eight_lanes!("avx2,fma,f16c,avxvnni");
-    vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_add_epi32, _mm256_storeu_si256, [4, 2, 1]);
+    vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_add_epi32);
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
@@ -489,13 +317,7 @@ pub(super) mod avx512 {
         fn store(at: *mut f32, value: Floats) -> () { _mm512_storeu_ps(at, value) }
         fn quant8(w: Bytes) -> Bytes { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
     );
-    vnni!(
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
-        _mm512_dpbusd_epi32,
-        _mm512_add_epi32,
-        _mm512_storeu_si512,
-        [8, 4, 2, 1]
-    );
+    vnni!("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", _mm512_dpbusd_epi32, _mm512_add_epi32);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
