@@ -12,7 +12,7 @@ use llguidance::derivre::StateID;
 use llguidance::earley::{BiasComputer, ParserRecognizer};
 use llguidance::toktrie::{Recognizer, SimpleVob, TokEnv, TokTrie};
 
-/// Bytes that one search tries, in thousands a few milliseconds.
+/// Bytes that one search tries, at most.
 const MAX_TRIES: usize = 1 << 19;
 
 /// Bytes to the end of a lexeme, and what they cost.
