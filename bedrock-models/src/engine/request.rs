@@ -230,12 +230,14 @@ impl Waiting {
         };
         Ok((waiting, Generation { events: receiver }))
     }
+
     /// Tokens that may still be generated after this many.
     pub(super) fn left(&self, generated: usize) -> usize {
         // The last one need not be computed.
         let most = (self.max_positions + 1).saturating_sub(self.prompt.len());
         most.saturating_sub(generated).min(self.text.left())
     }
+
     /// The token to take where `id` was chosen after `generated` others, so that what must conform can still be completed.
     pub(super) fn settle(&mut self, id: u32, generated: usize) -> u32 {
         let left = self.left(generated).saturating_sub(1);

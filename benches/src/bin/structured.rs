@@ -94,7 +94,7 @@ fn structured(arguments: Arguments) -> Result<(), Failure> {
     }))?)
 }
 
-/// Enough values for any number of tokens, of all kinds.
+/// Values of all kinds, for as many tokens as a model that does not end the list uses; `minItems` would not let an answer be completed.
 fn people() -> serde_json::Value {
     let person = json!({
         "type": "object",
@@ -121,6 +121,9 @@ fn queueing_ms(engine: &Engine, request: &GenerationRequest) -> Result<f64, Fail
     Ok(taken.as_secs_f64() * 1e3)
 }
 
+/// Tokens that an answer under a schema may have fewer than it may: its parts are completed, not cut.
+const COMPLETED: usize = 16;
+
 /// Tokens a second of `concurrency` equal requests, from the last one's first token on.
 fn decode_rate(engine: &Engine, request: &GenerationRequest, concurrency: usize) -> Result<f64, Failure> {
     let streams = (0..concurrency)
@@ -130,8 +133,8 @@ fn decode_rate(engine: &Engine, request: &GenerationRequest, concurrency: usize)
     for stream in streams {
         for event in stream {
             if let GenerationEvent::Finished { usage, .. } = event? {
-                // Under a schema it may end a few tokens before the last that it may have.
-                if usage.generated_tokens < request.max_tokens.unwrap_or_default() / 2 {
+                // Under a schema it may be completed a few tokens before the last that it may have.
+                if usage.generated_tokens + COMPLETED < request.max_tokens.unwrap_or_default() {
                     return Err(failure("the schema's values are too short for so many tokens"));
                 }
                 tokens += usage.generated_tokens - 1;

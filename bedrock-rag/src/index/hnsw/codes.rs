@@ -2,7 +2,7 @@
 //!
 //! A normalised vector is its largest value (in amount) and, for each value, a number of 16 bits in relation to that. The numbers
 //! are kept as two rows of bytes: the high ones alone are the vector in 8 bits, which is what a walk through the graph reads (a
-//! quarter of the memory traffic of `f32`); with the low ones the cosine is exact to about a hundred-thousandth, which is what results are
+//! quarter of the memory traffic of `f32`); with the low ones the cosine is exact to a few hundred-thousandths, which is what results are
 //! ranked by. Half the memory of `f32` for both.
 
 use std::io;
@@ -17,7 +17,7 @@ use crate::index::distance::{Kernel, LINE};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 16 bits a value: similarities are exact to about a hundred-thousandth. The walk through the graph reads 8 of them.
+    /// 16 bits a value: similarities are exact to a few hundred-thousandths. The walk through the graph reads 8 of them.
     #[default]
     Sixteen,
     /// 8 bits a value: half the memory, similarities exact to about a thousandth.
