@@ -70,6 +70,12 @@ impl<const P: usize> At<P> {
         unsafe { &*self.0.cast::<Block>() }
     }
 
+    /// Where it lies: its bytes, or the high ones.
+    #[inline(always)]
+    pub(crate) fn address(self) -> *const u8 {
+        self.0
+    }
+
     /// The low bytes from one on, of two planes.
     #[inline(always)]
     pub(crate) fn low(self, from: usize) -> *const i8 {

@@ -13,6 +13,8 @@ use std::ops::Range;
 
 use super::activation::{BLOCK, QuantizedRows};
 use super::amx;
+#[cfg(target_arch = "x86_64")]
+use super::interleaved::DEPTH;
 use super::interleaved::Out;
 use super::isa::{Isa, isa};
 use super::matrix::{Activations, Matrix, Storage};
@@ -382,25 +384,50 @@ pub(crate) fn stream<const N: usize>(
     let strips = |p: &Product<'_>| p.weights.rows().div_ceil(p.weights.strip());
     let bytes = products.iter().map(|p| p.weights.bytes() / strips(p)).max();
     let smallest = (32 * 1024 / (bytes.unwrap_or(1).max(1) * rows.div_ceil(4))).max(1);
+    // Strips in pairs share a block of rows, and then meet some of its columns at a time.
+    let in_pairs = |product: &Product<'_>| match product.weights.storage() {
+        Storage::Interleaved(interleaved) if integer(product) => interleaved.in_pairs(isa, planes, rows),
+        _ => false,
+    };
+    let smallest = if products.iter().any(in_pairs) { smallest.max(2) } else { smallest };
     let parts = parts(products.iter().map(strips), rows, rows, pool.threads(), smallest);
-    let row_bytes = width / BLOCK * QuantizedRows::block_bytes(planes);
-    let height = (ROW_BYTES / row_bytes.max(1)).next_multiple_of(8).max(8);
+    let height = |columns: usize| {
+        let row_bytes = columns / BLOCK * QuantizedRows::block_bytes(planes);
+        (ROW_BYTES / row_bytes.max(1)).next_multiple_of(8).max(8)
+    };
     pool.run_in_order(parts.len(), &|part| {
         let &Part { product, first, count, .. } = &parts[part];
         let (product, out) = &targets[product];
         let Product { weights, bias, then } = *product;
         let (n, strip_rows) = (weights.rows(), weights.strip());
-        // What the sums of a strip start from.
-        let start_of = |strip: usize| {
-            let mut start = [0.0; COLUMNS];
+        // What the sums of a strip start from, or of several.
+        let put_bias = |strip: usize, start: &mut [f32]| {
             if let Some(bias) = bias {
-                let rows = strip * strip_rows..((strip + 1) * strip_rows).min(n);
+                let rows = strip * strip_rows..(strip * strip_rows + start.len()).min(n);
                 start[..rows.len()].copy_from_slice(&bias[rows]);
             }
+        };
+        let start_of = |strip: usize| {
+            let mut start = [0.0; COLUMNS];
+            put_bias(strip, &mut start[..strip_rows]);
             start
         };
         match (weights.storage(), &quantized) {
+            #[cfg(target_arch = "x86_64")]
+            (Storage::Interleaved(interleaved), Some(x)) if in_pairs(product) => {
+                let mut start = vec![0.0; count * strip_rows];
+                put_bias(first, &mut start);
+                let (height, lanes) = (height(width.min(DEPTH)), (count * strip_rows).min(n - first * strip_rows));
+                for block in (0..rows).step_by(height) {
+                    let block = block..(block + height).min(rows);
+                    let at = out.pointer(block.start * n + first * strip_rows, (block.len() - 1) * n + lanes);
+                    let out = Out { at, stride: n, lanes, start: &start };
+                    // SAFETY: as below.
+                    unsafe { interleaved.dot_pairs(isa, first..first + count, x, block, out) };
+                }
+            }
             (Storage::Interleaved(interleaved), Some(x)) if integer(product) => {
+                let height = height(width);
                 for block in (0..rows).step_by(height) {
                     let block = block..(block + height).min(rows);
                     for strip in first..first + count {

@@ -19,6 +19,8 @@ mod pack;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 
+#[cfg(target_arch = "x86_64")]
+use std::cell::RefCell;
 use std::ops::Range;
 
 use half::f16;
@@ -71,6 +73,11 @@ impl Format {
         }
     }
 
+    /// Whether weights have a minimum of their own. Others have an offset of their quants.
+    const fn has_minimum(self) -> bool {
+        matches!(self, Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K)
+    }
+
     /// Registers of quants a block.
     const fn registers(self) -> usize {
         match self {
@@ -103,6 +110,16 @@ pub(crate) struct Out<'a> {
     pub(crate) stride: usize,
     pub(crate) lanes: usize,
     pub(crate) start: &'a [f32],
+}
+
+/// Columns of a pair of strips that are unpacked at a time, whole units: 20 KiB, so that they stay in a first-level cache with what they meet.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const DEPTH: usize = 512;
+
+#[cfg(target_arch = "x86_64")]
+thread_local! {
+    /// Where a thread unpacks pairs of strips.
+    static PAIR: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A weight matrix of `rows` × `columns` in strips.
@@ -207,6 +224,68 @@ impl Interleaved {
             self.dot_portable(heads, quants, x, row, &mut sums[..self.lanes]);
             // SAFETY: by the contract.
             unsafe { out.at.add(index * out.stride).copy_from_nonoverlapping(sums.as_ptr(), out.lanes) };
+        }
+    }
+
+    /// Whether strips are faster in pairs for so many rows of so many bytes an activation. Activations are read half as often then, which is much where they have one byte; scales of 16 columns are applied to
+    /// registers that stay. It takes some rows to outweigh the unpacking.
+    pub(crate) fn in_pairs(&self, isa: Isa, planes: usize, rows: usize) -> bool {
+        isa == Isa::Avx512
+            && match self.format {
+                Format::Q6K => rows >= 32,
+                Format::Q8 | Format::Q4 | Format::Q5 => planes == 1 && rows >= 64,
+                // Their minima are as much work again as their scales, in pairs as well.
+                Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K => false,
+            }
+    }
+
+    /// As [`dot`](Self::dot) of some strips, `out` being all of them side by side: unpacked two at a time, for all rows.
+    ///
+    /// # Safety
+    /// As there.
+    ///
+    /// # Panics
+    /// As there, and if there are no pairs ([`in_pairs`](Self::in_pairs)).
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) unsafe fn dot_pairs(
+        &self,
+        isa: Isa,
+        strips: Range<usize>,
+        x: &QuantizedRows<'_>,
+        rows: Range<usize>,
+        out: Out<'_>,
+    ) {
+        assert!(x.columns() == self.columns && rows.end <= x.rows() && x.planes() <= isa.planes());
+        assert!(out.lanes <= strips.len() * self.lanes && out.start.len() >= strips.len() * self.lanes);
+        assert!(isa == Isa::Avx512 && self.lanes == isa.lanes() && !self.format.has_minimum());
+        let part = |strip: usize, count: usize| {
+            let first = (strip - strips.start) * self.lanes;
+            let lanes = (count * self.lanes).min(out.lanes - first);
+            Out { at: out.at.wrapping_add(first), lanes, start: &out.start[first..], ..out }
+        };
+        let alone = strips.end - strips.len() % 2;
+        PAIR.with_borrow_mut(|room| {
+            let bytes = DEPTH / BLOCK * simd::PAIR_REGISTERS * 4 * self.lanes;
+            room.resize(bytes / size_of::<Line>(), Line([0.0; COLUMNS]));
+            let unpacked = room.as_mut_ptr().cast::<u8>();
+            let blocks = self.columns / BLOCK;
+            // Some columns of the rows at a time, so that they are near when the next pair meets them.
+            for start in (0..blocks).step_by(DEPTH / BLOCK) {
+                let blocks = start..(start + DEPTH / BLOCK).min(blocks);
+                for first in (strips.start..alone).step_by(2) {
+                    let pair = [self.strip(first, 0), self.strip(first + 1, 0)];
+                    // SAFETY: AVX-512 was detected where its `Isa` was made; whole strips and as much room as so many blocks take; rows that
+                    // are in `x`; `out` by the contract, and written where `start` is not 0.
+                    unsafe {
+                        simd::unpack_pair(self.format, pair, blocks.clone(), unpacked);
+                        simd::dot_pair(self.format, unpacked, blocks.clone(), x, rows.clone(), part(first, 2));
+                    }
+                }
+            }
+        });
+        for strip in alone..strips.end {
+            // SAFETY: by the contract.
+            unsafe { self.dot(isa, strip, x, rows.clone(), part(strip, 1)) };
         }
     }
 
@@ -425,6 +504,40 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn strips_in_pairs_have_the_sums_of_single_ones() {
+        let (isa, pool) = (isa(), Pool::new(1));
+        if isa != Isa::Avx512 {
+            return; // Nothing makes pairs here.
+        }
+        let types = [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q5_0, Dtype::Q6K];
+        for (dtype, planes) in types.into_iter().flat_map(|dtype| [(dtype, 1), (dtype, 2)]) {
+            // More columns than are unpacked at once, and a last strip that is not whole.
+            let (rows, columns, count) = (77, if dtype.block_len() == 256 { 1024 } else { 864 }, 79);
+            let bytes = random_blocks(dtype, rows, columns);
+            let weights = Interleaved::new(dtype, rows, columns, &bytes);
+            let x: Vec<f32> = (0..count * columns).map(|i| ((i * 31 % 107) as f32 - 53.0) / 30.0).collect();
+            let x = QuantizedRows::new(&pool, isa, planes, &x, columns);
+            let start: Vec<f32> = (0..96).map(|lane| lane as f32 / 8.0).collect();
+            for (strips, first_row) in [(0..weights.strips(), 0), (1..weights.strips(), 3), (1..2, 0), (2..4, 78)] {
+                let lanes = rows.min(strips.end * 16) - strips.start * 16;
+                let mut sums = [(); 2].map(|()| vec![7.0; count * 100]);
+                let [pairs, singles] =
+                    sums.each_mut().map(|sums| Out { at: sums.as_mut_ptr(), stride: 100, lanes, start: &start });
+                // SAFETY: at most 80 of 100 floats a row.
+                unsafe { weights.dot_pairs(isa, strips.clone(), &x, first_row..count, pairs) };
+                for (at, strip) in strips.clone().enumerate() {
+                    let (lanes, start) = (16.min(lanes - 16 * at), &start[16 * at..]);
+                    let out = Out { at: singles.at.wrapping_add(16 * at), lanes, start, ..singles };
+                    // SAFETY: as above.
+                    unsafe { weights.dot(isa, strip, &x, first_row..count, out) };
+                }
+                assert_eq!(sums[0], sums[1], "{dtype:?} {planes} {strips:?}");
             }
         }
     }

@@ -30,11 +30,6 @@ const fn format(f: u8) -> Format {
     }
 }
 
-/// Whether weights of the format have a minimum of their own. Others have an offset of their quants.
-const fn has_minimum(f: u8) -> bool {
-    matches!(format(f), Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K)
-}
-
 /// Calls a function of a module with the format, and the bytes an activation, as constants.
 macro_rules! with_format {
     ($format:expr, $module:ident :: $function:ident $(<$planes:literal>)? ( $($arg:expr),* )) => {
@@ -82,6 +77,52 @@ pub(super) unsafe fn dot(
             _ if x.planes() == 2 => with_format!(format, neon::dot<2>(heads, quants, x, rows, out)),
             #[cfg(target_arch = "aarch64")]
             _ => with_format!(format, neon::dot<1>(heads, quants, x, rows, out)),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::pairs::REGISTERS as PAIR_REGISTERS;
+
+/// Unpacks some blocks of two strips.
+///
+/// # Safety
+/// AVX-512 VNNI must be there; the format has no minima; the strips have these blocks, and `out` has [`PAIR_REGISTERS`] for each.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn unpack_pair(format: Format, strips: [(&[u8], &[u8]); 2], blocks: Range<usize>, out: *mut u8) {
+    // SAFETY: by the contract.
+    unsafe {
+        match format {
+            Format::Q8 => avx512::pairs::unpack_pair::<Q8>(strips, blocks, out),
+            Format::Q4 => avx512::pairs::unpack_pair::<Q4>(strips, blocks, out),
+            Format::Q5 => avx512::pairs::unpack_pair::<Q5>(strips, blocks, out),
+            Format::Q6K => avx512::pairs::unpack_pair::<Q6_K>(strips, blocks, out),
+            Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K => unreachable!("pairs have no minima"),
+        }
+    }
+}
+
+/// What [`dot`] is for two strips, of blocks that were unpacked. The sums are the same.
+///
+/// # Safety
+/// As [`unpack_pair`], which made the `blocks` of `pair`, which `x` has; `out` as [`Out`] says, of twice the lanes; its sums go on from what is there, unless the
+/// blocks are the first.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn dot_pair(
+    format: Format,
+    pair: *const u8,
+    blocks: Range<usize>,
+    x: &QuantizedRows<'_>,
+    rows: Range<usize>,
+    out: Out<'_>,
+) {
+    // SAFETY: by the contract.
+    unsafe {
+        match (format, x.planes()) {
+            (Format::Q6K, 2) => avx512::pairs::dot_pair::<true, 2>(pair, blocks, x, rows, out),
+            (Format::Q6K, _) => avx512::pairs::dot_pair::<true, 1>(pair, blocks, x, rows, out),
+            (_, 2) => avx512::pairs::dot_pair::<false, 2>(pair, blocks, x, rows, out),
+            _ => avx512::pairs::dot_pair::<false, 1>(pair, blocks, x, rows, out),
         }
     }
 }
@@ -269,7 +310,7 @@ macro_rules! kernels {
             // SAFETY: two floats of the block.
             unsafe {
                 let scale = mul(d, broadcast_float(&x.scale));
-                if const { has_minimum(F) } {
+                if const { format(F).has_minimum() } {
                     add_float(sum, fma(to_float(dots), scale, mul(m, broadcast_float(&x.sum))))
                 } else {
                     fma(to_float(dots), scale, sum)

@@ -293,6 +293,8 @@ pub(super) mod avx512 {
 
     use super::*;
 
+    pub(in crate::kernels::interleaved) mod pairs;
+
     type Bytes = __m512i;
     type Floats = __m512;
 
