@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::elementwise::{compiled, exp_sum, highest, soft_cap};
+use super::elementwise::{compiled, exp_negative, halve, soft_cap};
 use super::isa::{Isa, isa};
 use super::page::{Numbers, PAGE, Page, Side};
 use super::pool::{Disjoint, Pool};
@@ -319,11 +319,7 @@ impl Sums {
                 if next.weights == 0.0 {
                     continue;
                 }
-                let mut shrink = [row.largest, next.largest];
-                row.largest = row.largest.max(next.largest);
-                exp_sum(isa, &mut shrink, row.largest);
-                row.weights = row.weights * shrink[0] + next.weights * shrink[1];
-                join_values(isa, all, more, shrink);
+                join_row(isa, row, next, all, more);
             }
         }
         next.rows.fill(NOTHING);
@@ -345,7 +341,10 @@ impl Sums {
 }
 
 compiled! {
-    fn join_values<FMA>(isa, all: &mut [f32], more: &[f32], shrink: [f32; 2]) {
+    fn join_row<FMA>(isa, row: &mut Total, next: &Total, all: &mut [f32], more: &[f32]) {
+        let largest = row.largest.max(next.largest);
+        let shrink = [row.largest, next.largest].map(|of| exp_negative::<FMA>(of - largest));
+        *row = Total { largest, weights: row.weights * shrink[0] + next.weights * shrink[1] };
         all.iter_mut().zip(more).for_each(|(all, more)| *all = *all * shrink[0] + more * shrink[1]);
     }
 }
@@ -422,15 +421,12 @@ impl Work {
                 if let Some(next) = next {
                     next.ask_for_keys(heads, key_head);
                 }
-                let scores = self.scores.chunks_exact_mut(PAGE).zip(visible);
-                for (r, (row, (scores, visible))) in rows.iter_mut().zip(scores).enumerate() {
-                    let from = visible.0.saturating_sub(page_start).min(PAGE);
-                    let to = visible.1.saturating_sub(page_start).min(PAGE);
-                    if from >= to {
-                        scores.fill(0.0);
-                        continue;
-                    }
+                let here = |at: usize| at.saturating_sub(page_start).min(PAGE);
+                let mut parts = [(0, 0); ROWS];
+                parts.iter_mut().zip(visible).for_each(|(part, visible)| *part = (here(visible.0), here(visible.1)));
+                for (r, (scores, &(from, to))) in self.scores.chunks_exact_mut(PAGE).zip(&parts).enumerate() {
                     match adjust {
+                        _ if from >= to => {}
                         Adjust::Nothing => {}
                         Adjust::Cap(cap) => soft_cap(isa, &mut scores[from..to], cap),
                         Adjust::Bias(bias) => {
@@ -441,11 +437,12 @@ impl Work {
                             bias.add(head, distance, &mut scores[from..to]);
                         }
                     }
-                    row.meet(isa, &mut scores[from..to], &mut sums[r * padded..][..padded]);
-                    scores[..from].fill(0.0);
-                    scores[to..].fill(0.0);
-                    if let Some(scales) = values.scales {
-                        scores[from..to].iter_mut().zip(&scales[from..to]).for_each(|(score, scale)| *score *= scale);
+                }
+                soften(isa, rows, &mut self.scores, &parts, sums);
+                if let Some(scales) = values.scales {
+                    for (scores, &(from, to)) in self.scores.chunks_exact_mut(PAGE).zip(&parts) {
+                        let scores = scores.iter_mut().zip(scales).take(to).skip(from);
+                        scores.for_each(|(score, scale)| *score *= scale);
                     }
                 }
                 if let Some(next) = next {
@@ -464,20 +461,46 @@ fn seen(visible: &[(usize, usize)]) -> (usize, usize) {
     (begin, visible.iter().map(|visible| visible.1).max().unwrap_or(0))
 }
 
-impl Total {
-    /// Turns scores into weights relative to the largest score so far; if that is one of these, what was summed up shrinks.
-    fn meet(&mut self, isa: Isa, scores: &mut [f32], sums: &mut [f32]) {
-        let new = self.largest.max(highest(isa, scores));
-        if new > self.largest {
-            if self.weights != 0.0 {
-                let mut shrink = [self.largest];
-                exp_sum(isa, &mut shrink, new);
-                self.weights *= shrink[0];
-                sums.iter_mut().for_each(|sum| *sum *= shrink[0]);
+compiled! {
+    /// Turns each row's scores of a page into weights relative to its largest score so far; if that is one of these, what was summed up shrinks. A row sees a part of the page, and
+    /// the other weights are zeros. Whole pages, so that there are no lanes that are left, and all rows at once, so that none waits for another's largest.
+    fn soften<FMA>(isa, rows: &mut [Total], scores: &mut [f32], parts: &[(usize, usize)], sums: &mut [f32]) {
+        let (scores, _) = scores.as_chunks_mut::<PAGE>();
+        let sums = sums.chunks_exact_mut(sums.len() / ROWS);
+        for (((row, scores), &(from, to)), sums) in rows.iter_mut().zip(scores).zip(parts).zip(sums) {
+            if from >= to {
+                scores.fill(0.0);
+                continue;
             }
-            self.largest = new;
+            if from > 0 || to < PAGE {
+                for (at, score) in scores.iter_mut().enumerate() {
+                    *score = if at < from || at >= to { f32::NEG_INFINITY } else { *score };
+                }
+            }
+            let wider = |a: f32, b: f32| if b > a { b } else { a };
+            let (chunks, _) = scores.as_chunks_mut::<COLUMNS>();
+            let mut lanes = [f32::NEG_INFINITY; COLUMNS];
+            for chunk in chunks.iter() {
+                lanes.iter_mut().zip(chunk).for_each(|(lane, score)| *lane = wider(*lane, *score));
+            }
+            let new = wider(row.largest, halve(lanes, wider));
+            if new > row.largest {
+                if row.weights != 0.0 {
+                    let shrink = exp_negative::<FMA>(row.largest - new);
+                    row.weights *= shrink;
+                    sums.iter_mut().for_each(|sum| *sum *= shrink);
+                }
+                row.largest = new;
+            }
+            let mut lanes = [0.0f32; COLUMNS];
+            for chunk in chunks.iter_mut() {
+                for (score, lane) in chunk.iter_mut().zip(&mut lanes) {
+                    *score = exp_negative::<FMA>(*score - row.largest);
+                    *lane += *score;
+                }
+            }
+            row.weights += halve(lanes, |a, b| a + b);
         }
-        self.weights += exp_sum(isa, scores, self.largest);
     }
 }
 
