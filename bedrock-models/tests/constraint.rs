@@ -27,11 +27,30 @@ const TOKENS: &[&str] = &[
 ];
 
 fn engine() -> Engine {
+    start(&EngineOptions::default())
+}
+
+/// With a draft model, which is the model itself, where one is asked for.
+fn start(options: &EngineOptions) -> Engine {
     let folder = tempfile::tempdir().unwrap();
     tiny::write_with(folder.path(), TOKENS, 8192);
-    let options = LoadOptions { threads: 2, ..LoadOptions::default() };
-    let model = LanguageModel::load(folder.path(), &options).unwrap();
-    Engine::start(Arc::new(model), &options.engine).unwrap()
+    let load = LoadOptions { threads: 2, ..LoadOptions::default() };
+    let model = || Arc::new(LanguageModel::load(folder.path(), &load).unwrap());
+    match options.speculation {
+        Speculation::Draft { .. } => Engine::start_with_draft(model(), model(), options).unwrap(),
+        _ => Engine::start(model(), options).unwrap(),
+    }
+}
+
+/// Requests with few more tokens than their schemas need, or none.
+fn tight(count: u64, temperature: f32) -> Vec<GenerationRequest> {
+    let one = |seed: u64| {
+        let schema = schema::random(500 + seed);
+        let enough = 3 * schema::short(&schema, &schema).len() + 8;
+        let max_tokens = Some(enough + seed as usize % 9);
+        GenerationRequest { max_tokens, ..request(Constraint::JsonSchema(schema), seed, temperature) }
+    };
+    (0..count).map(one).collect()
 }
 
 fn request(constraint: Constraint, seed: u64, temperature: f32) -> GenerationRequest {
@@ -201,25 +220,13 @@ fn a_full_context_ends_an_answer_like_its_limit() {
 /// Where the tokens run out they are the constraint's as well, in company, guessed ahead, and after a beginning that is remembered.
 #[test]
 fn how_an_answer_ends_does_not_depend_on_how_it_is_computed() {
-    let folder = tempfile::tempdir().unwrap();
-    tiny::write_with(folder.path(), TOKENS, 8192);
-    let model =
-        || Arc::new(LanguageModel::load(folder.path(), &LoadOptions { threads: 2, ..LoadOptions::default() }).unwrap());
-    let with = |speculation| EngineOptions { speculation, ..EngineOptions::default() };
-    let plain = Engine::start(model(), &with(Speculation::Off)).unwrap();
+    let plain = engine();
     let engines = [
-        Engine::start(model(), &EngineOptions { prefix_cache: false, batch: 1, ..with(Speculation::Off) }).unwrap(),
-        Engine::start(model(), &with(Speculation::Lookup { tokens: 4 })).unwrap(),
-        Engine::start_with_draft(model(), model(), &with(Speculation::Draft { tokens: 3 })).unwrap(),
+        start(&EngineOptions { prefix_cache: false, batch: 1, ..EngineOptions::default() }),
+        start(&EngineOptions { speculation: Speculation::Lookup { tokens: 4 }, ..EngineOptions::default() }),
+        start(&EngineOptions { speculation: Speculation::Draft { tokens: 3 }, ..EngineOptions::default() }),
     ];
-    let requests: Vec<GenerationRequest> = (0..24)
-        .map(|seed| {
-            let schema = schema::random(500 + seed);
-            let enough = 3 * schema::short(&schema, &schema).len() + 8;
-            let max_tokens = Some(enough + seed as usize % 9);
-            GenerationRequest { max_tokens, ..request(Constraint::JsonSchema(schema), seed, 0.0) }
-        })
-        .collect();
+    let requests = tight(24, 0.0);
     let alone: Vec<_> = requests.iter().map(|request| run(&plain, request.clone())).collect();
     for engine in engines.iter().chain([&plain]) {
         let together: Vec<_> = requests.iter().map(|request| engine.generate(request.clone()).unwrap()).collect();
@@ -227,6 +234,23 @@ fn how_an_answer_ends_does_not_depend_on_how_it_is_computed() {
             assert_eq!(&collect(events), alone, "request {index}");
         }
         assert!(engine.metrics().closing_tokens > 0);
+    }
+}
+
+/// Drawn at random they are others than unguessed, but as valid, and none is longer than it may be.
+#[test]
+fn drawn_answers_that_are_guessed_ahead_end_within_their_tokens() {
+    for speculation in [Speculation::Lookup { tokens: 4 }, Speculation::Draft { tokens: 3 }] {
+        let engine = start(&EngineOptions { speculation, ..EngineOptions::default() });
+        for request in tight(60, 1.0) {
+            let Some(Constraint::JsonSchema(schema)) = request.constraint.clone() else { unreachable!() };
+            let most = request.max_tokens.unwrap();
+            let answer = run(&engine, request);
+            assert!(answer.1.len() <= most, "{speculation:?}: {answer:?}");
+            conforms(&schema, answer);
+        }
+        let metrics = engine.metrics();
+        assert!(metrics.closing_tokens > 0 && metrics.accepted_tokens > 0, "{speculation:?}: {metrics:?}");
     }
 }
 
