@@ -55,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--said" => network.said = value.parse()?,
             "--deaf" => network.deaf = value.parse()?,
             "--head-functions" => network.functions = value.parse()?,
+            "--classic" => network.classic = value.parse()?,
             "--drop" => network.drop = value.parse()?,
             "--drawings" => plan.drawings = value.parse()?,
             "--functions" => plan.functions = value.parse()?,

@@ -79,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) deaf: f32,
     /// What a sentence of HateCheck counts.
     pub(crate) functions: f32,
+    /// Share of a verdict that is what CLASSIC says of the category, as it says it.
+    pub(crate) classic: f32,
 }
 
 impl Default for Plan {
@@ -94,6 +96,7 @@ impl Default for Plan {
             said: 0.7,
             deaf: 0.2,
             functions: 1.0,
+            classic: 0.5,
         }
     }
 }
@@ -136,7 +139,18 @@ pub(crate) fn train(texts: &[(&str, Labels, f32, &Heard)], vectors: &Vectors, pl
     }
     let most = known.iter().copied().fold(1.0, f32::max);
     let scale = known.map(|known| (most / known.max(1.0)).sqrt());
-    (0..plan.networks).map(|seed| one(&samples, scale, plan, seed as u64 + 1)).collect()
+    let networks = (0..plan.networks).map(|seed| one(&samples, scale, plan, seed as u64 + 1));
+    networks.map(|network| blended(network, plan)).collect()
+}
+
+/// The network's verdict and that of CLASSIC, weighed. A network learns how much each source of its texts is to be trusted, and is wrong about that where a
+/// text is of another; CLASSIC knows words alone, and they mean much the same everywhere.
+fn blended(mut network: Network, plan: &Plan) -> Network {
+    for (category, row) in network.output.chunks_exact_mut(plan.hidden + CATEGORIES + 1).enumerate() {
+        row.iter_mut().for_each(|weight| *weight *= 1.0 - plan.classic);
+        row[plan.hidden + category] += plan.classic * Network::SCALE;
+    }
+    network
 }
 
 /// Weights with Adam's moments.

@@ -83,10 +83,13 @@ impl Network {
     /// Values of a hidden layer.
     const UNIT: usize = INPUTS + 1;
 
+    /// What logits of CLASSIC are divided by.
+    pub const SCALE: f32 = 3.0;
+
     /// Inputs of the network: about as large as each other.
     pub fn inputs(classic: &[f32; CATEGORIES], embedding: &[f32]) -> Vec<f32> {
         let scale = (DIMENSIONS as f32).sqrt();
-        embedding.iter().map(|value| value * scale).chain(classic.iter().map(|logit| logit / 3.0)).collect()
+        embedding.iter().map(|value| value * scale).chain(classic.iter().map(|logit| logit / Self::SCALE)).collect()
     }
 
     /// The hidden layer.
