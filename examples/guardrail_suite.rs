@@ -21,7 +21,7 @@ struct Arguments {
     /// The guardrail: a body of CreateGuardrail, or FOLDER:VERSION of a folder of versions
     #[arg(long)]
     guardrail: String,
-    /// Cases, one a line: {id?, text, source?, grounding_source?, query?, expect, findings?}
+    /// Cases, one a line: {id?, text, source?, grounding_source?, query?, expect, findings?}; or, in a .toml file, tables [[case]] of these
     #[arg(long, value_name = "FILE")]
     suite: PathBuf,
     /// Another guardrail or version to compare with
@@ -42,8 +42,9 @@ fn main() -> ExitCode {
     run(|arguments: Arguments| {
         let text = std::fs::read_to_string(&arguments.suite)
             .map_err(|error| failure(format!("cannot read {}: {error}", arguments.suite.display())))?;
-        let suite =
-            Suite::from_jsonl(&text).map_err(|error| failure(format!("{}: {error}", arguments.suite.display())))?;
+        let toml = arguments.suite.extension().is_some_and(|extension| extension == "toml");
+        let suite = if toml { Suite::from_toml(&text) } else { Suite::from_jsonl(&text) };
+        let suite = suite.map_err(|error| failure(format!("{}: {error}", arguments.suite.display())))?;
         let mutations: &[Mutation] = if arguments.mutate { &Mutation::ALL } else { &[] };
         let report = |name: &str| -> Result<Report, Failure> {
             Ok(suite.run_blocking(&guardrail(name, &arguments)?, mutations)?)

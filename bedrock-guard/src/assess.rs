@@ -25,8 +25,8 @@ use crate::policy::topic;
 use crate::policy::word::{WordRecognizer, profanity};
 use crate::scan::{Candidate, Label, Recognizer, Window};
 
-/// What is done about a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is done about a finding, the strongest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Action {
     /// Nothing, not even a report: a learned filter is less sure than its strength asks for.
     Ignore,

@@ -13,6 +13,7 @@ use bedrock_core::{
 use serde_json::Value;
 
 use crate::assess::{Action, Finding, Side};
+use crate::counters::{Counters, GuardrailMetrics};
 use crate::examine::Examiner;
 use crate::models::Models;
 use crate::pattern::Pattern;
@@ -65,6 +66,7 @@ struct Inner {
     models: Models,
     recorder: Option<Recorder>,
     record_matches: bool,
+    counters: Arc<Counters>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -125,7 +127,9 @@ impl Guardrail {
         let input = Arc::new(Side::new(&config, GuardrailContentSource::Input, &models)?);
         let output = Arc::new(Side::new(&config, GuardrailContentSource::Output, &models)?);
         let (id, version) = (id_of(&config), "DRAFT".to_owned());
-        let inner = Inner { config, id, version, input, output, models, recorder: None, record_matches: false };
+        let counters = Arc::default();
+        let inner =
+            Inner { config, id, version, input, output, models, recorder: None, record_matches: false, counters };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -181,9 +185,15 @@ impl Guardrail {
             models: shared.models.clone(),
             recorder: shared.recorder.clone(),
             record_matches: shared.record_matches,
+            counters: shared.counters.clone(),
         });
         change(&mut inner);
         Self { inner: Arc::new(inner) }
+    }
+
+    /// What it judged and did so far. Clones count together, also those of another identity.
+    pub fn metrics(&self) -> GuardrailMetrics {
+        self.inner.counters.read()
     }
 
     /// Its configuration.
@@ -337,7 +347,7 @@ impl Guardrail {
         Ok(())
     }
 
-    /// Hands a record to whoever asked for it.
+    /// Counts a judgement, and hands a record to whoever asked for it.
     pub(crate) fn record(
         &self,
         source: &GuardrailContentSource,
@@ -345,10 +355,9 @@ impl Guardrail {
         characters: usize,
         started: Instant,
     ) {
-        let Some(recorder) = &self.inner.recorder else { return };
-        if findings.iter().all(|finding| finding.action == Action::Ignore) {
-            return;
-        }
+        let strongest = findings.iter().map(|finding| finding.action).max().unwrap_or(Action::Ignore);
+        self.inner.counters.add(strongest, characters, started.elapsed());
+        let Some(recorder) = self.inner.recorder.as_ref().filter(|_| strongest != Action::Ignore) else { return };
         let assessment = self.side(source).assessment(findings, false, true);
         let mut record =
             Intervention::new(self.id(), self.version(), source, &assessment, characters, started.elapsed());
@@ -838,5 +847,27 @@ mod tests {
         assert_eq!(records.len(), 2, "{records:?}");
         assert!(!records[0].contains("ada") && records[0].contains(r#""count":2"#), "{}", records[0]);
         assert!(records[1].contains("ada@example.org"));
+    }
+
+    #[test]
+    fn what_was_judged_is_counted_by_the_strongest_thing_done() {
+        let guardrail = Guardrail::from_json(&json(json!({
+            "wordPolicyConfig": {"wordsConfig": [{"text": "secret"}]},
+            "sensitiveInformationPolicyConfig": {"piiEntitiesConfig": [
+                {"type": "EMAIL", "action": "ANONYMIZE"}, {"type": "IP_ADDRESS", "action": "NONE"}]}})))
+        .unwrap();
+        assert_eq!(guardrail.metrics(), GuardrailMetrics::default());
+        let copy = guardrail.clone().with_identity("copy", "2");
+        let ip = "the host 203.0.113.7";
+        for text in ["nothing", ip, "a@example.org", "the secret of a@example.org", "secret"] {
+            copy.apply_blocking(&ApplyGuardrailRequest::input(text)).unwrap();
+        }
+        // A request that is refused is no judgement.
+        let mut unknown = ApplyGuardrailRequest::input("secret");
+        unknown.guardrail_version = "9".to_owned();
+        guardrail.apply_blocking(&unknown).unwrap_err();
+        let GuardrailMetrics { judgements, blocked, masked, reported, characters, .. } = guardrail.metrics();
+        assert_eq!((judgements, blocked, masked, reported), (5, 2, 1, 1));
+        assert_eq!(characters, 7 + ip.len() as u64 + 13 + 27 + 6);
     }
 }

@@ -47,6 +47,7 @@
 
 mod assess;
 mod classifier;
+mod counters;
 mod detect;
 mod examine;
 mod guarded;
@@ -66,6 +67,7 @@ pub mod train;
 mod versions;
 
 pub use classifier::ContentClassifier;
+pub use counters::GuardrailMetrics;
 pub use guarded::{Guarded, OnFailure};
 pub use guardrail::{FindingKind, Guardrail, TextFinding};
 pub use models::GuardrailBuilder;

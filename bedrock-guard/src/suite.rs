@@ -228,28 +228,67 @@ impl Suite {
     /// # Errors
     /// [`Error::Validation`] with the number of the first line that is no case; for an action that is none of the three; for a million lines and more.
     pub fn from_jsonl(text: &str) -> Result<Self, Error> {
-        let mut cases = Vec::new();
+        let mut suite = Self::default();
         for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let fail = |what: String| Error::validation(format!("line {number}: {what}"));
-            let mut case: Case = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
-            if strength(&case.expect).is_none() {
-                return Err(fail("expect must be NONE, ANONYMIZED or BLOCKED".to_owned()));
-            }
-            if !matches!(case.source, GuardrailContentSource::Input | GuardrailContentSource::Output) {
-                return Err(fail("source must be INPUT or OUTPUT".to_owned()));
-            }
-            if case.id.is_empty() {
-                case.id = number.to_string();
-            }
-            if cases.len() == MOST_CASES {
-                return Err(fail(format!("more than {MOST_CASES} cases")));
-            }
-            cases.push(case);
+            let case = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
+            suite.push(case, number).map_err(fail)?;
         }
-        Ok(Self { cases })
+        Ok(suite)
+    }
+
+    /// Reads tables `[[case]]` with the fields of [`Case`]; a case without an `id` is called by its number, from 1.
+    ///
+    /// ```
+    /// let suite = bedrock_guard::suite::Suite::from_toml(
+    ///     r#"
+    ///     [[case]]
+    ///     text = "Mail ada@example.org"
+    ///     expect = "ANONYMIZED"
+    ///     findings = ["EMAIL"]
+    ///     "#,
+    /// )?;
+    /// assert_eq!(suite.cases[0].findings, ["EMAIL"]);
+    /// # Ok::<(), bedrock_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Validation`] with line and column of what is no TOML or no case; with the number of a case that [`from_jsonl`](Self::from_jsonl) would refuse.
+    #[cfg(feature = "toml")]
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Cases {
+            #[serde(default)]
+            case: Vec<Case>,
+        }
+        let Cases { case } = toml::from_str(text).map_err(|error| Error::validation(error.to_string()))?;
+        let mut suite = Self::default();
+        for (number, case) in (1..).zip(case) {
+            suite.push(case, number).map_err(|what| Error::validation(format!("case {number}: {what}")))?;
+        }
+        Ok(suite)
+    }
+
+    /// Adds a case, or says what is wrong with it.
+    fn push(&mut self, mut case: Case, number: usize) -> Result<(), String> {
+        if strength(&case.expect).is_none() {
+            return Err("expect must be NONE, ANONYMIZED or BLOCKED".to_owned());
+        }
+        if !matches!(case.source, GuardrailContentSource::Input | GuardrailContentSource::Output) {
+            return Err("source must be INPUT or OUTPUT".to_owned());
+        }
+        if case.id.is_empty() {
+            case.id = number.to_string();
+        }
+        if self.cases.len() == MOST_CASES {
+            return Err(format!("more than {MOST_CASES} cases"));
+        }
+        self.cases.push(case);
+        Ok(())
     }
 
     /// Runs all cases, and disguises those texts that the guardrail did something about.
@@ -375,6 +414,43 @@ mod tests {
             json!({"text": "mail ada@example.org", "expect": "ANONYMIZED", "findings": ["PHONE"]}),
         ];
         Suite::from_jsonl(&lines.map(|line| line.to_string()).join("\n\n# a note\n")).unwrap()
+    }
+
+    #[cfg(feature = "toml")]
+    #[test]
+    fn tables_are_the_cases_that_lines_are() {
+        let tables = r#"
+            [[case]]
+            id = "word"
+            text = "the secret recipe"
+            expect = "BLOCKED"
+            findings = ["customWord"]
+            [[case]] # Without a name.
+            text = """mail ada@example.org"""
+            expect = "ANONYMIZED"
+            findings = ["EMAIL"]
+            [[case]]
+            text = "nothing at all"
+            expect = "NONE"
+        "#;
+        let lines = Suite { cases: suite().cases[..3].to_vec() };
+        let mut tables = Suite::from_toml(tables).unwrap();
+        assert_eq!([&*tables.cases[1].id, &*tables.cases[2].id], ["2", "3"]);
+        tables.cases.iter_mut().zip(&lines.cases).for_each(|(table, line)| table.id.clone_from(&line.id));
+        assert_eq!(tables, lines);
+        assert_eq!(Suite::from_toml("").unwrap(), Suite::default());
+        let deep = format!("case = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for (text, what) in [
+            ("[[case]]\ntext = 'x'\nexpect = 'MAYBE'", "case 1: expect must be"),
+            ("[[case]]\ntext = 'x'\nexpect = 'NONE'\nsource = 'BOTH'", "case 1: source must be"),
+            ("[[case]]\ntext = 'x'\nexpect = 'NONE'\nexpected = 'NONE'", "expected"),
+            ("[[cases]]\ntext = 'x'\nexpect = 'NONE'", "cases"),
+            ("[[case]]\ntext = 'x", "line 2"),
+            (&deep, ""),
+        ] {
+            let error = Suite::from_toml(text).unwrap_err();
+            assert!(matches!(error, Error::Validation { .. }) && error.to_string().contains(what), "{error}");
+        }
     }
 
     #[test]

@@ -1,0 +1,67 @@
+//! Counters of what a guardrail judged, and of what it did.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::assess::Action;
+
+/// Counters that any number of judgements add to at once.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    judgements: AtomicU64,
+    blocked: AtomicU64,
+    masked: AtomicU64,
+    reported: AtomicU64,
+    characters: AtomicU64,
+    latency_us: AtomicU64,
+}
+
+/// What a guardrail judged and did so far: [`Guardrail::metrics`](crate::Guardrail::metrics).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct GuardrailMetrics {
+    /// Judgements: one for each request to `ApplyGuardrail`, for the input of a guarded call and for its answer.
+    pub judgements: u64,
+    /// Of these, those that blocked.
+    pub blocked: u64,
+    /// Those that masked and did not block.
+    pub masked: u64,
+    /// Those that found something and let it pass, because they were told only to report.
+    pub reported: u64,
+    /// Characters (Unicode code points) that were judged.
+    pub characters: u64,
+    /// How long all of it took, in microseconds. Of a guarded stream that is until its end, the model's own time included.
+    pub latency_us: u64,
+}
+
+impl Counters {
+    /// Counts one judgement by the strongest thing that was done.
+    pub(crate) fn add(&self, strongest: Action, characters: usize, took: Duration) {
+        let add = |counter: &AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
+        add(&self.judgements, 1);
+        match strongest {
+            Action::Block => add(&self.blocked, 1),
+            Action::Mask => add(&self.masked, 1),
+            Action::Report => add(&self.reported, 1),
+            Action::Ignore => 0,
+        };
+        add(&self.characters, characters as u64);
+        add(&self.latency_us, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Judgements that end meanwhile may be in one counter and not yet in another.
+    pub(crate) fn read(&self) -> GuardrailMetrics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GuardrailMetrics {
+            judgements: read(&self.judgements),
+            blocked: read(&self.blocked),
+            masked: read(&self.masked),
+            reported: read(&self.reported),
+            characters: read(&self.characters),
+            latency_us: read(&self.latency_us),
+        }
+    }
+}
