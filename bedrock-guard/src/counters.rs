@@ -23,17 +23,17 @@ pub(crate) struct Counters {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct GuardrailMetrics {
-    /// Judgements: one for each request to `ApplyGuardrail`, for the input of a guarded call and for its answer.
+    /// Judgements: one for each request to `ApplyGuardrail`, for the input of a guarded call, and for its answer once that has ended.
     pub judgements: u64,
     /// Of these, those that blocked.
     pub blocked: u64,
-    /// Those that masked and did not block.
+    /// Those that masked and did not block; of streams in mode `async`, which cannot mask, those that would have.
     pub masked: u64,
     /// Those that found something and let it pass, because they were told only to report.
     pub reported: u64,
     /// Characters (Unicode code points) that were judged.
     pub characters: u64,
-    /// How long all of it took, in microseconds. Of a guarded stream that is until its end, the model's own time included.
+    /// How long all of it took, in microseconds. Of a guarded answer that is from the beginning of the call to its end, the model's own time included.
     pub latency_us: u64,
 }
 

@@ -230,13 +230,10 @@ impl Interleaved {
     /// Whether strips are faster in pairs for so many rows of so many bytes an activation. Activations are read half as often then, which is much where they have one byte; scales of 16 columns are applied to
     /// registers that stay. It takes some rows to outweigh the unpacking.
     pub(crate) fn in_pairs(&self, isa: Isa, planes: usize, rows: usize) -> bool {
+        // Minima are as much work again as scales, in pairs as well.
         isa == Isa::Avx512
-            && match self.format {
-                Format::Q6K => rows >= 32,
-                Format::Q8 | Format::Q4 | Format::Q5 => planes == 1 && rows >= 64,
-                // Their minima are as much work again as their scales, in pairs as well.
-                Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K => false,
-            }
+            && !self.format.has_minimum()
+            && if self.format == Format::Q6K { rows >= 32 } else { planes == 1 && rows >= 64 }
     }
 
     /// As [`dot`](Self::dot) of some strips, `out` being all of them side by side: unpacked two at a time, for all rows.
