@@ -1,12 +1,13 @@
 //! One side of a guardrail, compiled: what to look for in texts that go to a model, or come from one, and what to do about it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bedrock_core::{
     CreateGuardrailRequest, Error, GuardrailAssessment, GuardrailConfigAction, GuardrailContentFilter,
     GuardrailContentPolicyAssessment, GuardrailContentSource, GuardrailContextualGroundingFilter,
     GuardrailContextualGroundingPolicyAssessment, GuardrailCustomWord, GuardrailManagedWord, GuardrailManagedWordsType,
-    GuardrailPiiEntityFilter, GuardrailPiiEntityType, GuardrailPolicyAction, GuardrailRegexFilter,
+    GuardrailModality, GuardrailPiiEntityFilter, GuardrailPiiEntityType, GuardrailPolicyAction, GuardrailRegexFilter,
     GuardrailSensitiveInformationPolicyAssessment, GuardrailStrength, GuardrailTierName, GuardrailTopic,
     GuardrailTopicPolicyAssessment, GuardrailTopicType, GuardrailUsage, GuardrailWordPolicyAssessment,
 };
@@ -15,6 +16,7 @@ use crate::classifier::GroundingJudge;
 use crate::detect::{Detector, resolve};
 use crate::examine::Examiner;
 use crate::models::Models;
+use crate::picture::{ImageContentClassifier, Picture};
 use crate::policy::content::classic::classic;
 use crate::policy::content::{self, ContentRecognizer, standard};
 use crate::policy::grounding::aligned::Aligner;
@@ -85,8 +87,12 @@ pub(crate) struct Side {
     regex_names: Vec<(String, String)>,
     words: Vec<Option<Action>>,
     profanity: Option<Action>,
-    /// Each content filter that is switched on.
+    /// Each content filter of texts that is switched on.
     content: [Option<ContentFilter>; content::CATEGORIES],
+    /// Each content filter of pictures that is switched on.
+    pictures: [Option<ContentFilter>; content::CATEGORIES],
+    /// Who judges pictures, if there is such a filter.
+    image_classifier: Option<Arc<ImageContentClassifier>>,
     /// Name and, if it is switched on, action of each topic.
     topics: Vec<(String, Option<Action>)>,
     /// What models are asked.
@@ -180,13 +186,16 @@ impl Side {
         }
         let mut examiners = Vec::new();
         let mut filters: [Option<ContentFilter>; content::CATEGORIES] = Default::default();
+        let mut pictures: [Option<ContentFilter>; content::CATEGORIES] = Default::default();
         let tier = config.content_policy_config.as_ref().and_then(|policy| policy.tier_config.as_ref());
         let is_standard = tier.is_some_and(|tier| tier.tier_name == GuardrailTierName::Standard);
-        let outside = models.classifier.as_ref().map(|classifier| classifier.categories()).unwrap_or_default();
-        for filter in config.content_policy_config.iter().flat_map(|policy| &policy.filters_config) {
-            let strength = match source {
-                GuardrailContentSource::Input => &filter.input_strength,
-                _ => &filter.output_strength,
+        let outside = models.classifier.as_ref().map(|classifier| classifier.map().categories()).unwrap_or_default();
+        for (index, filter) in config.content_policy_config.iter().flat_map(|policy| &policy.filters_config).enumerate()
+        {
+            let seer = models.image_classifier(index, filter)?;
+            let (strength, modalities) = match source {
+                GuardrailContentSource::Input => (&filter.input_strength, &filter.input_modalities),
+                _ => (&filter.output_strength, &filter.output_modalities),
             };
             let enabled = (filter.input_enabled, filter.output_enabled);
             let actions = (&filter.input_action, &filter.output_action);
@@ -195,13 +204,20 @@ impl Side {
                 && *strength != GuardrailStrength::None
             {
                 let steps = match &models.classifier {
-                    Some(classifier) if outside[category] => classifier.steps(),
+                    Some(classifier) if outside[category] => classifier.map().steps,
                     _ if is_standard => standard::head().score_steps(category),
                     _ => classic().steps(category),
                 };
-                filters[category] = Some(ContentFilter { strength: strength.clone(), action, steps });
+                let filter = |steps| Some(ContentFilter { strength: strength.clone(), action, steps });
+                if modalities.is_empty() || modalities.contains(&GuardrailModality::Text) {
+                    filters[category] = filter(steps);
+                }
+                if let Some(seer) = seer.filter(|_| modalities.contains(&GuardrailModality::Image)) {
+                    pictures[category] = filter(seer.map().steps);
+                }
             }
         }
+        let image_classifier = models.image_classifier.clone().filter(|_| pictures.iter().any(Option::is_some));
         let wanted: [bool; content::CATEGORIES] =
             std::array::from_fn(|category| filters[category].is_some() && !outside[category]);
         if let Some(classifier) = &models.classifier
@@ -259,6 +275,8 @@ impl Side {
             words,
             profanity: profane,
             content: filters,
+            pictures,
+            image_classifier,
             topics,
             examiners,
             judge: models.judge.clone(),
@@ -284,7 +302,7 @@ impl Side {
         &self.detector
     }
 
-    /// Whether there is anything to look for.
+    /// Whether there is anything to look for in texts.
     pub(crate) fn is_empty(&self) -> bool {
         self.detector.len() == 0 && self.examiners.is_empty() && !self.checks_grounding()
     }
@@ -314,6 +332,37 @@ impl Side {
         Ok(findings)
     }
 
+    /// Whether pictures are judged.
+    pub(crate) fn judges_pictures(&self) -> bool {
+        self.image_classifier.is_some()
+    }
+
+    /// Findings of a picture.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub(crate) async fn judge_picture(&self, picture: &Picture<'_>) -> Result<Vec<Finding>, Error> {
+        let Some(classifier) = &self.image_classifier else { return Ok(Vec::new()) };
+        let wanted = std::array::from_fn(|category| self.pictures[category].is_some());
+        let scores = classifier.scores(picture, wanted).await?;
+        let found = (0..content::CATEGORIES).filter(|category| wanted[*category]).filter_map(|category| {
+            let (label, score) = (Label::Picture(category as u8), scores[category]);
+            let action = self.action(label, score)?;
+            Some(Finding { span: 0..0, label, score, action, matched: String::new() })
+        });
+        Ok(found.collect())
+    }
+
+    /// The filter of a content category, of texts or of pictures.
+    fn filter(&self, label: Label) -> Option<(usize, &ContentFilter)> {
+        let (filters, category) = match label {
+            Label::Content(category) => (&self.content, usize::from(category)),
+            Label::Picture(category) => (&self.pictures, usize::from(category)),
+            _ => return None,
+        };
+        Some((category, filters.get(category)?.as_ref()?))
+    }
+
     fn action(&self, label: Label, score: f32) -> Option<Action> {
         match label {
             Label::Mask => None,
@@ -322,8 +371,8 @@ impl Side {
             Label::Word(index) => self.words.get(usize::from(index)).copied().flatten(),
             Label::Profanity => self.profanity,
             Label::Grounding(_) => None,
-            Label::Content(category) => {
-                let filter = self.content.get(usize::from(category))?.as_ref()?;
+            Label::Content(_) | Label::Picture(_) => {
+                let (_, filter) = self.filter(label)?;
                 let sure = content::confidence(&filter.steps, score) >= content::least_confidence(&filter.strength);
                 Some(if sure { filter.action } else { Action::Ignore })
             }
@@ -368,7 +417,7 @@ impl Side {
                 format!("{{{}}}", self.regex_names.get(usize::from(index)).map_or("", |(name, _)| name.as_str()))
             }
             Label::Mask | Label::Word(_) | Label::Profanity => String::new(),
-            Label::Content(_) | Label::Topic(_) | Label::Grounding(_) => String::new(),
+            Label::Content(_) | Label::Picture(_) | Label::Topic(_) | Label::Grounding(_) => String::new(),
         }
     }
 
@@ -415,7 +464,7 @@ impl Side {
         let mut sensitive = GuardrailSensitiveInformationPolicyAssessment::default();
         let mut checks = Vec::new();
         let mut topics: Vec<GuardrailTopic> = Vec::new();
-        let mut worst: [Option<(f32, Action)>; content::CATEGORIES] = [None; content::CATEGORIES];
+        let mut worst = [(0, Action::Ignore); content::CATEGORIES];
         for finding in findings {
             let matched = finding.matched.clone();
             let action = match finding.action {
@@ -443,11 +492,10 @@ impl Side {
                         topics.push(GuardrailTopic { name: name.clone(), kind, action, detected });
                     }
                 }
-                Label::Content(category) => {
-                    let worst = &mut worst[usize::from(category)];
-                    if worst.is_none_or(|(score, _)| finding.score > score) {
-                        *worst = Some((finding.score, finding.action));
-                    }
+                Label::Content(_) | Label::Picture(_) => {
+                    let Some((category, filter)) = self.filter(finding.label) else { continue };
+                    let sure = content::confidence(&filter.steps, finding.score);
+                    worst[category] = worst[category].max((sure, finding.action));
                 }
                 Label::Pii(kind) => sensitive.pii_entities.push(GuardrailPiiEntityFilter {
                     matched,
@@ -517,21 +565,22 @@ impl Side {
         }
     }
 
-    /// One entry for each filter that acts, or with `full` for each that is switched on.
+    /// One entry for each filter that acts, or with `full` for each that is switched on. `worst` is how sure each is, of texts and pictures alike.
     fn content_assessment(
         &self,
-        worst: [Option<(f32, Action)>; content::CATEGORIES],
+        worst: [(u8, Action); content::CATEGORIES],
         full: bool,
     ) -> GuardrailContentPolicyAssessment {
         let mut filters = Vec::new();
-        for (category, filter) in self.content.iter().enumerate() {
-            let Some(ContentFilter { strength, steps, .. }) = filter else { continue };
-            let (score, action) = worst[category].unwrap_or((0.0, Action::Ignore));
+        for (category, (texts, pictures)) in self.content.iter().zip(&self.pictures).enumerate() {
+            // One filter of the configuration, so of one strength.
+            let Some(ContentFilter { strength, .. }) = texts.as_ref().or(pictures.as_ref()) else { continue };
+            let (sure, action) = worst[category];
             let detected = action != Action::Ignore;
             if detected || full {
                 filters.push(GuardrailContentFilter {
                     kind: content::TYPES[category].clone(),
-                    confidence: content::confidence_name(content::confidence(steps, score)),
+                    confidence: content::confidence_name(sure),
                     filter_strength: Some(strength.clone()),
                     action: action.label(),
                     detected: Some(detected),
@@ -541,8 +590,8 @@ impl Side {
         GuardrailContentPolicyAssessment { filters }
     }
 
-    /// Text units (of up to 1,000 characters) that judging so many characters counts, by policy.
-    pub(crate) fn usage(&self, characters: usize) -> GuardrailUsage {
+    /// Text units (of up to 1,000 characters) that judging so many characters counts, by policy, and so many pictures.
+    pub(crate) fn usage(&self, characters: usize, pictures: u32) -> GuardrailUsage {
         let units = u32::try_from(characters.div_ceil(1000)).unwrap_or(u32::MAX);
         let if_any = |any: bool| if any { units } else { 0 };
         GuardrailUsage {
@@ -552,6 +601,7 @@ impl Side {
             word_policy_units: if_any(self.profanity.is_some() || self.words.iter().any(Option::is_some)),
             sensitive_information_policy_units: if_any(!self.kinds.is_empty()),
             sensitive_information_policy_free_units: if_any(self.regexes.iter().any(Option::is_some)),
+            content_policy_image_units: (pictures > 0).then_some(pictures),
             ..GuardrailUsage::default()
         }
     }

@@ -1,4 +1,4 @@
-//! Content filters and grounding checks by models from outside, behind core's `TextClassifier`.
+//! Content filters of texts and grounding checks by models from outside, behind core's `TextClassifier`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,27 +26,26 @@ const BATCH: usize = 32;
 #[derive(Clone)]
 pub struct ContentClassifier {
     model: Arc<dyn TextClassifier>,
-    labels: Vec<(String, Type)>,
-    steps: [f32; 3],
+    map: LabelMap,
 }
 
 impl fmt::Debug for ContentClassifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContentClassifier").field("labels", &self.labels).field("steps", &self.steps).finish()
+        f.debug_struct("ContentClassifier").field("map", &self.map).finish_non_exhaustive()
     }
 }
 
 impl ContentClassifier {
     /// A classifier that stands for nothing yet: see [`label`](Self::label).
     pub fn new(model: impl TextClassifier + 'static) -> Self {
-        Self { model: Arc::new(model), labels: Vec::new(), steps: [0.3, 0.5, 0.9] }
+        Self { model: Arc::new(model), map: LabelMap::default() }
     }
 
     /// A label of the model, whatever its case, is a score of `category`. Several labels may be of one category: the largest score counts; one label
     /// may be of several. Labels that are not named are ignored.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>, category: Type) -> Self {
-        self.labels.push((label.into(), category));
+        self.map.labels.push((label.into(), category));
         self
     }
 
@@ -85,10 +84,52 @@ impl ContentClassifier {
     /// Scores from which confidence is low, medium and high. Default: 0.3, 0.5, 0.9.
     #[must_use]
     pub fn confidence(mut self, steps: [f32; 3]) -> Self {
-        self.steps = steps;
+        self.map.steps = steps;
         self
     }
 
+    pub(crate) fn map(&self) -> &LabelMap {
+        &self.map
+    }
+
+    /// Scores of each category for each piece; 0 for those it does not judge.
+    pub(crate) async fn scores(&self, pieces: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
+        let mut all = Vec::with_capacity(pieces.len());
+        for batch in pieces.chunks(BATCH) {
+            let results = self.model.classify(&ClassifyRequest::new(batch.iter().copied())).await?.results;
+            if results.len() != batch.len() {
+                return Err(Error::validation("the classifier of the guardrail did not judge every text"));
+            }
+            for result in results {
+                let scores = self.map.read(result)?;
+                // A model whose labels are spelt otherwise would pass everything in silence.
+                if scores.iter().all(Option::is_none) {
+                    return Err(Error::validation(
+                        "the classifier of the guardrail has none of the labels it was given for",
+                    ));
+                }
+                all.push(scores.map(Option::unwrap_or_default).to_vec());
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Which labels of a model stand for which content categories, and from which scores on it is sure.
+#[derive(Debug, Clone)]
+pub(crate) struct LabelMap {
+    pub(crate) labels: Vec<(String, Type)>,
+    /// Scores from which confidence is low, medium and high.
+    pub(crate) steps: [f32; 3],
+}
+
+impl Default for LabelMap {
+    fn default() -> Self {
+        Self { labels: Vec::new(), steps: [0.3, 0.5, 0.9] }
+    }
+}
+
+impl LabelMap {
     /// # Errors
     /// [`Error::Validation`] for a map without labels, a category that no filter has, and steps that do not rise within 0..=1.
     pub(crate) fn validate(&self) -> Result<(), Error> {
@@ -108,11 +149,7 @@ impl ContentClassifier {
         Ok(())
     }
 
-    pub(crate) fn steps(&self) -> [f32; 3] {
-        self.steps
-    }
-
-    /// The categories it judges.
+    /// The categories that labels stand for.
     pub(crate) fn categories(&self) -> [bool; CATEGORIES] {
         let mut known = [false; CATEGORIES];
         for index in self.labels.iter().filter_map(|(_, kind)| category(kind)) {
@@ -121,40 +158,23 @@ impl ContentClassifier {
         known
     }
 
-    /// Scores of each category for each piece; 0 for those it does not judge.
-    pub(crate) async fn scores(&self, pieces: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
-        let mut all = Vec::with_capacity(pieces.len());
-        for batch in pieces.chunks(BATCH) {
-            let results = self.model.classify(&ClassifyRequest::new(batch.iter().copied())).await?.results;
-            if results.len() != batch.len() {
-                return Err(Error::validation("the classifier of the guardrail did not judge every text"));
+    /// The score of each category; `None` for one of which the answer has no label.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for a score that is no number.
+    pub(crate) fn read(&self, answer: Vec<LabelScore>) -> Result<[Option<f32>; CATEGORIES], Error> {
+        let mut scores = [None; CATEGORIES];
+        for LabelScore { label, score } in answer {
+            if !score.is_finite() {
+                return Err(Error::validation("the classifier of the guardrail gave a score that is no number"));
             }
-            for result in results {
-                let mut scores = vec![0.0f32; CATEGORIES];
-                let mut known = false;
-                for LabelScore { label, score } in result {
-                    if !score.is_finite() {
-                        return Err(Error::validation(
-                            "the classifier of the guardrail gave a score that is no number",
-                        ));
-                    }
-                    for (_, kind) in self.labels.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&label)) {
-                        known = true;
-                        if let Some(index) = category(kind) {
-                            scores[index] = scores[index].max(score.clamp(0.0, 1.0));
-                        }
-                    }
+            for (_, kind) in self.labels.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&label)) {
+                if let Some(index) = category(kind) {
+                    scores[index] = Some(scores[index].unwrap_or(0.0f32).max(score.clamp(0.0, 1.0)));
                 }
-                // A model whose labels are spelt otherwise would pass everything in silence.
-                if !known {
-                    return Err(Error::validation(
-                        "the classifier of the guardrail has none of the labels it was given for",
-                    ));
-                }
-                all.push(scores);
             }
         }
-        Ok(all)
+        Ok(scores)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::assess::Action;
+use crate::guardrail::Judged;
 
 /// Counters that any number of judgements add to at once.
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub(crate) struct Counters {
     masked: AtomicU64,
     reported: AtomicU64,
     characters: AtomicU64,
+    pictures: AtomicU64,
     latency_us: AtomicU64,
 }
 
@@ -33,13 +35,15 @@ pub struct GuardrailMetrics {
     pub reported: u64,
     /// Characters (Unicode code points) that were judged.
     pub characters: u64,
+    /// Pictures that were judged.
+    pub pictures: u64,
     /// How long all of it took, in microseconds. Of a guarded answer that is from the beginning of the call to its end, the model's own time included.
     pub latency_us: u64,
 }
 
 impl Counters {
     /// Counts one judgement by the strongest thing that was done.
-    pub(crate) fn add(&self, strongest: Action, characters: usize, took: Duration) {
+    pub(crate) fn add(&self, strongest: Action, judged: Judged, took: Duration) {
         let add = |counter: &AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
         add(&self.judgements, 1);
         match strongest {
@@ -48,7 +52,8 @@ impl Counters {
             Action::Report => add(&self.reported, 1),
             Action::Ignore => 0,
         };
-        add(&self.characters, characters as u64);
+        add(&self.characters, judged.characters as u64);
+        add(&self.pictures, u64::from(judged.pictures));
         add(&self.latency_us, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
@@ -61,6 +66,7 @@ impl Counters {
             masked: read(&self.masked),
             reported: read(&self.reported),
             characters: read(&self.characters),
+            pictures: read(&self.pictures),
             latency_us: read(&self.latency_us),
         }
     }

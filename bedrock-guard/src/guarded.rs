@@ -17,9 +17,10 @@ use bedrock_core::{
 use futures::{StreamExt, stream};
 
 use crate::assess::{Action, Finding, Side};
-use crate::guardrail::{Guardrail, coverage, is_guarded};
+use crate::guardrail::{Guardrail, Judged, coverage, is_guarded};
 use crate::hold::{Hold, Released};
 use crate::json;
+use crate::picture::{PICTURES, Picture};
 use crate::policy::grounding::Material;
 use crate::relay::Relay;
 
@@ -45,15 +46,15 @@ pub enum OnFailure {
 ///
 /// # What is judged
 /// On the way in: the text of users' turns, documents that are text, search results, guarded content of the instructions, and, unlike the
-/// service, what tools answered. If the request has `guardContent` blocks, these alone are judged of the text, documents and
+/// service, what tools answered; pictures too if a content filter is about them ([`GuardrailBuilder::image_classifier`](crate::GuardrailBuilder::image_classifier)). If the request has `guardContent` blocks, these alone are judged of the text, documents and
 /// search results; tool results are judged all the same, because nobody who tags their own text has written them. The model sees the
 /// masks. If something blocks, the model is not called.
 ///
-/// On the way out: text, reasoning, citations, and, unlike the service, the inputs of tool calls and the answers of tools that the
+/// On the way out: text, reasoning, citations, pictures, and, unlike the service, the inputs of tool calls and the answers of tools that the
 /// serving side ran.
 ///
-/// Pictures, sound and video pass: the policies of this version are about text. A document in a format that is not text
-/// (PDF, Word, …) can't be judged: see [`OnFailure`].
+/// Sound and video pass, and pictures where no filter is about them. A document in a format that is not text (PDF, Word, …) can't be judged, nor can a picture that is
+/// neither PNG nor JPEG, has more than 4 MiB, lies elsewhere, or is the 21st of a request: see [`OnFailure`].
 ///
 /// # Streams
 /// In mode `sync`, the default, text is held back until nothing that may still come can make it part of a match. What is given out is,
@@ -169,9 +170,12 @@ struct Judge<'s> {
     /// Whether text passes that a model fails to judge.
     lenient: bool,
     findings: Vec<Finding>,
-    guarded: usize,
+    judged: Judged,
+    /// All characters and pictures there were.
     total: usize,
     images: u32,
+    /// Pictures that the classifier was asked about.
+    asked: usize,
     /// What an answer is held against.
     material: Material,
 }
@@ -187,7 +191,7 @@ impl Judge<'_> {
 
     async fn text(&mut self, text: &mut String) -> Result<(), Error> {
         let characters = text.chars().count();
-        self.guarded += characters;
+        self.judged.characters += characters;
         self.total += characters;
         let found = self.find(text).await?;
         if found.iter().any(|finding| finding.action == Action::Mask) {
@@ -203,7 +207,7 @@ impl Judge<'_> {
 
     async fn json(&mut self, value: &mut serde_json::Value) -> Result<(), Error> {
         let characters = value.to_string().chars().count();
-        self.guarded += characters;
+        self.judged.characters += characters;
         self.total += characters;
         self.findings.extend(self.find_json(value).await?);
         Ok(())
@@ -258,10 +262,36 @@ impl Judge<'_> {
         Ok(Ok(()))
     }
 
+    /// Answers why the picture can't be judged, if it can't and a filter is about pictures.
+    ///
+    /// # Errors
+    /// Those of the model that is asked.
+    async fn picture(&mut self, picture: Result<Picture<'_>, String>) -> Result<Result<(), String>, Error> {
+        self.images = self.images.saturating_add(1);
+        if !self.side.judges_pictures() {
+            return Ok(Ok(()));
+        }
+        let picture = match picture {
+            Ok(_) if self.asked == PICTURES => return Ok(Err(format!("comes after the {PICTURES} that are judged"))),
+            Ok(picture) => picture,
+            Err(why) => return Ok(Err(why)),
+        };
+        self.asked += 1;
+        match self.side.judge_picture(&picture).await {
+            Ok(found) => {
+                self.judged.pictures += 1;
+                self.findings.extend(found);
+            }
+            Err(_) if self.lenient => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Ok(()))
+    }
+
     fn assessment(&self, guardrail: &Guardrail, mode: Mode, started: Instant, masks: bool) -> GuardrailAssessment {
-        let coverage = coverage(self.guarded, self.total, self.images);
+        let coverage = coverage(self.judged, self.total, self.images);
         let assessment = self.side.assessment(&self.findings, mode.full, masks);
-        guardrail.record(&self.side.source, &self.findings, self.guarded, started);
+        guardrail.record(&self.side.source, &self.findings, self.judged, started);
         guardrail.complete(assessment, &self.side.source, coverage, started)
     }
 
@@ -299,18 +329,20 @@ impl<M: ChatModel> Guarded<M> {
             side,
             lenient: self.on_failure == OnFailure::Open,
             findings: Vec::new(),
-            guarded: 0,
+            judged: Judged::default(),
             total: 0,
             images: 0,
+            asked: 0,
             material: Material::default(),
         };
-        let unread = |path: String, document: &DocumentBlock, why: Result<(), String>| match (why, self.on_failure) {
+        let unread = |path: String, what: &str, why: Result<(), String>| match (why, self.on_failure) {
             (Ok(()), _) | (Err(_), OnFailure::Open) => Ok(()),
-            (Err(_), OnFailure::Closed) if side.is_empty() => Ok(()),
             (Err(why), OnFailure::Closed) => {
-                let name = &document.name;
-                Err(Error::validation(format!("{path}: the guardrail can't judge document {name:?}, which {why}")))
+                Err(Error::validation(format!("{path}: the guardrail can't judge {what}, which {why}")))
             }
+        };
+        let unread_document = |path, document: &DocumentBlock, why| {
+            if side.is_empty() { Ok(()) } else { unread(path, &format!("document {:?}", document.name), why) }
         };
         for (turn, message) in request.messages.iter_mut().enumerate() {
             for (index, block) in message.content.iter_mut().enumerate() {
@@ -321,9 +353,13 @@ impl<M: ChatModel> Guarded<M> {
                     ContentBlock::Text(text) => judge.skip(text),
                     ContentBlock::Document(document) if judged => {
                         let why = judge.document(document).await?;
-                        unread(path(), document, why)?;
+                        unread_document(path(), document, why)?;
                     }
                     ContentBlock::SearchResult(result) if judged => judge.search_result(result).await?,
+                    ContentBlock::Image(image) if judged => {
+                        let why = judge.picture(Picture::of(&image.format, &image.source)).await?;
+                        unread(path(), "a picture", why)?;
+                    }
                     ContentBlock::Image(_) => judge.images += 1,
                     ContentBlock::ToolResult(result) => {
                         for content in &mut result.content {
@@ -332,19 +368,26 @@ impl<M: ChatModel> Guarded<M> {
                                 ToolResultContentBlock::Text(text) => judge.text(text).await?,
                                 ToolResultContentBlock::Document(document) => {
                                     let why = judge.document(document).await?;
-                                    unread(path(), document, why)?;
+                                    unread_document(path(), document, why)?;
                                 }
                                 ToolResultContentBlock::SearchResult(result) => judge.search_result(result).await?,
-                                ToolResultContentBlock::Image(_) => judge.images += 1,
+                                ToolResultContentBlock::Image(image) => {
+                                    let why = judge.picture(Picture::of(&image.format, &image.source)).await?;
+                                    unread(path(), "a picture", why)?;
+                                }
                                 _ => {}
                             }
                         }
                     }
-                    ContentBlock::GuardContent(content) => match guarded_content(&mut judge, content).await? {
-                        Some(Plain::Text(text)) => *block = ContentBlock::Text(text),
-                        Some(Plain::Image(image)) => *block = ContentBlock::Image(image),
-                        None => return Err(Error::validation(format!("{}: unknown kind of guarded content", path()))),
-                    },
+                    ContentBlock::GuardContent(content) => {
+                        match guarded_content(&mut judge, content, |why| unread(path(), "a picture", why)).await? {
+                            Some(Plain::Text(text)) => *block = ContentBlock::Text(text),
+                            Some(Plain::Image(image)) => *block = ContentBlock::Image(image),
+                            None => {
+                                return Err(Error::validation(format!("{}: unknown kind of guarded content", path())));
+                            }
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -352,7 +395,11 @@ impl<M: ChatModel> Guarded<M> {
         for (index, block) in request.system.iter_mut().enumerate() {
             match block {
                 SystemContentBlock::Text(text) => judge.skip(text),
-                SystemContentBlock::GuardContent(content) => match guarded_content(&mut judge, content).await? {
+                SystemContentBlock::GuardContent(content) => match guarded_content(&mut judge, content, |why| {
+                    unread(format!("system.{index}"), "a picture", why)
+                })
+                .await?
+                {
                     Some(Plain::Text(text)) => *block = SystemContentBlock::Text(text),
                     // A picture can stand in the instructions as guarded content only, so it stays.
                     Some(Plain::Image(_)) => {}
@@ -424,8 +471,12 @@ enum Plain {
     Image(ImageBlock),
 }
 
-/// Judges guarded content and answers with what the model gets in its place.
-async fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBlock) -> Result<Option<Plain>, Error> {
+/// Judges guarded content and answers with what the model gets in its place. `unread` is asked about a picture that can't be judged.
+async fn guarded_content(
+    judge: &mut Judge<'_>,
+    content: &mut GuardrailContentBlock,
+    unread: impl FnOnce(Result<(), String>) -> Result<(), Error>,
+) -> Result<Option<Plain>, Error> {
     judge.material.add(content);
     Ok(match content {
         GuardrailContentBlock::Text(block) => {
@@ -437,7 +488,7 @@ async fn guarded_content(judge: &mut Judge<'_>, content: &mut GuardrailContentBl
             Some(Plain::Text(std::mem::take(&mut block.text)))
         }
         GuardrailContentBlock::Image(block) => {
-            judge.images += 1;
+            unread(judge.picture(Picture::of_guarded(block)).await?)?;
             let format = match &block.format {
                 GuardrailImageFormat::Png => ImageFormat::Png,
                 GuardrailImageFormat::Jpeg => ImageFormat::Jpeg,
@@ -489,9 +540,20 @@ impl<M: ChatModel> ChatModel for Guarded<M> {
 /// A block of the answer that is open.
 enum Open<'g> {
     Text(Hold<'g>),
-    Reasoning { hold: Hold<'g>, masked: bool },
-    ToolUse { start: ContentBlockStartEvent, input: String },
+    Reasoning {
+        hold: Hold<'g>,
+        masked: bool,
+    },
+    ToolUse {
+        start: ContentBlockStartEvent,
+        input: String,
+    },
     ToolResult(Hold<'g>),
+    /// The start waits for the picture: a block that has begun and shows nothing would be a broken answer.
+    Image {
+        format: ImageFormat,
+        start: Option<ContentBlockStartEvent>,
+    },
 }
 
 /// The way out: events of the model in, events for the caller out.
@@ -527,9 +589,10 @@ impl<'g> Output<'g> {
                 side,
                 lenient: guarded.on_failure == OnFailure::Open,
                 findings: Vec::new(),
-                guarded: 0,
+                judged: Judged::default(),
                 total: 0,
                 images: 0,
+                asked: 0,
                 material,
             },
             open: BTreeMap::new(),
@@ -582,6 +645,10 @@ impl<'g> Output<'g> {
                     ContentBlockStart::ToolResult(_) => {
                         self.open.insert(index, Open::ToolResult(self.hold()));
                         out.push(StreamEvent::ContentBlockStart(start));
+                    }
+                    ContentBlockStart::Image(image) => {
+                        let format = image.format.clone();
+                        self.open.insert(index, Open::Image { format, start: Some(start) });
                     }
                     _ => out.push(StreamEvent::ContentBlockStart(start)),
                 }
@@ -646,7 +713,7 @@ impl<'g> Output<'g> {
 
     fn count(&mut self, text: &str) {
         let characters = text.chars().count();
-        self.judge.guarded += characters;
+        self.judge.judged.characters += characters;
         self.judge.total += characters;
         if self.mode.full {
             self.raw.push_str(text);
@@ -756,6 +823,19 @@ impl<'g> Output<'g> {
                 let citation = if self.mode.sync { citation } else { given };
                 out.push(StreamEvent::delta(index, ContentBlockDelta::Citation(citation)));
             }
+            ContentBlockDelta::Image(delta) => {
+                let Some(Open::Image { format, start }) = self.open.get_mut(&index) else {
+                    return self.protocol_violation();
+                };
+                out.extend(start.take().map(StreamEvent::ContentBlockStart));
+                if let Some(source) = &delta.source {
+                    match self.judge.picture(Picture::of(format, source)).await {
+                        Ok(Err(_)) => self.fail("the answer has a picture that the guardrail can't judge"),
+                        judged => self.note(judged.map(drop)),
+                    }
+                }
+                out.push(StreamEvent::delta(index, ContentBlockDelta::Image(delta)));
+            }
             other => out.push(StreamEvent::delta(index, other)),
         }
     }
@@ -780,6 +860,7 @@ impl<'g> Output<'g> {
     async fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
         match self.open.remove(&index) {
             None => {}
+            Some(Open::Image { start, .. }) => out.extend(start.map(StreamEvent::ContentBlockStart)),
             Some(Open::Text(mut hold)) => {
                 self.ground(&hold).await;
                 if let Some(text) = self.settle(hold.finish().await, String::new()) {
@@ -884,7 +965,7 @@ impl<'g> Output<'g> {
 
     fn add_trace(&mut self, metadata: &mut ConverseStreamMetadataEvent) {
         let masks = self.mode.sync;
-        let judged = self.judge.total > 0 || !self.judge.findings.is_empty();
+        let judged = self.judge.total > 0 || self.judge.images > 0 || !self.judge.findings.is_empty();
         let assessment = judged.then(|| self.judge.assessment(self.guardrail, self.mode, self.started, masks));
         if !self.mode.trace {
             return;

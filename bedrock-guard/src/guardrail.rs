@@ -6,7 +6,7 @@ use std::time::Instant;
 use bedrock_core::{
     AppliedGuardrailDetails, ApplyGuardrailRequest, ApplyGuardrailResponse, BoxFuture, CreateGuardrailRequest, Error,
     GuardrailAction, GuardrailAssessment, GuardrailConfigAction, GuardrailContentBlock, GuardrailContentQualifier,
-    GuardrailContentSource, GuardrailCoverage, GuardrailImageCoverage, GuardrailInvocationMetrics, GuardrailModality,
+    GuardrailContentSource, GuardrailCoverage, GuardrailImageCoverage, GuardrailInvocationMetrics,
     GuardrailOutputContent, GuardrailOutputScope, GuardrailTextBlock, GuardrailTextCharactersCoverage,
     GuardrailTierName, LabelScore,
 };
@@ -17,6 +17,7 @@ use crate::counters::{Counters, GuardrailMetrics};
 use crate::examine::Examiner;
 use crate::models::Models;
 use crate::pattern::Pattern;
+use crate::picture::{PICTURES, Picture};
 use crate::policy::content;
 use crate::policy::grounding::{self, Material};
 use crate::policy::pii::KINDS;
@@ -27,9 +28,9 @@ use crate::scan::Label;
 /// A guardrail that judges texts in this process.
 ///
 /// Built from the service's own JSON. What this version can't do is refused when the guardrail is built, so that a guardrail
-/// that exists does all that its configuration says: automated reasoning and filters of pictures
-/// are [`Error::Validation`]s that name the field, and so are denied topics and content filters of tier `STANDARD` without an embedding model: see
-/// [`Guardrail::builder`].
+/// that exists does all that its configuration says: automated reasoning
+/// is an [`Error::Validation`] that names the field, and so are denied topics and content filters of tier `STANDARD` without an embedding model and filters of
+/// pictures without an image classifier: see [`Guardrail::builder`].
 ///
 /// ```
 /// use bedrock_core::{ApplyGuardrailRequest, Guardrail as _};
@@ -238,7 +239,7 @@ impl Guardrail {
                     Label::Profanity => FindingKind::Profanity,
                     Label::Content(category) => FindingKind::Content(content::TYPES[usize::from(category)].clone()),
                     Label::Topic(index) => FindingKind::Topic((*topics.get(usize::from(index))?).to_owned()),
-                    Label::Mask | Label::Grounding(_) => return None,
+                    Label::Mask | Label::Grounding(_) | Label::Picture(_) => return None,
                 };
                 let action = match finding.action {
                     Action::Block => GuardrailConfigAction::Block,
@@ -260,7 +261,7 @@ impl Guardrail {
     }
 
     /// Raw scores of what a request asks to judge, 0..=1, whatever strengths, thresholds and sides: of every content category if the
-    /// guardrail has content filters (0.5 is where confidence is medium), of every denied topic by its name (0.5 is where it is denied), and of
+    /// guardrail has content filters (0.5 is where confidence is medium; of its texts, not of pictures), of every denied topic by its name (0.5 is where it is denied), and of
     /// `GROUNDING` and `RELEVANCE` if it checks grounding and the request has a source or a query. The first are the higher the worse the text
     /// is, the last two the better.
     ///
@@ -281,7 +282,7 @@ impl Guardrail {
                 _ => content::scores(&text).to_vec(),
             };
             if let Some(classifier) = &models.classifier {
-                let judged = classifier.categories();
+                let judged = classifier.map().categories();
                 let of = Examiner::Classifier(classifier.clone(), judged).worst(&text).await?;
                 for ((score, outside), _) in all.iter_mut().zip(of).zip(judged).filter(|(_, judged)| *judged) {
                     *score = outside;
@@ -352,17 +353,18 @@ impl Guardrail {
         &self,
         source: &GuardrailContentSource,
         findings: &[Finding],
-        characters: usize,
+        judged: Judged,
         started: Instant,
     ) {
         let strongest = findings.iter().map(|finding| finding.action).max().unwrap_or(Action::Ignore);
-        self.inner.counters.add(strongest, characters, started.elapsed());
+        self.inner.counters.add(strongest, judged, started.elapsed());
         let Some(recorder) = self.inner.recorder.as_ref().filter(|_| strongest != Action::Ignore) else { return };
         let assessment = self.side(source).assessment(findings, false, true);
-        let mut record =
-            Intervention::new(self.id(), self.version(), source, &assessment, characters, started.elapsed());
+        let mut record = Intervention::new(self.id(), self.version(), source, &assessment, judged, started.elapsed());
         if self.inner.record_matches {
-            let acted = findings.iter().filter(|finding| finding.action != Action::Ignore);
+            // What has no place in a text (a picture, an answer that its source does not support) matches no characters.
+            let acted =
+                findings.iter().filter(|finding| finding.action != Action::Ignore && !finding.matched.is_empty());
             record.matches = Some(acted.map(|finding| finding.matched.clone()).collect());
         }
         recorder(&record);
@@ -377,9 +379,10 @@ impl Guardrail {
         started: Instant,
     ) -> GuardrailAssessment {
         let guarded = coverage.text_characters.as_ref().and_then(|text| text.guarded).unwrap_or(0);
+        let pictures = coverage.images.as_ref().and_then(|images| images.guarded).unwrap_or(0);
         assessment.invocation_metrics = Some(GuardrailInvocationMetrics {
             guardrail_processing_latency: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            usage: Some(self.side(source).usage(guarded as usize)),
+            usage: Some(self.side(source).usage(guarded as usize, pictures)),
             guardrail_coverage: Some(coverage),
         });
         assessment.applied_guardrail_details = Some(AppliedGuardrailDetails {
@@ -391,13 +394,37 @@ impl Guardrail {
         assessment
     }
 
+    /// The pictures of a request that are judged: all, or none if no filter is about pictures.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for one that can't be judged, and for too many.
+    fn pictures<'r>(&self, request: &'r ApplyGuardrailRequest) -> Result<Vec<Picture<'r>>, Error> {
+        let mut pictures = Vec::new();
+        if !self.side(&request.source).judges_pictures() {
+            return Ok(pictures);
+        }
+        for (index, block) in request.content.iter().enumerate() {
+            if let GuardrailContentBlock::Image(image) = block {
+                let picture = Picture::of_guarded(image)
+                    .map_err(|why| Error::validation(format!("content.{index}.image: the picture {why}")))?;
+                if pictures.len() == PICTURES {
+                    let message = format!("content.{index}.image: a request has at most {PICTURES} pictures");
+                    return Err(Error::validation(message));
+                }
+                pictures.push(picture);
+            }
+        }
+        Ok(pictures)
+    }
+
     async fn judge(&self, request: &ApplyGuardrailRequest) -> Result<ApplyGuardrailResponse, Error> {
         let started = Instant::now();
         request.validate()?;
         self.answers_to(Some(&request.guardrail_identifier), Some(&request.guardrail_version))?;
         let side = self.side(&request.source);
         let (mut findings, mut outputs) = (Vec::new(), Vec::new());
-        let (mut guarded, mut total, mut images) = (0usize, 0usize, 0u32);
+        let (mut judged, mut total, mut images) = (Judged::default(), 0usize, 0u32);
+        let pictures = self.pictures(request)?;
         let (material, response) = parts(request);
         findings.extend(side.ground(&material, &response).await?);
         for block in &request.content {
@@ -407,16 +434,19 @@ impl Guardrail {
                     total += characters;
                     let mut text = block.text.clone();
                     if is_guarded(block) {
-                        guarded += characters;
+                        judged.characters += characters;
                         let found = side.judge(&block.text).await?;
                         text = side.mask(&block.text, 0..block.text.len(), &found);
                         findings.extend(found);
                     }
                     outputs.push(GuardrailOutputContent { text: Some(text) });
                 }
-                // The policies of this version judge text alone; the coverage says that the picture was not looked at.
                 _ => images += 1,
             }
+        }
+        for picture in pictures {
+            findings.extend(side.judge_picture(&picture).await?);
+            judged.pictures += 1;
         }
         let blocked = findings.iter().any(|finding| finding.action == Action::Block);
         let masked = findings.iter().any(|finding| finding.action == Action::Mask);
@@ -431,11 +461,11 @@ impl Guardrail {
             outputs.clear();
         }
         let full = request.output_scope == Some(GuardrailOutputScope::Full);
-        let coverage = coverage(guarded, total, images);
+        let coverage = coverage(judged, total, images);
         let assessment = side.assessment(&findings, full, true);
-        self.record(&request.source, &findings, guarded, started);
+        self.record(&request.source, &findings, judged, started);
         Ok(ApplyGuardrailResponse {
-            usage: side.usage(guarded),
+            usage: side.usage(judged.characters, judged.pictures),
             action,
             action_reason: Some(reason.to_owned()),
             outputs,
@@ -472,12 +502,19 @@ pub(crate) fn is_guarded(block: &GuardrailTextBlock) -> bool {
     block.qualifiers.is_empty() || block.qualifiers.contains(&GuardrailContentQualifier::GuardContent)
 }
 
-pub(crate) fn coverage(guarded: usize, total: usize, images: u32) -> GuardrailCoverage {
+/// How much was judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) characters: usize,
+    pub(crate) pictures: u32,
+}
+
+/// How much was judged of so many characters and pictures.
+pub(crate) fn coverage(judged: Judged, total: usize, images: u32) -> GuardrailCoverage {
     let count = |characters: usize| Some(u32::try_from(characters).unwrap_or(u32::MAX));
-    GuardrailCoverage {
-        text_characters: Some(GuardrailTextCharactersCoverage { guarded: count(guarded), total: count(total) }),
-        images: (images > 0).then_some(GuardrailImageCoverage { guarded: Some(0), total: Some(images) }),
-    }
+    let text = GuardrailTextCharactersCoverage { guarded: count(judged.characters), total: count(total) };
+    let pictures = GuardrailImageCoverage { guarded: Some(judged.pictures), total: Some(images) };
+    GuardrailCoverage { text_characters: Some(text), images: (images > 0).then_some(pictures) }
 }
 
 fn refuse_unsupported(config: &CreateGuardrailRequest) -> Result<(), Error> {
@@ -515,14 +552,6 @@ fn check(config: &CreateGuardrailRequest) -> Result<(), Error> {
     for (index, word) in config.word_policy_config.iter().flat_map(|policy| &policy.words_config).enumerate() {
         if word::is_invisible(&word.text) {
             return fail(format!("wordPolicyConfig.wordsConfig.{index}.text"), "has no visible character");
-        }
-    }
-    if let Some(policy) = &config.content_policy_config {
-        for (index, filter) in policy.filters_config.iter().enumerate() {
-            if filter.input_modalities.iter().chain(&filter.output_modalities).any(|m| *m != GuardrailModality::Text) {
-                let path = format!("contentPolicyConfig.filtersConfig.{index}");
-                return fail(path, "filters of pictures are not supported in this version");
-            }
         }
     }
     if let Some(policy) = &config.sensitive_information_policy_config {

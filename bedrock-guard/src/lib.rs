@@ -28,15 +28,17 @@
 //! - [`Guardrail`] is compiled from a configuration and judges texts: alone through [`bedrock_core::Guardrail`]
 //!   (`ApplyGuardrail`), with positions and scores through [`Guardrail::find`].
 //! - [`Guardrail::builder`] gives it models to ask: a sentence encoder for denied topics and tier `STANDARD`, classifiers
-//!   in place of the built-in filters.
+//!   in place of the built-in filters, a classifier of pictures.
 //! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
 //! - [`PiiRecognizer`] is the finder of personal data by itself: the 31 kinds of the service, with scores.
 //! - [`suite`] runs cases against a guardrail, disguises them, and compares versions; [`GuardrailVersions`] keeps a draft and numbered versions.
 //! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
 //!
 //! # What it can't do
-//! - Automated reasoning and filters of pictures are refused when a guardrail that has them is built, and so are denied topics and
-//!   content filters of tier `STANDARD` without an embedding model; nothing is left out silently.
+//! - Automated reasoning is refused when a guardrail that has it is built, and so are denied topics and content filters of tier `STANDARD` without an
+//!   embedding model, and filters of pictures without an [`ImageClassifier`]; nothing is left out silently.
+//! - No model that looks at pictures comes with the crate: [`GuardrailBuilder::image_classifier`] takes yours. Text in pictures is not read. Sound, video and
+//!   documents that are no text (PDF, Word) are not judged.
 //! - Content filters and grounding checks are small models for English: their figures, and where they are weak, are in
 //!   `data/CONTENT_CARD.md` and `data/GROUNDING_CARD.md`.
 //! - Names are found by a small tagger over capitalised words: those in small letters are mostly missed (`data/NAMES_CARD.md`). Addresses are found by
@@ -56,6 +58,7 @@ mod hold;
 mod json;
 mod models;
 mod pattern;
+mod picture;
 mod policy;
 mod record;
 mod relay;
@@ -71,6 +74,7 @@ pub use counters::GuardrailMetrics;
 pub use guarded::{Guarded, OnFailure};
 pub use guardrail::{FindingKind, Guardrail, TextFinding};
 pub use models::GuardrailBuilder;
+pub use picture::{ImageClassifier, ImageContentClassifier};
 pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
 pub use record::{FindingCount, Intervention};
 pub use versions::GuardrailVersions;

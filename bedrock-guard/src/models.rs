@@ -3,12 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bedrock_core::{BoxFuture, CreateGuardrailRequest, EmbeddingModel, Error, GuardrailTierName, TextClassifier};
+use bedrock_core::{
+    BoxFuture, CreateGuardrailRequest, EmbeddingModel, Error, GuardrailContentFilterConfig, GuardrailModality,
+    GuardrailTierName, TextClassifier,
+};
 
 use crate::classifier::{ContentClassifier, GroundingJudge};
 use crate::examine::embed;
 use crate::guardrail::{Guardrail, read_config};
-use crate::policy::content::standard;
+use crate::picture::ImageContentClassifier;
+use crate::policy::content::{category, standard};
 use crate::policy::grounding::aligned::Aligner;
 use crate::policy::topic::Topics;
 use crate::policy::word::Matching;
@@ -18,6 +22,7 @@ use crate::policy::word::Matching;
 pub(crate) struct Models {
     pub(crate) embedder: Option<Arc<dyn EmbeddingModel>>,
     pub(crate) classifier: Option<Arc<ContentClassifier>>,
+    pub(crate) image_classifier: Option<Arc<ImageContentClassifier>>,
     pub(crate) judge: Option<GroundingJudge>,
     /// The embedder, if there is a grounding check, and it is the one that check was trained with.
     pub(crate) aligner: Option<Aligner>,
@@ -34,6 +39,31 @@ impl Models {
         self.embedder.clone().ok_or_else(|| {
             Error::validation(format!("{why} an embedding model: build with Guardrail::builder(…).embedder(…)"))
         })
+    }
+
+    /// Who judges the pictures of a filter; `None` for a filter of texts alone. `index` is that of the filter.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] if there is none, or if it knows nothing of the filter's category.
+    pub(crate) fn image_classifier(
+        &self,
+        index: usize,
+        filter: &GuardrailContentFilterConfig,
+    ) -> Result<Option<&ImageContentClassifier>, Error> {
+        if !filter.input_modalities.iter().chain(&filter.output_modalities).any(|m| *m == GuardrailModality::Image) {
+            return Ok(None);
+        }
+        let path = format!("contentPolicyConfig.filtersConfig.{index}");
+        let Some(classifier) = &self.image_classifier else {
+            return Err(Error::validation(format!(
+                "{path}: filters of pictures need a model that sees: build with Guardrail::builder(…).image_classifier(…)"
+            )));
+        };
+        if !category(&filter.kind).is_some_and(|category| classifier.map().categories()[category]) {
+            let kind = filter.kind.as_str();
+            return Err(Error::validation(format!("{path}: no label of the image classifier stands for {kind}")));
+        }
+        Ok(Some(classifier))
     }
 }
 
@@ -115,6 +145,57 @@ impl GuardrailBuilder {
         self
     }
 
+    /// The classifier that content filters of pictures ask: those with `IMAGE` among their modalities, on the side (input or output) that has it. Nothing is built in, so
+    /// without one such a guardrail is refused. PNG and JPEG of at most 4 MiB are judged, 20 in a request; what else is a picture can't be judged:
+    /// [`apply`](bedrock_core::Guardrail::apply) refuses it, and in messages [`OnFailure`](crate::OnFailure) says what happens.
+    ///
+    /// ```
+    /// use bedrock_core::{
+    ///     ApplyGuardrailRequest, BoxFuture, Error, Guardrail as _, GuardrailContentBlock, GuardrailContentSource,
+    ///     GuardrailImageBlock, GuardrailImageFormat, GuardrailImageSource, LabelScore,
+    /// };
+    /// use bedrock_guard::{Guardrail, ImageClassifier, ImageContentClassifier};
+    ///
+    /// /// Stands in for a network that looks at pixels: it takes large files to be violent.
+    /// struct BySize;
+    ///
+    /// impl ImageClassifier for BySize {
+    ///     fn classify<'a>(
+    ///         &'a self,
+    ///         _format: &'a GuardrailImageFormat,
+    ///         bytes: &'a [u8],
+    ///     ) -> BoxFuture<'a, Result<Vec<LabelScore>, Error>> {
+    ///         let score = if bytes.len() > 100 { 0.95 } else { 0.02 };
+    ///         Box::pin(async move { Ok(vec![LabelScore { label: "VIOLENCE".to_owned(), score }]) })
+    ///     }
+    /// }
+    ///
+    /// let json = r#"{
+    ///     "name": "album",
+    ///     "blockedInputMessaging": "I can't look at that.",
+    ///     "blockedOutputsMessaging": "I can't show that.",
+    ///     "contentPolicyConfig": {"filtersConfig": [{
+    ///         "type": "VIOLENCE", "inputStrength": "HIGH", "outputStrength": "NONE", "inputModalities": ["TEXT", "IMAGE"]
+    ///     }]}
+    /// }"#;
+    /// let classifier = ImageContentClassifier::new(BySize);
+    /// let guardrail = Guardrail::builder_from_json(json)?.image_classifier(classifier).build_blocking()?;
+    /// let picture = |bytes: usize| {
+    ///     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    ///     file.resize(bytes, 0);
+    ///     let source = GuardrailImageSource::Bytes(file.into());
+    ///     let block = GuardrailContentBlock::Image(GuardrailImageBlock { format: GuardrailImageFormat::Png, source });
+    ///     ApplyGuardrailRequest::new(GuardrailContentSource::Input, [block])
+    /// };
+    /// assert!(guardrail.apply_blocking(&picture(200))?.blocked());
+    /// assert!(!guardrail.apply_blocking(&picture(50))?.blocked());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn image_classifier(mut self, classifier: ImageContentClassifier) -> Self {
+        self.models.image_classifier = Some(Arc::new(classifier));
+        self
+    }
+
     /// A classifier of pairs (passage, sentence) in place of the built-in check `GROUNDING`; `label` is the one that says that the passage
     /// supports the sentence: `entailment` of models of natural language inference. A response has the mean score of its
     /// sentences, a sentence that of the best of three passages of the source.
@@ -152,7 +233,10 @@ impl GuardrailBuilder {
             // The rules of the service first: no model is asked about a configuration that breaks them.
             crate::guardrail::validate(&self.config)?;
             if let Some(classifier) = &self.models.classifier {
-                classifier.validate()?;
+                classifier.map().validate()?;
+            }
+            if let Some(classifier) = &self.models.image_classifier {
+                classifier.map().validate()?;
             }
             if is_standard(&self.config) {
                 let embedder = self.models.embedder("contentPolicyConfig.tierConfig.tierName: tier STANDARD needs")?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bedrock_core::{GuardrailAssessment, GuardrailContentSource, GuardrailPolicyAction};
 use serde::Serialize;
 
+use crate::guardrail::Judged;
+
 /// Called for each judgement that found something.
 pub(crate) type Recorder = Arc<dyn Fn(&Intervention) + Send + Sync>;
 
@@ -26,6 +28,8 @@ pub struct Intervention {
     pub findings: Vec<FindingCount>,
     /// Characters (Unicode code points) that were judged.
     pub characters: usize,
+    /// Pictures that were judged.
+    pub pictures: u32,
     /// How long that took, in microseconds.
     pub latency_us: u64,
     /// The matches themselves, in the order of the text; only if the guardrail was told to record them.
@@ -54,7 +58,7 @@ impl Intervention {
         version: &str,
         source: &GuardrailContentSource,
         assessment: &GuardrailAssessment,
-        characters: usize,
+        judged: Judged,
         latency: Duration,
     ) -> Self {
         let mut findings: Vec<FindingCount> = Vec::new();
@@ -106,7 +110,8 @@ impl Intervention {
             source: source.clone(),
             action,
             findings,
-            characters,
+            characters: judged.characters,
+            pictures: judged.pictures,
             latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
             matches: None,
         }

@@ -91,13 +91,15 @@ pub(crate) enum Label {
     /// A check of the whole text against its source or query: index into
     /// [`grounding::TYPES`](crate::policy::grounding::TYPES).
     Grounding(u8),
+    /// A whole picture that a content filter judged: index into [`content::TYPES`](crate::policy::content::TYPES).
+    Picture(u8),
 }
 
 impl Label {
     /// Whether it is the judgement of a model on a whole piece of text, which has no place of its own: it is never a mask and
     /// displaces nothing.
     pub(crate) fn is_learned(self) -> bool {
-        matches!(self, Self::Content(_) | Self::Topic(_) | Self::Grounding(_))
+        matches!(self, Self::Content(_) | Self::Topic(_) | Self::Grounding(_) | Self::Picture(_))
     }
 }
 
