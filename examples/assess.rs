@@ -33,7 +33,7 @@ struct Arguments {
     /// Whether the texts go to a model or come from one.
     #[arg(long, value_enum, default_value = "INPUT")]
     source: Source,
-    /// Add raw scores.
+    /// Add raw scores; those of kinds of prompt attacks (PROMPT_ATTACK/JAILBREAK …) add up to that of PROMPT_ATTACK
     #[arg(long)]
     scores: bool,
     /// Sentence encoder for filters of tier STANDARD, denied topics and the grounding check, loaded only if the guardrail has any: a folder, or a name of the

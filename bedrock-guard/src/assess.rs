@@ -17,6 +17,7 @@ use crate::detect::{Detector, resolve};
 use crate::examine::Examiner;
 use crate::models::Models;
 use crate::picture::{ImageContentClassifier, Picture};
+use crate::policy::content::attack::AttackScores;
 use crate::policy::content::classic::classic;
 use crate::policy::content::{self, ContentRecognizer, standard};
 use crate::policy::grounding::aligned::Aligner;
@@ -65,6 +66,20 @@ pub(crate) struct Finding {
     pub(crate) action: Action,
     /// The characters.
     pub(crate) matched: String,
+    /// Whether they are known to stand in what somebody else than the user wrote.
+    pub(crate) third_party: bool,
+}
+
+impl Finding {
+    pub(crate) fn is_attack(&self) -> bool {
+        self.label == Label::Content(content::PROMPT_ATTACK as u8)
+    }
+
+    /// Of a prompt attack: how much of its score is of each kind.
+    pub(crate) fn attack(&self) -> Option<AttackScores> {
+        let scores = self.is_attack().then(|| AttackScores::of(&self.matched, self.score))?;
+        Some(if self.third_party { scores.by_third_party() } else { scores })
+    }
 }
 
 /// A content filter that is switched on.
@@ -326,7 +341,14 @@ impl Side {
             if let (Some((threshold, action)), Some(score)) = (check, score) {
                 let action = if f64::from(score) < *threshold { *action } else { Action::Ignore };
                 let label = Label::Grounding(index as u8);
-                findings.push(Finding { span: 0..text.len(), label, score, action, matched: String::new() });
+                findings.push(Finding {
+                    span: 0..text.len(),
+                    label,
+                    score,
+                    action,
+                    matched: String::new(),
+                    third_party: false,
+                });
             }
         }
         Ok(findings)
@@ -348,7 +370,7 @@ impl Side {
         let found = (0..content::CATEGORIES).filter(|category| wanted[*category]).filter_map(|category| {
             let (label, score) = (Label::Picture(category as u8), scores[category]);
             let action = self.action(label, score)?;
-            Some(Finding { span: 0..0, label, score, action, matched: String::new() })
+            Some(Finding { span: 0..0, label, score, action, matched: String::new(), third_party: false })
         });
         Ok(found.collect())
     }
@@ -387,7 +409,7 @@ impl Side {
             .filter_map(|Candidate { span, label, score }| {
                 let action = self.action(label, score)?;
                 let matched = text[span.clone()].to_owned();
-                Some(Finding { span, label, score: score.min(1.0), action, matched })
+                Some(Finding { span, label, score: score.min(1.0), action, matched, third_party: false })
             })
             .collect()
     }

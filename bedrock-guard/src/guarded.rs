@@ -17,7 +17,7 @@ use bedrock_core::{
 use futures::{StreamExt, stream};
 
 use crate::assess::{Action, Finding, Side};
-use crate::guardrail::{Guardrail, Judged, coverage, is_guarded};
+use crate::guardrail::{Guardrail, Judged, coverage, is_guarded, is_source};
 use crate::hold::{Hold, Released};
 use crate::json;
 use crate::picture::{PICTURES, Picture};
@@ -170,6 +170,8 @@ struct Judge<'s> {
     /// Whether text passes that a model fails to judge.
     lenient: bool,
     findings: Vec<Finding>,
+    /// Whether what is judged now was written by somebody else than the user: attacks in it are indirect.
+    third_party: bool,
     judged: Judged,
     /// All characters and pictures there were.
     total: usize,
@@ -197,7 +199,7 @@ impl Judge<'_> {
         if found.iter().any(|finding| finding.action == Action::Mask) {
             *text = self.side.mask(text, 0..text.len(), &found);
         }
-        self.findings.extend(found);
+        self.keep(found);
         Ok(())
     }
 
@@ -209,8 +211,14 @@ impl Judge<'_> {
         let characters = value.to_string().chars().count();
         self.judged.characters += characters;
         self.total += characters;
-        self.findings.extend(self.find_json(value).await?);
+        let found = self.find_json(value).await?;
+        self.keep(found);
         Ok(())
+    }
+
+    fn keep(&mut self, found: Vec<Finding>) {
+        let third_party = self.third_party;
+        self.findings.extend(found.into_iter().map(|finding| Finding { third_party, ..finding }));
     }
 
     /// Findings of a value, which has the masks afterwards.
@@ -329,6 +337,7 @@ impl<M: ChatModel> Guarded<M> {
             side,
             lenient: self.on_failure == OnFailure::Open,
             findings: Vec::new(),
+            third_party: false,
             judged: Judged::default(),
             total: 0,
             images: 0,
@@ -348,6 +357,10 @@ impl<M: ChatModel> Guarded<M> {
             for (index, block) in message.content.iter_mut().enumerate() {
                 let path = || format!("messages.{turn}.content.{index}");
                 let judged = message.role == Role::User && !restricted;
+                judge.third_party = matches!(
+                    block,
+                    ContentBlock::Document(_) | ContentBlock::SearchResult(_) | ContentBlock::ToolResult(_)
+                );
                 match block {
                     ContentBlock::Text(text) if judged => judge.text(text).await?,
                     ContentBlock::Text(text) => judge.skip(text),
@@ -481,6 +494,7 @@ async fn guarded_content(
     Ok(match content {
         GuardrailContentBlock::Text(block) => {
             if is_guarded(block) {
+                judge.third_party = is_source(block);
                 judge.text(&mut block.text).await?;
             } else {
                 judge.skip(&block.text);
@@ -589,6 +603,7 @@ impl<'g> Output<'g> {
                 side,
                 lenient: guarded.on_failure == OnFailure::Open,
                 findings: Vec::new(),
+                third_party: false,
                 judged: Judged::default(),
                 total: 0,
                 images: 0,

@@ -30,6 +30,8 @@
 //! - [`Guardrail::builder`] gives it models to ask: a sentence encoder for denied topics and tier `STANDARD`, classifiers
 //!   in place of the built-in filters, a classifier of pictures.
 //! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
+//! - Prompt attacks are told apart: jailbreaks, direct and indirect injections, leakage of the instructions ([`AttackKind`], in [`TextFinding::attack`], in
+//!   records and counters).
 //! - [`PiiRecognizer`] is the finder of personal data by itself: the 31 kinds of the service, with scores.
 //! - [`suite`] runs cases against a guardrail, disguises them, and compares versions; [`GuardrailVersions`] keeps a draft and numbered versions.
 //! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
@@ -40,7 +42,7 @@
 //! - No model that looks at pictures comes with the crate: [`GuardrailBuilder::image_classifier`] takes yours. Text in pictures is not read. Sound, video and
 //!   documents that are no text (PDF, Word) are not judged.
 //! - Content filters and grounding checks are small models for English: their figures, and where they are weak, are in
-//!   `data/CONTENT_CARD.md` and `data/GROUNDING_CARD.md`.
+//!   `data/CONTENT_CARD.md`, `data/ATTACK_CARD.md` and `data/GROUNDING_CARD.md`.
 //! - Names are found by a small tagger over capitalised words: those in small letters are mostly missed (`data/NAMES_CARD.md`). Addresses are found by
 //!   word lists and grammar, which lean to the languages of Europe and North America.
 //! - Words of the word filter are matched as they are written, unless [`GuardrailBuilder::word_inflections`] or
@@ -70,11 +72,12 @@ pub mod train;
 mod versions;
 
 pub use classifier::ContentClassifier;
-pub use counters::GuardrailMetrics;
+pub use counters::{AttackCounts, GuardrailMetrics};
 pub use guarded::{Guarded, OnFailure};
 pub use guardrail::{FindingKind, Guardrail, TextFinding};
 pub use models::GuardrailBuilder;
 pub use picture::{ImageClassifier, ImageContentClassifier};
+pub use policy::content::attack::{AttackKind, AttackScores};
 pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
 pub use record::{FindingCount, Intervention};
 pub use versions::GuardrailVersions;

@@ -367,7 +367,7 @@ mod tests {
         let request = ApplyGuardrailRequest::new(GuardrailContentSource::Input, [insult]);
         let scores = guardrail.scores_blocking(&request).unwrap();
         let classic = crate::policy::content::scores(insult);
-        assert_eq!(scores.len(), classic.len());
+        assert_eq!(scores.len(), classic.len() + crate::AttackKind::ALL.len());
         assert!(scores.iter().zip(classic).any(|(score, classic)| (score.score - classic).abs() > 1e-3));
     }
 

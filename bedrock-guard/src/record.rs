@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bedrock_core::{GuardrailAssessment, GuardrailContentSource, GuardrailPolicyAction};
+use bedrock_core::{
+    GuardrailAssessment, GuardrailContentFilterType as Type, GuardrailContentSource, GuardrailPolicyAction,
+};
 use serde::Serialize;
 
 use crate::guardrail::Judged;
+use crate::policy::content::attack::AttackKind;
 
 /// Called for each judgement that found something.
 pub(crate) type Recorder = Arc<dyn Fn(&Intervention) + Send + Sync>;
@@ -46,6 +49,9 @@ pub struct FindingCount {
     pub policy: &'static str,
     /// `EMAIL`, the name of a topic or pattern, `customWord`, `PROFANITY` or a content category. Custom words are not named: they may be confidential.
     pub kind: String,
+    /// Which kind of prompt attack the worst piece of text is, if the finding is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<AttackKind>,
     /// What was done.
     pub action: GuardrailPolicyAction,
     /// How often. A word counts once however often it stands in the text.
@@ -58,6 +64,7 @@ impl Intervention {
         version: &str,
         source: &GuardrailContentSource,
         assessment: &GuardrailAssessment,
+        attack: Option<AttackKind>,
         judged: Judged,
         latency: Duration,
     ) -> Self {
@@ -67,7 +74,11 @@ impl Intervention {
             .find(|f| f.policy == policy && f.kind == kind && f.action == *action)
         {
             Some(found) => found.count += 1,
-            None => findings.push(FindingCount { policy, kind: kind.to_owned(), action: action.clone(), count: 1 }),
+            None => {
+                let attack = attack.filter(|_| kind == Type::PromptAttack.as_str() && policy == "contentPolicy");
+                let action = action.clone();
+                findings.push(FindingCount { policy, kind: kind.to_owned(), attack, action, count: 1 });
+            }
         };
         let topics = assessment.topic_policy.iter().flat_map(|policy| &policy.topics);
         for topic in topics.filter(|topic| topic.detected == Some(true)) {

@@ -351,7 +351,8 @@ async fn judge(guardrail: &Guardrail, case: &Case, text: &str) -> Result<(Guardr
     }
     let verdict = guardrail.apply(&request).await?;
     let assessment = verdict.assessments.into_iter().next().unwrap_or_else(GuardrailAssessment::default);
-    let record = Intervention::new("", "", &case.source, &assessment, Judged::default(), std::time::Duration::ZERO);
+    let record =
+        Intervention::new("", "", &case.source, &assessment, None, Judged::default(), std::time::Duration::ZERO);
     let mut findings: Vec<String> = Vec::new();
     for finding in &record.findings {
         let name = format!("{}/{}", finding.policy, finding.kind);

@@ -5,7 +5,7 @@ mod folds;
 
 use std::ops::Range;
 
-use crate::policy::content::{classic, decode, feature, normal, standard, window};
+use crate::policy::content::{attack, classic, decode, feature, normal, standard, window};
 use crate::policy::pii::{name, tagger};
 use crate::scan::{Recognizer as _, Window};
 
@@ -39,6 +39,34 @@ pub fn features(piece: &str) -> Vec<(usize, u32)> {
 /// rarity) and its rarity.
 pub fn write(bias: [f32; CATEGORIES], steps: [[f32; 3]; CATEGORIES], rows: &[([f32; CATEGORIES], f32)]) -> Vec<u8> {
     classic::write(bias, steps, rows)
+}
+
+/// Kinds of prompt attacks, in the order of their head.
+pub const ATTACKS: usize = attack::ATTACKS;
+
+/// Rows of the table of weights of kinds of attacks.
+pub const ATTACK_ROWS: usize = 1 << attack::FOLDED;
+
+/// What of a text its kind of attack is told by.
+pub fn worst_attack(text: &str) -> &str {
+    attack::worst(text)
+}
+
+/// Kind and row of every feature of a piece in the table of kinds of attacks.
+pub fn attack_features(piece: &str) -> Vec<(usize, u32)> {
+    let mut found = Vec::new();
+    attack::attack_features(piece, |kind, row| found.push((kind as usize, row)));
+    found
+}
+
+/// The chances of kinds of attacks, given their logits.
+pub fn attack_chances(logits: [f32; ATTACKS]) -> [f32; ATTACKS] {
+    attack::softmax(logits)
+}
+
+/// The file of weights of kinds of attacks: biases, and for each row a weight for each kind.
+pub fn write_attacks(bias: [f32; ATTACKS], rows: &[[f32; ATTACKS]]) -> Vec<u8> {
+    attack::Head::write(bias, rows)
 }
 
 /// Values of the embeddings that tier STANDARD takes.

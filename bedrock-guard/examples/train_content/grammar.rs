@@ -1,9 +1,12 @@
-//! Sentences that the data lack, made from `sentences.txt`.
+//! Sentences that the data lack, made from `sentences.txt` and `attacks.txt`.
 
 use std::collections::BTreeMap;
 
 use crate::items::Labels;
 use crate::noise::Random;
+
+/// Sections that [`Grammar::sentences`] needs.
+pub(crate) const NEEDED: [&str; 8] = ["hate", "threat", "counter", "quote", "neutral", "positive", "thing", "person"];
 
 /// What may be said, and with which words.
 pub(crate) struct Grammar {
@@ -12,21 +15,27 @@ pub(crate) struct Grammar {
     sections: BTreeMap<String, Vec<String>>,
 }
 
+/// A line of the file is one line; `\\n` stands for a break.
+fn unescaped(line: &str) -> String {
+    line.replace("\\n", "\n")
+}
+
 impl Grammar {
-    pub(crate) fn read(text: &str) -> Result<Self, String> {
+    /// A grammar that has the sections `needed`.
+    pub(crate) fn read(text: &str, needed: &[&str]) -> Result<Self, String> {
         let (mut fillings, mut sections, mut section) = (Vec::new(), BTreeMap::<String, Vec<String>>::new(), None);
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if let Some(name) = line.strip_prefix('[') {
                 section = Some(name.trim_end_matches(']').to_owned());
             } else if let Some(name) = &section {
-                sections.entry(name.clone()).or_default().push(line.to_owned());
+                sections.entry(name.clone()).or_default().push(unescaped(line));
             } else {
                 let (place, words) = line.split_once(" = ").ok_or_else(|| format!("no list: {line}"))?;
-                fillings.push((place.to_owned(), words.split(" | ").map(str::to_owned).collect()));
+                fillings.push((place.to_owned(), words.split(" | ").map(unescaped).collect()));
             }
         }
-        for name in ["hate", "threat", "counter", "quote", "neutral", "positive", "thing", "person"] {
-            if !sections.contains_key(name) {
+        for name in needed {
+            if !sections.contains_key(*name) {
                 return Err(format!("no section [{name}]"));
             }
         }
@@ -40,7 +49,8 @@ impl Grammar {
         Self { fillings: self.fillings.clone(), sections }
     }
 
-    fn say(&self, section: &str, random: &mut Random) -> String {
+    /// A sentence of a section, which the grammar has.
+    pub(crate) fn say(&self, section: &str, random: &mut Random) -> String {
         let patterns = &self.sections[section];
         let mut text = patterns[random.below(patterns.len())].clone();
         for (place, words) in &self.fillings {

@@ -17,6 +17,9 @@ const FOLDERS: [&str; 8] = [
     "safety-toxic-spans",
 ];
 
+/// Kinds of attacks as the set names them.
+const ATTACKS: [&str; 4] = ["jailbreak", "injection_direct", "injection_indirect", "prompt_extraction"];
+
 /// What is known of a text: for each category whether it is one, or nothing.
 pub(crate) type Labels = [Option<bool>; CATEGORIES];
 
@@ -25,7 +28,9 @@ pub(crate) struct Item {
     pub(crate) labels: Labels,
     pub(crate) source: &'static str,
     /// Where the source has it from.
-    origin: String,
+    pub(crate) origin: String,
+    /// Which kind of attack it is, if it is one, in the order of the kinds.
+    pub(crate) attack: Option<usize>,
     /// Near duplicates share it.
     group: String,
     /// Which function of HateCheck the text tests.
@@ -119,6 +124,7 @@ fn labelled(source: &'static str, item: &Value) -> Item {
         labels,
         source,
         trained: true,
+        attack: None,
     }
 }
 
@@ -138,6 +144,7 @@ fn prompt(source: &'static str, attack: bool, item: &Value) -> Item {
         // Share-alike and copyleft texts are for measuring alone.
         trained: !licence.contains("GPL") && !licence.contains("SA"),
         harmless: !attack,
+        attack: ATTACKS.iter().position(|kind| item["kind"] == *kind),
     }
 }
 

@@ -7,12 +7,16 @@
 //! the thresholds are taken from all folds, and a model that was trained on all of them is written. With `--by source` the folds are sources, and the
 //! figures of all of them say what becomes of texts from elsewhere.
 //!
+//! `--attacks FILE` trains what tells kinds of prompt attacks apart, measures it, and writes it; it goes by the committed CLASSIC to choose what of a
+//! text it looks at.
+//!
 //! Tier STANDARD takes three steps: `--prompts FILE` writes what has to be embedded, a text a line; the example `embed` embeds it
 //! (`--input FILE --output VECTORS`); `--prompts FILE --vectors VECTORS` trains the head, measures it and, with `--output`, writes it. A head
 //! that is measured on a fold was trained on the other four, with what CLASSIC said that had seen neither the fold nor the text.
 
 #![allow(clippy::print_stderr, reason = "a program's progress")]
 
+mod attack;
 mod grammar;
 mod items;
 mod linear;
@@ -32,6 +36,7 @@ const SHARES: [f64; 3] = [0.05, 0.01, 0.001];
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (mut data, mut folds, mut output, mut plan, mut misses) = (None, vec![0], None, Plan::default(), None);
+    let mut attacks = None;
     let (mut prompts, mut vectors, mut network, mut by) =
         (None, None, standard::Plan::default(), String::from("group"));
     while let Some(argument) = arguments.next() {
@@ -40,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--data" => data = Some(value),
             "--folds" => folds = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--output" => output = Some(value),
+            "--attacks" => attacks = Some(value),
             "--by" => by = value,
             "--misses" => misses = Some(value),
             "--epochs" => plan.epochs = value.parse()?,
@@ -63,9 +69,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     // Read when it runs, so that a sentence is added without a build.
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/train_content/sentences.txt");
-    let grammar = Grammar::read(&std::fs::read_to_string(path)?)?;
+    let read = |file: &str, needed: &[&str]| -> Result<Grammar, Box<dyn std::error::Error>> {
+        let path = format!("{}/examples/train_content/{file}", env!("CARGO_MANIFEST_DIR"));
+        Ok(Grammar::read(&std::fs::read_to_string(path)?, needed)?)
+    };
+    let grammar = read("sentences.txt", &grammar::NEEDED)?;
     let mut items = items::load(data.as_deref().ok_or("--data DIR")?)?;
+    if let Some(path) = attacks {
+        return attack::run(&mut items, &read("attacks.txt", &attack::NAMES)?, &path);
+    }
     let by_source = by == "source";
     if by_source {
         items::cut_by_source(&mut items)?;

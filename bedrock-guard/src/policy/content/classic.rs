@@ -67,7 +67,8 @@ impl Classic {
         logits
     }
 
-    fn plain(&self, piece: &str) -> [f32; CATEGORIES] {
+    /// Logits of a piece of text as it stands.
+    pub(crate) fn plain(&self, piece: &str) -> [f32; CATEGORIES] {
         let (mut sums, mut norms) = ([[0.0f32; CATEGORIES]; KINDS], [0.0f32; KINDS]);
         features(&normal(piece), |kind, bucket| {
             let row = &self.rows[bucket as usize * ROW..][..ROW];
@@ -109,11 +110,12 @@ impl Classic {
 
 /// A weight as it is stored: the root of its share of the largest, because most weights are small.
 #[cfg(any(test, feature = "train"))]
-fn hide(weight: f32, most: f32) -> u8 {
+pub(crate) fn hide(weight: f32, most: f32) -> u8 {
     ((weight.abs() / most).sqrt().min(1.0) * 127.0).round().copysign(weight) as i8 as u8
 }
 
-fn reveal(stored: u8, most: f32) -> f32 {
+/// The weight that was stored.
+pub(crate) fn reveal(stored: u8, most: f32) -> f32 {
     let share = f32::from(stored as i8) / 127.0;
     share * share.abs() * most
 }

@@ -3,6 +3,7 @@
 //! A text is judged in pieces ([`window`]); its score is that of its worst piece. Disguises are taken off first ([`normal`]), simple
 //! encodings are undone ([`decode`]), and words for groups of people are all one word ([`identity`]).
 
+pub(crate) mod attack;
 pub(crate) mod classic;
 pub(crate) mod decode;
 pub(crate) mod feature;
@@ -23,6 +24,9 @@ pub(crate) const CATEGORIES: usize = 6;
 /// The categories, in the order of the models.
 pub(crate) const TYPES: [Type; CATEGORIES] =
     [Type::Hate, Type::Insults, Type::Sexual, Type::Violence, Type::Misconduct, Type::PromptAttack];
+
+/// Position of prompt attacks in [`TYPES`].
+pub(crate) const PROMPT_ATTACK: usize = 5;
 
 /// Position of a category in [`TYPES`].
 pub(crate) fn category(kind: &Type) -> Option<usize> {
