@@ -27,6 +27,7 @@ use crate::policy::regex::RegexRecognizer;
 use crate::policy::topic;
 use crate::policy::word::{WordRecognizer, profanity};
 use crate::scan::{Candidate, Label, Recognizer, Window};
+use crate::vault::Vault;
 
 /// What is done about a finding, the strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,10 +93,10 @@ struct ContentFilter {
 }
 
 /// One side of a guardrail.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Side {
     pub(crate) source: GuardrailContentSource,
-    detector: Detector,
+    detector: Arc<Detector>,
     kinds: Vec<(u8, Action)>,
     regexes: Vec<Option<Action>>,
     /// Name and pattern of each regex of the configuration.
@@ -116,6 +117,8 @@ pub(crate) struct Side {
     aligner: Option<Aligner>,
     /// Threshold and action of each grounding check; answers alone are checked.
     grounding: [Option<(f64, Action)>; 2],
+    /// What keeps the values behind the masks.
+    vault: Option<Arc<Vault>>,
 }
 
 /// The action of one entry on one side; `None` if the entry is switched off there.
@@ -283,7 +286,7 @@ impl Side {
         }
         Ok(Self {
             source,
-            detector: Detector::new(recognizers),
+            detector: Arc::new(Detector::new(recognizers)),
             kinds,
             regexes,
             regex_names,
@@ -297,7 +300,13 @@ impl Side {
             judge: models.judge.clone(),
             aligner: models.aligner.clone(),
             grounding: checks,
+            vault: None,
         })
+    }
+
+    /// The same side with pseudonyms in place of masks.
+    pub(crate) fn with_vault(&self, vault: Arc<Vault>) -> Self {
+        Self { vault: Some(vault), ..self.clone() }
     }
 
     pub(crate) fn examiners(&self) -> &[Examiner] {
@@ -432,14 +441,17 @@ impl Side {
         self.decide(text, found)
     }
 
-    fn mask_of(&self, label: Label) -> String {
-        match label {
-            Label::Pii(kind) => pii::mask(&KINDS[usize::from(kind)]),
-            Label::Regex(index) => {
-                format!("{{{}}}", self.regex_names.get(usize::from(index)).map_or("", |(name, _)| name.as_str()))
-            }
-            Label::Mask | Label::Word(_) | Label::Profanity => String::new(),
-            Label::Content(_) | Label::Picture(_) | Label::Topic(_) | Label::Grounding(_) => String::new(),
+    /// What stands in place of a value.
+    fn mask_of(&self, label: Label, value: &str) -> String {
+        let name = match label {
+            Label::Pii(kind) => KINDS[usize::from(kind)].as_str(),
+            Label::Regex(index) => self.regex_names.get(usize::from(index)).map_or("", |(name, _)| name.as_str()),
+            Label::Mask | Label::Word(_) | Label::Profanity => return String::new(),
+            Label::Content(_) | Label::Picture(_) | Label::Topic(_) | Label::Grounding(_) => return String::new(),
+        };
+        match &self.vault {
+            Some(vault) => vault.pseudonym(name, value),
+            None => format!("{{{name}}}"),
         }
     }
 
@@ -454,7 +466,7 @@ impl Side {
         let close = |out: &mut String, at: &mut usize, group: Option<(Range<usize>, &Finding)>| {
             if let Some((span, best)) = group {
                 out.push_str(&text[*at..span.start]);
-                out.push_str(&self.mask_of(best.label));
+                out.push_str(&self.mask_of(best.label, &text[span.clone()]));
                 *at = span.end;
             }
         };

@@ -78,6 +78,8 @@ pub enum OnFailure {
 /// match. [`converse`](ChatModel::converse) answers with the message alone. Since the model was stopped, the usage of a
 /// blocked answer is zero, as that of a blocked request is.
 ///
+/// With a [`Vault`](crate::Vault) masks are pseudonyms that can be taken back: one guarded model for each conversation, around a model that they share.
+///
 /// Masks do not change the stop reason: callers act on `tool_use` and `max_tokens`. Whether something was masked is in the
 /// trace.
 ///

@@ -25,6 +25,7 @@ use crate::policy::pii::KINDS;
 use crate::policy::word;
 use crate::record::{Intervention, Recorder};
 use crate::scan::Label;
+use crate::vault::Vault;
 
 /// A guardrail that judges texts in this process.
 ///
@@ -178,6 +179,16 @@ impl Guardrail {
     #[must_use]
     pub fn record_matches(self, yes: bool) -> Self {
         self.change(|inner| inner.record_matches = yes)
+    }
+
+    /// The same guardrail, whose masks are pseudonyms that `vault` can take back: see [`Vault`]. A guardrail that many conversations share gets each its own vault
+    /// with `guardrail.clone().with_vault(…)`.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<Vault>) -> Self {
+        self.change(|inner| {
+            inner.input = Arc::new(inner.input.with_vault(vault.clone()));
+            inner.output = Arc::new(inner.output.with_vault(vault));
+        })
     }
 
     fn change(self, change: impl FnOnce(&mut Inner)) -> Self {

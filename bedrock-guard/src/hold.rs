@@ -186,6 +186,7 @@ mod tests {
     use crate::models::Models;
     use crate::policy::pii::KINDS;
     use crate::policy::topic::Topics;
+    use crate::vault::Vault;
 
     fn side(config: serde_json::Value) -> Side {
         let mut all = json!({"name": "g", "blockedInputMessaging": "no", "blockedOutputsMessaging": "no"});
@@ -340,6 +341,31 @@ mod tests {
                 prop_assert_eq!(&streamed, &masked, "{:?}", text);
                 prop_assert_eq!(&findings, &whole, "{:?}", text);
             }
+        }
+
+        #[test]
+        fn streamed_pseudonyms_are_those_of_the_whole_and_can_be_taken_back(
+            text in texts(), sizes in prop::collection::vec(1usize..12, 1..4), room in prop_oneof![3 => Just(10_000), 1 => 0usize..4],
+        ) {
+            let vault = Arc::new(Vault::bounded(room, 1 << 20));
+            let side = MASKING.with_vault(vault.clone());
+            // The stream comes first, so that it draws the pseudonyms.
+            let (streamed, ..) = stream(&side, &chunks(&text, &sizes));
+            let masked = side.mask(&text, 0..text.len(), &block_on(side.judge(&text)).unwrap());
+            prop_assert_eq!(&streamed, &masked, "{:?}", text);
+            prop_assert!(vault.len() <= room);
+            if room == 10_000 {
+                prop_assert_eq!(vault.unmask(&streamed), text);
+            }
+        }
+
+        #[test]
+        fn pseudonyms_that_are_masked_again_stay(pieces in prop::collection::vec(prop::sample::select(PIECES), 1..4)) {
+            let side = MASKING.with_vault(Arc::default());
+            let text = pieces.join(" ; ");
+            let once = side.mask(&text, 0..text.len(), &block_on(side.judge(&text)).unwrap());
+            let twice = side.mask(&once, 0..once.len(), &block_on(side.judge(&once)).unwrap());
+            prop_assert_eq!(once, twice, "{:?}", text);
         }
 
         #[test]

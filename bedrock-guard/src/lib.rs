@@ -32,6 +32,7 @@
 //! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
 //! - Prompt attacks are told apart: jailbreaks, direct and indirect injections, leakage of the instructions ([`AttackKind`], in [`TextFinding::attack`], in
 //!   records and counters).
+//! - [`Vault`] makes the masks of a conversation pseudonyms that can be taken back, before a tool is called or for the user.
 //! - [`PiiRecognizer`] is the finder of personal data by itself: the 31 kinds of the service, with scores.
 //! - [`suite`] runs cases against a guardrail, disguises them, and compares versions; [`GuardrailVersions`] keeps a draft and numbered versions.
 //! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
@@ -47,6 +48,8 @@
 //!   word lists and grammar, which lean to the languages of Europe and North America.
 //! - Words of the word filter are matched as they are written, unless [`GuardrailBuilder::word_inflections`] or
 //!   [`GuardrailBuilder::word_disguises`] asks for more.
+//! - A [`Vault`] takes back whole texts, not streams, and no masks of other vaults. It can't keep a model from writing a pseudonym that it was shown where somebody
+//!   wants it.
 //! - A match is looked for inside one text: a number that is spread over two blocks of content is not found.
 
 mod assess;
@@ -69,6 +72,7 @@ mod scan;
 pub mod suite;
 #[cfg(feature = "train")]
 pub mod train;
+mod vault;
 mod versions;
 
 pub use classifier::ContentClassifier;
@@ -80,4 +84,5 @@ pub use picture::{ImageClassifier, ImageContentClassifier};
 pub use policy::content::attack::{AttackKind, AttackScores};
 pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
 pub use record::{FindingCount, Intervention};
+pub use vault::Vault;
 pub use versions::GuardrailVersions;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::pattern::{Pattern, PatternError};
 use crate::scan::{Candidate, Label, Recognizer, Window};
+use crate::vault;
 
 /// Finds the matches of one pattern, without overlaps, leftmost first.
 #[derive(Debug)]
@@ -18,14 +19,18 @@ impl RegexRecognizer {
         Ok(Self { pattern: Pattern::new(pattern)?, label })
     }
 
-    /// Masks with these names: `{EMAIL}`. They are found so that nothing inside a mask is taken for anything else, and
+    /// Masks with these names, `{EMAIL}`, and pseudonyms of any vault: `{EMAIL_1_k3x9q2}`. They are found so that nothing inside a mask is taken for anything else, and
     /// masked text that is masked again stays the same.
     pub(crate) fn masks<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, PatternError> {
         let mut pattern = String::from(r"\{(?:");
         for (index, name) in names.into_iter().enumerate() {
             let _ = write!(pattern, "{}{}", if index == 0 { "" } else { "|" }, ::regex::escape(name));
+            let plain = vault::plain(name);
+            if plain != name {
+                let _ = write!(pattern, "|{}", ::regex::escape(&plain));
+            }
         }
-        pattern.push_str(r")\}");
+        let _ = write!(pattern, r")(?:_[0-9]{{1,{}}}_[2-9a-z]{{{}}})?\}}", vault::DIGITS, vault::TAG);
         Ok(Self { pattern: Pattern::new(&pattern)?, label: Label::Mask })
     }
 }

@@ -173,8 +173,3 @@ pub(crate) fn recognizers(kinds: &[Kind], threshold: f32) -> Vec<Box<dyn Recogni
     }
     all
 }
-
-/// The mask of a kind: `{EMAIL}`.
-pub(crate) fn mask(kind: &Kind) -> String {
-    format!("{{{}}}", kind.as_str())
-}

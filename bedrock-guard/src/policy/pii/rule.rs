@@ -11,6 +11,7 @@ use super::marks::{Anchor, Search, Wanted};
 use super::rules::RULES;
 use crate::pattern::{Next, Pattern};
 use crate::scan::{Candidate, Label, Recognizer, Window};
+use crate::vault;
 
 /// How much a cue word nearby adds to a score.
 const CUE_LIFT: f32 = 0.45;
@@ -312,13 +313,14 @@ impl Cues {
     }
 }
 
-/// End of the last mask (`{PHONE}`) in the text, or 0. A mask is no cue, and cues before it belong to what it hides: else a
+/// End of the last mask (`{PHONE}`) or pseudonym (`{PHONE_1_k3x9q2}`) in the text, or 0. A mask is no cue, and cues before it belong to what it hides: else a
 /// masked text that is masked again would lose more.
 pub(super) fn after_mask(text: &str) -> usize {
     let mut end = text.len();
     while let Some(close) = text[..end].rfind('}') {
-        let name = text[..close].trim_end_matches(|c: char| c.is_ascii_uppercase() || c == '_');
-        if name.len() < close && name.ends_with('{') {
+        let inside = vault::without_tag(&text[..close]);
+        let name = inside.trim_end_matches(|c: char| c.is_ascii_uppercase() || c == '_');
+        if name.len() < inside.len() && name.ends_with('{') {
             return close + 1;
         }
         end = close;
