@@ -86,6 +86,10 @@ impl AttackScores {
 
 /// The piece of a text that tier CLASSIC takes most for an attack, as it stands or by what is encoded in it.
 pub(crate) fn worst(text: &str) -> &str {
+    // Most texts are one piece.
+    if window::end(text, 0, true) == Some(text.len()) {
+        return text;
+    }
     let rated = window::pieces(text).map(|piece| (classic().logits(piece)[PROMPT_ATTACK], piece));
     rated.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, piece)| piece).unwrap_or_default()
 }
