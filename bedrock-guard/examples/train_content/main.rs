@@ -59,6 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--head-rate" => network.rate = value.parse()?,
             "--decay" => network.decay = value.parse()?,
             "--said" => network.said = value.parse()?,
+            "--offset" => network.offset = value.parse()?,
             "--deaf" => network.deaf = value.parse()?,
             "--head-functions" => network.functions = value.parse()?,
             "--classic" => network.classic = value.parse()?,
@@ -152,21 +153,25 @@ fn standard_tier(
     // Without one more fold, or with `None` without the item's own alone.
     let trained = |without: Option<u64>| {
         let others = items.iter().enumerate().filter(|(_, item)| item.trained && Some(item.fold) != without);
-        let mut heard: Vec<_> = others
-            .map(|(index, item)| {
-                let weight = if item.function.is_empty() { 1.0 } else { network.functions };
-                (item.text.as_str(), item.labels, weight, heards.of(index, item.fold, without.unwrap_or(item.fold)))
+        let mut lessons: Vec<_> = others
+            .map(|(index, item)| standard::Lesson {
+                text: &item.text,
+                labels: item.labels,
+                weight: if item.function.is_empty() { 1.0 } else { network.functions },
+                heard: heards.of(index, item.fold, without.unwrap_or(item.fold)),
+                origin: &item.origin,
             })
             .collect();
         for (sentences, heards) in said.iter().zip(heards.said(without)) {
-            heard.extend(
-                sentences
-                    .iter()
-                    .zip(heards)
-                    .map(|((text, labels), heard)| (text.as_str(), *labels, network.said, heard)),
-            );
+            lessons.extend(sentences.iter().zip(heards).map(|((text, labels), heard)| standard::Lesson {
+                text,
+                labels: *labels,
+                weight: network.said,
+                heard,
+                origin: "grammar",
+            }));
         }
-        standard::train(&heard, vectors, network)
+        standard::train(&lessons, vectors, network)
     };
     let mut logits: Vec<Option<[f32; CATEGORIES]>> = vec![None; items.len()];
     for fold in 0..items::folds(items) {

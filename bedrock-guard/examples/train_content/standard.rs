@@ -57,11 +57,40 @@ pub(crate) fn hear(model: &Linear, text: &str) -> Heard {
     pieces(text).into_iter().map(piece).collect()
 }
 
+/// A text to learn from.
+pub(crate) struct Lesson<'t> {
+    pub(crate) text: &'t str,
+    pub(crate) labels: Labels,
+    pub(crate) weight: f32,
+    /// What CLASSIC says that had not seen it.
+    pub(crate) heard: &'t Heard,
+    /// Where it is from.
+    pub(crate) origin: &'t str,
+}
+
 /// A piece to learn from.
 struct Sample {
     inputs: Vec<f32>,
     labels: Labels,
     weight: f32,
+    /// Index of its source.
+    source: usize,
+}
+
+/// How many harmless and harmful texts of each category a source has.
+type Known = [[f32; 2]; CATEGORIES];
+
+/// Texts of a source that count in full in a category; more of them count together as so many.
+const FULL: f32 = 300.0;
+
+/// What texts of a source count in each category.
+fn balance(known: &Known) -> [f32; CATEGORIES] {
+    known.map(|[no, yes]| FULL / (no + yes).max(FULL))
+}
+
+/// Whether a source has enough of both to have a share of harmful texts at all.
+fn has_share(known: &Known) -> [bool; CATEGORIES] {
+    known.map(|[no, yes]| yes.min(no) >= 10.0 && yes.min(no) >= 0.02 * (yes + no))
 }
 
 pub(crate) struct Plan {
@@ -73,10 +102,13 @@ pub(crate) struct Plan {
     pub(crate) drop: f32,
     /// Rounds of sentences of each half of the grammar.
     pub(crate) sentences: usize,
-    /// What a sentence counts.
+    /// What a sentence counts, before all that were said are balanced as one source.
     pub(crate) said: f32,
     /// Share of the texts of which CLASSIC says nothing, so that embeddings learn to do without.
     pub(crate) deaf: f32,
+    /// How fast the offset of a source is learned, against weights. A source calls more or less harmful than others do: that is learned as an offset of
+    /// its own, which is then forgotten, so that the weights do not learn to tell sources apart by what they talk about.
+    pub(crate) offset: f32,
     /// What a sentence of HateCheck counts.
     pub(crate) functions: f32,
     /// Share of a verdict that is what CLASSIC says of the category, as it says it.
@@ -87,16 +119,17 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             hidden: 32,
-            networks: 3,
+            networks: 6,
             epochs: 8,
             rate: 1e-3,
             decay: 0.02,
             drop: 0.3,
             sentences: 200,
-            said: 0.7,
+            said: 4.0,
             deaf: 0.2,
+            offset: 3.0,
             functions: 1.0,
-            classic: 0.5,
+            classic: 0.4,
         }
     }
 }
@@ -125,21 +158,30 @@ pub(crate) fn logits(networks: &[Network], text: &str, heard: &Heard, vectors: &
 }
 
 /// Trains on texts that CLASSIC had not seen when it was heard.
-pub(crate) fn train(texts: &[(&str, Labels, f32, &Heard)], vectors: &Vectors, plan: &Plan) -> Vec<Network> {
-    let mut samples = Vec::new();
-    for (text, labels, weight, heard) in texts {
+pub(crate) fn train(lessons: &[Lesson<'_>], vectors: &Vectors, plan: &Plan) -> Vec<Network> {
+    let (mut samples, mut sources, mut known) = (Vec::new(), HashMap::new(), Vec::<Known>::new());
+    for Lesson { text, labels, weight, heard, origin } in lessons {
+        let source = *sources.entry(*origin).or_insert(known.len());
+        if source == known.len() {
+            known.push(Known::default());
+        }
+        for (known, label) in known[source].iter_mut().zip(labels) {
+            if let Some(yes) = label {
+                known[usize::from(*yes)] += 1.0;
+            }
+        }
         let rows = inputs(text, heard, vectors);
         let weight = weight / (rows.len() as f32).sqrt();
-        samples.extend(rows.into_iter().map(|inputs| Sample { inputs, labels: *labels, weight }));
+        samples.extend(rows.into_iter().map(|inputs| Sample { inputs, labels: *labels, weight, source }));
     }
     // A category counts as much as any other, however few know it.
-    let mut known = [0.0f32; CATEGORIES];
+    let mut pieces = [0.0f32; CATEGORIES];
     for sample in &samples {
-        known.iter_mut().zip(sample.labels).for_each(|(known, label)| *known += f32::from(label.is_some()));
+        pieces.iter_mut().zip(sample.labels).for_each(|(pieces, label)| *pieces += f32::from(label.is_some()));
     }
-    let most = known.iter().copied().fold(1.0, f32::max);
-    let scale = known.map(|known| (most / known.max(1.0)).sqrt());
-    let networks = (0..plan.networks).map(|seed| one(&samples, scale, plan, seed as u64 + 1));
+    let most = pieces.iter().copied().fold(1.0, f32::max);
+    let scale = pieces.map(|pieces| (most / pieces.max(1.0)).sqrt());
+    let networks = (0..plan.networks).map(|seed| one(&samples, scale, &known, plan, seed as u64 + 1));
     networks.map(|network| blended(network, plan)).collect()
 }
 
@@ -181,7 +223,9 @@ impl Learned {
 
 const BATCH: usize = 32;
 
-fn one(samples: &[Sample], scale: [f32; CATEGORIES], plan: &Plan, seed: u64) -> Network {
+fn one(samples: &[Sample], scale: [f32; CATEGORIES], known: &[Known], plan: &Plan, seed: u64) -> Network {
+    let mut offsets = Learned::new(vec![0.0; known.len() * CATEGORIES]);
+    let (balances, shares): (Vec<_>, Vec<_>) = known.iter().map(|known| (balance(known), has_share(known))).unzip();
     let mut random = Random(seed);
     let inputs = DIMENSIONS + CATEGORIES;
     let mut uniform = |count: usize, width: f32| -> Vec<f32> {
@@ -220,8 +264,13 @@ fn one(samples: &[Sample], scale: [f32; CATEGORIES], plan: &Plan, seed: u64) -> 
                 for category in 0..CATEGORIES {
                     let Some(yes) = sample.labels[category] else { continue };
                     let right = f32::from(u8::from(yes));
-                    let slope = (1.0 / (1.0 + (-logits[category]).exp()) - right) * sample.weight * scale[category]
-                        / BATCH as f32;
+                    let at = sample.source * CATEGORIES + category;
+                    let logit = logits[category] + offsets.values[at];
+                    let weight = sample.weight * scale[category] * balances[sample.source][category];
+                    let slope = (1.0 / (1.0 + (-logit).exp()) - right) * weight / BATCH as f32;
+                    if shares[sample.source][category] {
+                        offsets.slopes[at] += slope;
+                    }
                     let slopes = &mut output.slopes[category * row..][..row];
                     let values = layer.iter().chain(&input[DIMENSIONS..]).chain(&[1.0]);
                     slopes.iter_mut().zip(values).for_each(|(s, value)| *s += slope * value);
@@ -240,6 +289,7 @@ fn one(samples: &[Sample], scale: [f32; CATEGORIES], plan: &Plan, seed: u64) -> 
             turn += 1;
             hidden.step(rate, plan.decay, turn);
             output.step(rate, plan.decay / 10.0, turn);
+            offsets.step(rate * plan.offset, 0.0, turn);
             network.hidden.copy_from_slice(&hidden.values);
             network.output.copy_from_slice(&output.values);
         }
