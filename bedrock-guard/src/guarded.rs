@@ -48,7 +48,8 @@ pub enum OnFailure {
 /// On the way in: the text of users' turns, documents that are text, search results, guarded content of the instructions, and, unlike the
 /// service, what tools answered; pictures too if a content filter is about them ([`GuardrailBuilder::image_classifier`](crate::GuardrailBuilder::image_classifier)). If the request has `guardContent` blocks, these alone are judged of the text, documents and
 /// search results; tool results are judged all the same, because nobody who tags their own text has written them. The model sees the
-/// masks. If something blocks, the model is not called.
+/// masks. If something blocks, the model is not called. A prompt attack in a document, a search result, what a tool answered or a guarded
+/// `grounding_source` is an indirect injection in records and counters.
 ///
 /// On the way out: text, reasoning, citations, pictures, and, unlike the service, the inputs of tool calls and the answers of tools that the
 /// serving side ran.
