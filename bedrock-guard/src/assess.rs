@@ -260,8 +260,7 @@ impl Side {
                 topics.push((topic.name.clone(), action));
             }
             if topics.iter().any(|(_, action)| action.is_some()) {
-                models.embedder("topicPolicyConfig: denied topics need")?;
-                examiners.extend(models.topics.clone().map(Examiner::Topics));
+                examiners.push(Examiner::Topics(models.topics()?));
             }
         }
         let mut checks = [None; 2];
@@ -430,7 +429,7 @@ impl Side {
     pub(crate) async fn judge(&self, text: &str) -> Result<Vec<Finding>, Error> {
         let mut found = self.detector.detect(Window::whole(text));
         for examiner in &self.examiners {
-            examiner.advance(Window::whole(text), 0, |label| self.least(label), &mut found).await?;
+            examiner.advance(Window::whole(text), 0, |label| self.least(label), &mut 0, &mut found).await?;
         }
         Ok(self.decide(text, found))
     }

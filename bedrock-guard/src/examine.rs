@@ -45,7 +45,7 @@ impl Examiner {
         // Topics are not hidden from a reader as harm may be from a filter: their pieces do not overlap, which halves what they cost.
         let (most, overlap) = match self {
             Self::Standard(..) | Self::Classifier(..) => (window::MOST, true),
-            Self::Topics(_) => (Topics::PIECE, false),
+            Self::Topics(topics) => (topics.piece(), false),
         };
         while start < text.len()
             && let Some(end) = window::end_within(text, start, window.complete, most)
@@ -57,8 +57,14 @@ impl Examiner {
         (pieces, start)
     }
 
-    /// Scores of pieces by the index of what is looked for, in the order of the pieces.
-    async fn scores(&self, pieces: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
+    /// Scores of pieces by the index of what is looked for, in the order of the pieces; of what is not `wanted` they may be any. `spent` counts questions about
+    /// the text that have a limit.
+    async fn scores(
+        &self,
+        pieces: &[&str],
+        wanted: &(dyn Fn(usize) -> bool + Sync),
+        spent: &mut usize,
+    ) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Self::Standard(embedder, _) => {
                 let prompts: Vec<String> =
@@ -69,7 +75,7 @@ impl Examiner {
                 };
                 Ok(pieces.iter().zip(vectors).map(score).collect())
             }
-            Self::Topics(topics) => topics.scores(pieces).await,
+            Self::Topics(topics) => topics.scores(pieces, wanted, spent).await,
             Self::Classifier(classifier, _) => classifier.scores(pieces).await,
         }
     }
@@ -84,7 +90,8 @@ impl Examiner {
         }
     }
 
-    /// Continues with a growing text from `from`; returns the frontier. `least` says from which score on a finding is one.
+    /// Continues with a growing text from `from`; returns the frontier. `least` says from which score on a finding is one; `spent` is what was
+    /// spent on the text so far, 0 at first.
     ///
     /// # Errors
     /// Those of the model.
@@ -92,7 +99,8 @@ impl Examiner {
         &self,
         window: Window<'_>,
         from: usize,
-        least: impl Fn(Label) -> Option<f32>,
+        least: impl Fn(Label) -> Option<f32> + Sync,
+        spent: &mut usize,
         found: &mut Vec<Candidate>,
     ) -> Result<usize, Error> {
         let (pieces, frontier) = self.pieces(window, from);
@@ -100,7 +108,8 @@ impl Examiner {
             return Ok(frontier);
         }
         let texts: Vec<&str> = pieces.iter().map(|piece| &window.text[piece.clone()]).collect();
-        for (span, scores) in pieces.iter().zip(self.scores(&texts).await?) {
+        let wanted = |index| self.label(index).is_some_and(|label| least(label).is_some());
+        for (span, scores) in pieces.iter().zip(self.scores(&texts, &wanted, spent).await?) {
             for (index, score) in scores.into_iter().enumerate() {
                 let Some(label) = self.label(index) else { continue };
                 if least(label).is_some_and(|least| score >= least) {
@@ -125,7 +134,7 @@ impl Examiner {
                 Self::Topics(topics) => topics.len(),
             }
         ];
-        for scores in self.scores(&texts).await? {
+        for scores in self.scores(&texts, &|_| true, &mut 0).await? {
             worst.iter_mut().zip(scores).for_each(|(worst, score)| *worst = worst.max(score));
         }
         Ok(worst)

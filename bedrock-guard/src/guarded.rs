@@ -62,7 +62,7 @@ pub enum OnFailure {
 /// joined, exactly what masking the whole text gives; prose waits for a word or two. No more than
 /// [`hold_limit`](Self::hold_limit) bytes wait: a match that could be longer is a failure to judge. The
 /// input of a tool call waits until it is whole, and so does a text that is held against a source. A learned content filter judges
-/// pieces of up to 600 bytes, and so much waits while one is switched on; denied topics are looked for in pieces of up to 300. Where a model is asked
+/// pieces of up to 600 bytes, and so much waits while one is switched on; denied topics are looked for in pieces of up to 300 (1,200 where only a judge looks). Where a model is asked
 /// (tier `STANDARD`, denied topics, classifiers), a stream waits for it; what it fails to judge is a failure to judge.
 ///
 /// # Grounding

@@ -31,7 +31,7 @@ use crate::vault::Vault;
 ///
 /// Built from the service's own JSON. What this version can't do is refused when the guardrail is built, so that a guardrail
 /// that exists does all that its configuration says: automated reasoning
-/// is an [`Error::Validation`] that names the field, and so are denied topics and content filters of tier `STANDARD` without an embedding model and filters of
+/// is an [`Error::Validation`] that names the field, and so are content filters of tier `STANDARD` without an embedding model, denied topics without one or a judge, and filters of
 /// pictures without an image classifier: see [`Guardrail::builder`].
 ///
 /// ```

@@ -18,6 +18,8 @@ pub(crate) struct Hold<'s> {
     frontiers: Vec<usize>,
     /// The same for what models are asked.
     examined: Vec<usize>,
+    /// What was spent on limited questions, for each that is asked.
+    spent: Vec<usize>,
     /// Whether text passes that a model fails to judge.
     lenient: bool,
     /// Found, but not decided: something that overlaps may still come.
@@ -58,6 +60,7 @@ impl<'s> Hold<'s> {
             fresh: 0,
             frontiers: vec![0; side.detector().len()],
             examined: vec![0; side.examiners().len()],
+            spent: vec![0; side.examiners().len()],
             lenient: false,
             pending: Vec::new(),
             limit,
@@ -112,9 +115,10 @@ impl<'s> Hold<'s> {
         self.fresh = 0;
         let window = Window { complete, ..Window::growing(&self.window) };
         let mut safe = self.side.detector().advance(window, &mut self.frontiers, &mut self.pending);
-        for (examiner, frontier) in self.side.examiners().iter().zip(&mut self.examined) {
+        let states = self.examined.iter_mut().zip(&mut self.spent);
+        for (examiner, (frontier, spent)) in self.side.examiners().iter().zip(states) {
             let least = |label| self.side.least(label);
-            match examiner.advance(window, *frontier, least, &mut self.pending).await {
+            match examiner.advance(window, *frontier, least, spent, &mut self.pending).await {
                 Ok(next) => *frontier = next,
                 Err(_) if self.lenient => *frontier = self.window.len(),
                 Err(_) => return Released { failed: true, ..Released::default() },
@@ -250,7 +254,8 @@ mod tests {
         });
         let config: CreateGuardrailRequest = serde_json::from_value(config).unwrap();
         let embedder = Arc::new(HashEmbedder::default());
-        let topics = Topics::new(&config.topic_policy_config.as_ref().unwrap().topics_config, embedder.clone());
+        let topics =
+            Topics::new(&config.topic_policy_config.as_ref().unwrap().topics_config, Some(embedder.clone()), None);
         let classifier = ContentClassifier::new(KeywordClassifier::new([("insult", "idiot stupid pathetic")]));
         let models = Models {
             topics: Some(Arc::new(block_on(topics).unwrap())),

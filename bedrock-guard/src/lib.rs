@@ -28,7 +28,7 @@
 //! - [`Guardrail`] is compiled from a configuration and judges texts: alone through [`bedrock_core::Guardrail`]
 //!   (`ApplyGuardrail`), with positions and scores through [`Guardrail::find`].
 //! - [`Guardrail::builder`] gives it models to ask: a sentence encoder for denied topics and tier `STANDARD`, classifiers
-//!   in place of the built-in filters, a classifier of pictures.
+//!   in place of the built-in filters, a classifier of pictures, a judge of topics.
 //! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
 //! - Prompt attacks are told apart: jailbreaks, direct and indirect injections, leakage of the instructions ([`AttackKind`], in [`TextFinding::attack`], in
 //!   records and counters).
@@ -38,8 +38,8 @@
 //! - [`Intervention`] records say what was found how often, for logs and metrics ([`Guardrail::on_intervention`]).
 //!
 //! # What it can't do
-//! - Automated reasoning is refused when a guardrail that has it is built, and so are denied topics and content filters of tier `STANDARD` without an
-//!   embedding model, and filters of pictures without an [`ImageClassifier`]; nothing is left out silently.
+//! - Automated reasoning is refused when a guardrail that has it is built, and so are content filters of tier `STANDARD` without an
+//!   embedding model, denied topics without one or a [`TopicJudge`], and filters of pictures without an [`ImageClassifier`]; nothing is left out silently.
 //! - No model that looks at pictures comes with the crate: [`GuardrailBuilder::image_classifier`] takes yours. Text in pictures is not read. Sound, video and
 //!   documents that are no text (PDF, Word) are not judged.
 //! - Content filters and grounding checks are small models for English: their figures, and where they are weak, are in
@@ -83,6 +83,7 @@ pub use models::GuardrailBuilder;
 pub use picture::{ImageClassifier, ImageContentClassifier};
 pub use policy::content::attack::{AttackKind, AttackScores};
 pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
+pub use policy::topic_judge::TopicJudge;
 pub use record::{FindingCount, Intervention};
 pub use vault::Vault;
 pub use versions::GuardrailVersions;

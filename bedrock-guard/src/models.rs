@@ -15,6 +15,7 @@ use crate::picture::ImageContentClassifier;
 use crate::policy::content::{category, standard};
 use crate::policy::grounding::aligned::Aligner;
 use crate::policy::topic::Topics;
+use crate::policy::topic_judge::TopicJudge;
 use crate::policy::word::Matching;
 
 /// Models, as far as there are any.
@@ -28,6 +29,7 @@ pub(crate) struct Models {
     pub(crate) aligner: Option<Aligner>,
     /// What counts as a word of the word filter.
     pub(crate) words: Matching,
+    pub(crate) topic_judge: Option<TopicJudge>,
     /// Embedded when the guardrail is built.
     pub(crate) topics: Option<Arc<Topics>>,
 }
@@ -38,6 +40,15 @@ impl Models {
     pub(crate) fn embedder(&self, why: &str) -> Result<Arc<dyn EmbeddingModel>, Error> {
         self.embedder.clone().ok_or_else(|| {
             Error::validation(format!("{why} an embedding model: build with Guardrail::builder(…).embedder(…)"))
+        })
+    }
+
+    /// # Errors
+    /// [`Error::Validation`] if nobody knows the topics.
+    pub(crate) fn topics(&self) -> Result<Arc<Topics>, Error> {
+        let topics = self.topics.clone();
+        topics.ok_or_else(|| {
+            Error::validation("topicPolicyConfig: denied topics need an embedding model or a judge: build with Guardrail::builder(…).embedder(…) or .topic_judge(…)")
         })
     }
 
@@ -106,7 +117,7 @@ impl fmt::Debug for GuardrailBuilder {
 
 impl Guardrail {
     /// Begins a guardrail that asks models: content filters of tier `STANDARD` and denied topics need an
-    /// [`embedder`](GuardrailBuilder::embedder), other models may replace what is built in.
+    /// [`embedder`](GuardrailBuilder::embedder) (topics a [`judge`](GuardrailBuilder::topic_judge) at least), other models may replace what is built in.
     pub fn builder(config: CreateGuardrailRequest) -> GuardrailBuilder {
         GuardrailBuilder { config, models: Models::default(), identity: None }
     }
@@ -123,12 +134,13 @@ impl Guardrail {
 impl GuardrailBuilder {
     /// Whether the configuration can't be built without an [`embedder`](Self::embedder).
     pub fn needs_embedder(&self) -> bool {
-        self.config.topic_policy_config.is_some() || is_standard(&self.config)
+        (self.config.topic_policy_config.is_some() && self.models.topic_judge.is_none()) || is_standard(&self.config)
     }
 
-    /// Whether the configuration judges better with an [`embedder`](Self::embedder): it needs one, or checks whether sources support answers.
+    /// Whether the configuration judges better with an [`embedder`](Self::embedder): it needs one, has denied topics, or checks whether sources support answers.
     pub fn uses_embedder(&self) -> bool {
         self.needs_embedder()
+            || self.config.topic_policy_config.is_some()
             || (self.config.contextual_grounding_policy_config.is_some() && self.models.judge.is_none())
     }
 
@@ -204,6 +216,34 @@ impl GuardrailBuilder {
         self
     }
 
+    /// A second opinion about denied topics where similarity leaves doubt, or, without an [`embedder`](Self::embedder), the only one: see [`TopicJudge`].
+    ///
+    /// ```
+    /// use bedrock_core::testing::{Reply, ScriptedModel};
+    /// use bedrock_core::{ApplyGuardrailRequest, Guardrail as _};
+    /// use bedrock_guard::{Guardrail, TopicJudge};
+    ///
+    /// let json = r#"{
+    ///     "name": "bank",
+    ///     "blockedInputMessaging": "I can't help with that.",
+    ///     "blockedOutputsMessaging": "I can't say that.",
+    ///     "topicPolicyConfig": {"topicsConfig": [{
+    ///         "name": "Investment advice", "definition": "Recommendations about which stocks to buy or sell", "type": "DENY"
+    ///     }]}
+    /// }"#;
+    /// // A stand-in for a chat model.
+    /// let model = ScriptedModel::new([Reply::text(r#"{"answer": "yes"}"#), Reply::text(r#"{"answer": "no"}"#)]);
+    /// let builder = Guardrail::builder_from_json(json)?.topic_judge(TopicJudge::chat(model, "any"));
+    /// let guardrail = builder.build_blocking()?;
+    /// assert!(guardrail.apply_blocking(&ApplyGuardrailRequest::input("What should I put my savings in?"))?.blocked());
+    /// assert!(!guardrail.apply_blocking(&ApplyGuardrailRequest::input("When does the branch open?"))?.blocked());
+    /// # Ok::<(), bedrock_core::Error>(())
+    /// ```
+    pub fn topic_judge(mut self, judge: TopicJudge) -> Self {
+        self.models.topic_judge = Some(judge);
+        self
+    }
+
     /// The id (lower-case letters and digits) and version (`DRAFT` or a number) of the guardrail.
     pub fn identity(mut self, id: impl Into<String>, version: impl Into<String>) -> Self {
         self.identity = Some((id.into(), version.into()));
@@ -238,6 +278,9 @@ impl GuardrailBuilder {
             if let Some(classifier) = &self.models.image_classifier {
                 classifier.map().validate()?;
             }
+            if let Some(judge) = &self.models.topic_judge {
+                judge.validate()?;
+            }
             if is_standard(&self.config) {
                 let embedder = self.models.embedder("contentPolicyConfig.tierConfig.tierName: tier STANDARD needs")?;
                 let probe = embed(embedder.as_ref(), vec![standard::PROBE.to_owned()]).await?;
@@ -254,8 +297,11 @@ impl GuardrailBuilder {
                 self.models.aligner = standard::head().knows(&probe[0]).then(|| Aligner(embedder.clone()));
             }
             if let Some(policy) = &self.config.topic_policy_config {
-                let embedder = self.models.embedder("topicPolicyConfig: denied topics need")?;
-                self.models.topics = Some(Arc::new(Topics::new(&policy.topics_config, embedder).await?));
+                let (embedder, judge) = (self.models.embedder.clone(), self.models.topic_judge.clone());
+                if embedder.is_some() || judge.is_some() {
+                    self.models.topics = Some(Arc::new(Topics::new(&policy.topics_config, embedder, judge).await?));
+                }
+                self.models.topics()?;
             }
             let guardrail = Guardrail::compile(self.config, self.models)?;
             Ok(match self.identity {

@@ -5,4 +5,5 @@ pub(crate) mod grounding;
 pub(crate) mod pii;
 pub(crate) mod regex;
 pub(crate) mod topic;
+pub(crate) mod topic_judge;
 pub(crate) mod word;

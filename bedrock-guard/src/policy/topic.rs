@@ -3,13 +3,14 @@
 //! A piece of text is as near to a topic as the nearest of its definition and examples, by the cosine of their embeddings. What a cosine means
 //! differs from encoder to encoder and from topic to topic, so each topic is calibrated when the guardrail is built: against harmless
 //! requests and sentences about everything and nothing (`data/background.txt`), which say how near to it texts are that have
-//! nothing to do with it.
+//! nothing to do with it. Where that leaves doubt, a judge ([`TopicJudge`]) may be asked.
 
 use std::sync::Arc;
 
 use bedrock_core::{EmbeddingModel, Error, GuardrailTopicConfig};
 
 use crate::examine::embed;
+use crate::policy::topic_judge::TopicJudge;
 
 const BACKGROUND: &str = include_str!("../../data/background.txt");
 /// Score from which a text is about a topic.
@@ -30,61 +31,111 @@ struct Topic {
     deviation: f32,
 }
 
-/// Topics and the encoder that knows them.
+/// Topics, and who knows them: an encoder, a judge, or both.
 pub(crate) struct Topics {
-    embedder: Arc<dyn EmbeddingModel>,
-    topics: Vec<Topic>,
+    configs: Vec<GuardrailTopicConfig>,
+    encoder: Option<(Arc<dyn EmbeddingModel>, Vec<Topic>)>,
+    judge: Option<TopicJudge>,
 }
 
 impl std::fmt::Debug for Topics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Topics").field("topics", &self.topics.len()).finish_non_exhaustive()
+        f.debug_struct("Topics").field("topics", &self.configs.len()).finish_non_exhaustive()
     }
 }
 
 impl Topics {
-    /// Bytes of the longest piece that is compared.
-    pub(crate) const PIECE: usize = 300;
-
-    /// Embeds and calibrates.
+    /// Embeds and calibrates, if there is an encoder.
     ///
     /// # Errors
     /// Those of the model.
     pub(crate) async fn new(
         configs: &[GuardrailTopicConfig],
-        embedder: Arc<dyn EmbeddingModel>,
+        embedder: Option<Arc<dyn EmbeddingModel>>,
+        judge: Option<TopicJudge>,
     ) -> Result<Self, Error> {
-        let background: Vec<String> =
-            BACKGROUND.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
-        let background = embed(embedder.as_ref(), background).await?;
-        let mut topics = Vec::with_capacity(configs.len());
-        for config in configs {
-            let definition = format!("{}: {}", config.name, config.definition);
-            let texts = [config.definition.clone(), definition].into_iter().chain(config.examples.iter().cloned());
-            let anchors = embed(embedder.as_ref(), texts.collect()).await?;
-            let mut topic = Topic { anchors, mean: 0.0, deviation: 1.0 };
-            let near: Vec<f32> = background.iter().map(|vector| topic.nearness(vector)).collect();
-            topic.mean = near.iter().sum::<f32>() / near.len() as f32;
-            let variance = near.iter().map(|near| (near - topic.mean).powi(2)).sum::<f32>() / near.len() as f32;
-            topic.deviation = variance.sqrt().max(LEAST_DEVIATION);
-            topics.push(topic);
-        }
-        Ok(Self { embedder, topics })
+        let encoder = match embedder {
+            Some(embedder) => {
+                let topics = calibrate(configs, embedder.as_ref()).await?;
+                Some((embedder, topics))
+            }
+            None => None,
+        };
+        Ok(Self { configs: configs.to_vec(), encoder, judge })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.topics.len()
+        self.configs.len()
     }
 
-    /// For each piece the score of each topic, 0..=1.
+    /// Bytes of the longest piece that is judged: an encoder sees what a sentence or two are about; who reads needs fewer questions for longer ones.
+    pub(crate) fn piece(&self) -> usize {
+        if self.encoder.is_some() { 300 } else { 1200 }
+    }
+
+    /// For each piece the score of each topic, 0..=1; of those that are not `wanted` it may be any. `spent` counts the questions to the judge about the text that the
+    /// pieces are of, from step to step of a stream, so that a stream and a whole text ask the same.
     ///
     /// # Errors
-    /// Those of the model.
-    pub(crate) async fn scores(&self, pieces: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
-        let vectors = embed(self.embedder.as_ref(), pieces.iter().map(|piece| (*piece).to_owned()).collect()).await?;
-        let scores = |vector: &Vec<f32>| self.topics.iter().map(|topic| topic.score(vector)).collect();
-        Ok(vectors.iter().map(scores).collect())
+    /// Those of the models; [`Error::Validation`] if there is no encoder and the text needs more questions than may be asked.
+    pub(crate) async fn scores(
+        &self,
+        pieces: &[&str],
+        wanted: &(dyn Fn(usize) -> bool + Sync),
+        spent: &mut usize,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let mut all = match &self.encoder {
+            Some((embedder, topics)) => {
+                let texts = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+                let vectors = embed(embedder.as_ref(), texts).await?;
+                let scores = |vector: &Vec<f32>| topics.iter().map(|topic| topic.score(vector)).collect();
+                vectors.iter().map(scores).collect()
+            }
+            None => vec![vec![0.0; self.configs.len()]; pieces.len()],
+        };
+        let Some(judge) = &self.judge else { return Ok(all) };
+        for (piece, scores) in pieces.iter().zip(&mut all) {
+            for (index, (topic, score)) in self.configs.iter().zip(scores).enumerate() {
+                if !wanted(index) || (self.encoder.is_some() && !judge.doubts(*score)) {
+                    continue;
+                }
+                if *spent >= judge.most_questions() {
+                    if self.encoder.is_some() {
+                        continue;
+                    }
+                    let most = judge.most_questions();
+                    return Err(Error::validation(format!(
+                        "the text needs more than the {most} questions that a topic judge is asked about one"
+                    )));
+                }
+                *spent += 1;
+                *score = judge.score(topic, piece).await?;
+            }
+        }
+        Ok(all)
     }
+}
+
+/// Embeds topics and measures how near the background is to each.
+///
+/// # Errors
+/// Those of the model.
+async fn calibrate(configs: &[GuardrailTopicConfig], embedder: &dyn EmbeddingModel) -> Result<Vec<Topic>, Error> {
+    let background: Vec<String> = BACKGROUND.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    let background = embed(embedder, background).await?;
+    let mut topics = Vec::with_capacity(configs.len());
+    for config in configs {
+        let definition = format!("{}: {}", config.name, config.definition);
+        let texts = [config.definition.clone(), definition].into_iter().chain(config.examples.iter().cloned());
+        let anchors = embed(embedder, texts.collect()).await?;
+        let mut topic = Topic { anchors, mean: 0.0, deviation: 1.0 };
+        let near: Vec<f32> = background.iter().map(|vector| topic.nearness(vector)).collect();
+        topic.mean = near.iter().sum::<f32>() / near.len() as f32;
+        let variance = near.iter().map(|near| (near - topic.mean).powi(2)).sum::<f32>() / near.len() as f32;
+        topic.deviation = variance.sqrt().max(LEAST_DEVIATION);
+        topics.push(topic);
+    }
+    Ok(topics)
 }
 
 impl Topic {
