@@ -42,3 +42,31 @@ impl Recognizer for RegexRecognizer {
         self.pattern.all(window, from, |span| found.push(Candidate { span, label: self.label, score }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_and_pseudonyms_are_known_whole() {
+        let masks = RegexRecognizer::masks(["EMAIL", "a{b"]).unwrap();
+        for (text, known) in [
+            ("{EMAIL}", true),
+            ("{EMAIL_1_k3x9q2}", true),
+            ("{EMAIL_1234567_222222}", true),
+            ("{a{b}", true),
+            ("{a_b_1_222222}", true),
+            ("{a{b_1_222222}", true),
+            ("{EMAIL_12345678_222222}", false),
+            ("{EMAIL_1_K3X9Q2}", false),
+            ("{EMAIL_1_k3x9q}", false),
+            ("{EMAIL_1}", false),
+            ("{PHONE}", false),
+        ] {
+            let mut found = Vec::new();
+            masks.scan(Window::whole(text), 0, &mut found);
+            let spans: Vec<_> = found.into_iter().map(|found| found.span).collect();
+            assert_eq!(spans, if known { vec![0..text.len()] } else { Vec::new() }, "{text}");
+        }
+    }
+}
