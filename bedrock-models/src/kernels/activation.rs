@@ -18,8 +18,8 @@ pub(crate) struct Block {
     pub(crate) scale: f32,
     /// `scale` times the sum of the integers: what a minimum of the weights is multiplied by.
     pub(crate) sum: f32,
-    /// The sums of the integers, of all and of the first half: what an offset of the quants is multiplied by.
-    pub(crate) integers: [i32; 2],
+    /// -128 times the sums of the integers, of all and of the first half: what takes back a raise of the quants by 128.
+    pub(crate) raise: [i32; 2],
 }
 
 /// The low bytes of a block's activations.
@@ -242,7 +242,13 @@ fn block(x: &[f32; BLOCK], low: Option<&mut Low>) -> Block {
         None => values.map(|value| value as i8),
     };
     let all = first.wrapping_add(last);
-    Block { q, scale, sum: scale * all as f32, integers: [all, first] }
+    Block { q, scale, sum: scale * all as f32, raise: [all, first].map(raise) }
+}
+
+/// What takes back a raise of the quants by 128, of integers with this sum: at most 2²⁷, unless they are of numbers that are not finite.
+#[inline(always)]
+fn raise(sum: i32) -> i32 {
+    sum.wrapping_mul(-128)
 }
 
 /// The same code compiled for wider registers; equal bit for bit.
@@ -298,7 +304,7 @@ unsafe fn avx512_block(x: &[f32; BLOCK], block: &mut Block, low: Option<&mut Low
     };
     put(q, &mut block.q);
     let all = first.wrapping_add(last);
-    (block.scale, block.sum, block.integers) = (scale, scale * all as f32, [all, first]);
+    (block.scale, block.sum, block.raise) = (scale, scale * all as f32, [all, first].map(raise));
 
     /// The low bytes of 32 integers.
     #[inline]
@@ -334,8 +340,8 @@ mod tests {
                 for (x, integer) in x.iter().zip(integers) {
                     assert!((x - block.scale * integer as f32).abs() <= 0.5001 * block.scale, "{isa:?} {x} {integer}");
                 }
-                assert_eq!(block.integers, [integers.iter().sum::<i32>(), integers[..16].iter().sum()]);
-                assert_eq!(block.sum, block.scale * block.integers[0] as f32);
+                assert_eq!(block.raise, [&integers[..], &integers[..16]].map(|some| some.iter().sum::<i32>() * -128));
+                assert_eq!(block.sum, block.scale * (block.raise[0] / -128) as f32);
             }
         }
     }
@@ -348,7 +354,7 @@ mod tests {
             let ties = std::array::from_fn(|i| if i == 0 { 32_512.0 } else { i as f32 - 16.5 });
             let x: Vec<[f32; BLOCK]> =
                 (0..200).map(|b| std::array::from_fn(|i| numbers(32 * b + i))).chain([ties]).collect();
-            let zero = Block { q: [0; BLOCK], scale: 0.0, sum: 0.0, integers: [0; 2] };
+            let zero = Block { q: [0; BLOCK], scale: 0.0, sum: 0.0, raise: [0; 2] };
             let mut one = [(); 2].map(|()| vec![zero; x.len()]);
             quantize(isa, &x, &mut one[0]);
             plain(&x, &mut one[1]);

@@ -5,7 +5,7 @@
 //! a product of its own; with AVX-512 four panels make tiles of 6 × 64. Where the processor has matrix tiles and the sums are long, those take
 //! the same panels ([`amx`]). A decode step instead streams the weights once, against
 //! quantised activations where the format has an integer kernel. A [`prompt`] does so too where there are no matrix tiles, but instructions that sum products of
-//! bytes: with two bytes an activation they need half the steps of `f32`. Which of the two runs is the caller's choice, never a matter of how many
+//! bytes: with two bytes an activation they need half the steps of `f32`; with one there are products of their own where vectors are wide ([`grouped`](super::grouped)). Which of the two runs is the caller's choice, never a matter of how many
 //! rows there happen to be: so a request's numbers do not depend on its company.
 
 use std::cell::RefCell;
@@ -13,6 +13,8 @@ use std::ops::Range;
 
 use super::activation::{BLOCK, QuantizedRows};
 use super::amx;
+#[cfg(target_arch = "x86_64")]
+use super::grouped;
 #[cfg(target_arch = "x86_64")]
 use super::interleaved::DEPTH;
 use super::interleaved::Out;
@@ -69,13 +71,13 @@ pub(crate) struct Product<'a> {
 }
 
 /// Results of the products of one call, `[rows, weights.rows()]` each, written in parts by several threads.
-struct Results<'a, const N: usize> {
+pub(super) struct Results<'a, const N: usize> {
     products: &'a [Product<'a>; N],
     outs: [Vec<f32>; N],
 }
 
 impl<'a, const N: usize> Results<'a, N> {
-    fn new(pool: &Pool, x: &[f32], rows: usize, products: &'a [Product<'a>; N]) -> Self {
+    pub(super) fn new(pool: &Pool, x: &[f32], rows: usize, products: &'a [Product<'a>; N]) -> Self {
         for product in products {
             assert_eq!(x.len(), rows * product.weights.columns(), "input of another width than {:?}", product.weights);
             assert!(product.bias.is_none_or(|bias| bias.len() == product.weights.rows()));
@@ -84,7 +86,7 @@ impl<'a, const N: usize> Results<'a, N> {
         Self { products, outs: products.map(room) }
     }
 
-    fn targets(&mut self, rows: usize) -> [(Product<'a>, Disjoint<'_>); N] {
+    pub(super) fn targets(&mut self, rows: usize) -> [(Product<'a>, Disjoint<'_>); N] {
         let mut products = self.products.iter();
         self.outs.each_mut().map(|out| {
             let product = products.next().expect("one product a result");
@@ -95,7 +97,7 @@ impl<'a, const N: usize> Results<'a, N> {
 
     /// # Safety
     /// Every value of every target must have been written.
-    unsafe fn finish(mut self, rows: usize) -> [Vec<f32>; N] {
+    pub(super) unsafe fn finish(mut self, rows: usize) -> [Vec<f32>; N] {
         for (out, product) in self.outs.iter_mut().zip(self.products) {
             // SAFETY: the capacity was asked for in `new`; written by the contract.
             unsafe { out.set_len(rows * product.weights.rows()) };
@@ -105,15 +107,21 @@ impl<'a, const N: usize> Results<'a, N> {
 }
 
 /// A part of a parallel region: some units (panels, strips) of one product, for some of the rows of the input.
-struct Part {
-    product: usize,
-    first: usize,
-    count: usize,
+pub(super) struct Part {
+    pub(super) product: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
     rows: Range<usize>,
 }
 
 /// The parts of a region, block of rows by block of rows; each is a multiple of `smallest` units, but for the last of a product.
-fn parts(units: impl Iterator<Item = usize>, rows: usize, height: usize, threads: usize, smallest: usize) -> Vec<Part> {
+pub(super) fn parts(
+    units: impl Iterator<Item = usize>,
+    rows: usize,
+    height: usize,
+    threads: usize,
+    smallest: usize,
+) -> Vec<Part> {
     let units: Vec<usize> = units.collect();
     let total: usize = units.iter().sum();
     // Several parts a thread, so that one that is late delays the end by little.
@@ -338,7 +346,7 @@ unsafe fn narrow(
 const ROW_BYTES: usize = 512 * 1024;
 
 /// Products of a prompt's rows, or an encoder's. By matrix tiles where there are any; else by integers, if those of 8 bits are asked for, or have 16, which is as exact as matrix tiles
-/// are and faster than `f32`; by [`products`] otherwise.
+/// are and faster than `f32`; by [`products`] otherwise. Those of 8 bits are [`grouped`](super::grouped) where weights are of formats that gain by it.
 ///
 /// # Panics
 /// If the widths disagree.
@@ -350,8 +358,18 @@ pub(crate) fn prompt<const N: usize>(
     products: &[Product<'_>; N],
 ) -> [Vec<f32>; N] {
     let faster = activations == Activations::Int8 || isa().planes() == 2;
-    let integer = faster && !amx::is_here() && products.iter().all(|p| is_integer(activations, p));
-    if integer { stream(pool, x, rows, activations, products) } else { self::products(pool, x, rows, products) }
+    if !faster || amx::is_here() || !products.iter().all(|product| is_integer(activations, product)) {
+        return self::products(pool, x, rows, products);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if activations == Activations::Int8 && products.iter().all(|product| grouped::suits(isa(), product.weights)) {
+        let mut results = Results::new(pool, x, rows, products);
+        let targets = results.targets(rows);
+        grouped::products(pool, isa(), x, rows, &targets);
+        // SAFETY: all of each target was written.
+        return unsafe { results.finish(rows) };
+    }
+    stream(pool, x, rows, activations, products)
 }
 
 /// Whether this product is computed with quantised activations.
@@ -557,7 +575,18 @@ mod tests {
                     assert_eq!(bytes == integer, !quantized || isa().planes() == 1, "bytes {dtype:?} {rows} {n} {k}");
                     let [of_prompt] = prompt(&pool, &x, rows, Activations::Int8, &product);
                     let integer = quantized && !amx::is_here();
-                    assert_eq!(of_prompt, if integer { bytes } else { run(None, None) }, "{dtype:?} {rows} {n} {k}");
+                    if integer && isa() == Isa::Avx512 && dtype == Dtype::Q4_1 {
+                        close(&of_prompt, &want, 2e-2, &format!("groups {dtype:?} {rows} {n} {k}"));
+                    } else {
+                        assert_eq!(
+                            of_prompt,
+                            if integer { bytes } else { run(None, None) },
+                            "{dtype:?} {rows} {n} {k}"
+                        );
+                    }
+                    let doubled = Product { then: Some(|_, x| x.iter_mut().for_each(|x| *x *= 2.0)), ..product[0] };
+                    let [doubled] = prompt(&pool, &x, rows, Activations::Int8, &[doubled]);
+                    assert!(doubled.iter().zip(&of_prompt).all(|(doubled, once)| *doubled == 2.0 * once));
                     if dtype == Dtype::F32 {
                         let panels = matrix(dtype, n, k, 7).into_panels();
                         assert_eq!(panels.to_f32(), weights.to_f32());

@@ -28,6 +28,8 @@ pub(crate) mod elementwise;
 pub(crate) mod gemm;
 #[cfg(feature = "tune")]
 pub(crate) mod gradient;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod grouped;
 pub(crate) mod interleaved;
 pub(crate) mod isa;
 #[cfg(feature = "bench")]

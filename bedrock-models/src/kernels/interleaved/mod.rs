@@ -181,7 +181,7 @@ impl Interleaved {
         self.lanes
     }
 
-    fn strips(&self) -> usize {
+    pub(crate) fn strips(&self) -> usize {
         self.rows.div_ceil(self.lanes)
     }
 
@@ -286,6 +286,27 @@ impl Interleaved {
         }
     }
 
+    /// Whether more is done with sums than to multiply them with a scale for each 32 columns: there are minima, or scales of 16.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_fine_scales(&self) -> bool {
+        self.format.has_minimum() || self.format == Format::Q6K
+    }
+
+    /// Lays out some groups of some strips side by side as bytes of one scale for 64 columns.
+    ///
+    /// # Panics
+    /// If there are no such strips or groups or `out` is too short, and where [`grouped`](super::grouped) products are not.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn regroup(&self, strips: Range<usize>, groups: Range<usize>, out: &mut [Line]) {
+        assert!(super::grouped::is_here(isa()) && self.lanes == COLUMNS && strips.len() <= super::grouped::STRIPS);
+        let some: [_; super::grouped::STRIPS] =
+            std::array::from_fn(|strip| self.strip((strips.start + strip).min(strips.end - 1), 0));
+        let blocks = 2 * groups.start..(2 * groups.end).min(self.columns / BLOCK);
+        assert!(!blocks.is_empty() && out.len() >= groups.len() * super::grouped::registers(strips.len()));
+        // SAFETY: AVX-512 was detected where its `Isa` was made; whole strips, and room for them.
+        unsafe { simd::regroup(self.format, &some[..strips.len()], blocks, out.as_mut_ptr().cast()) };
+    }
+
     fn dot_portable(&self, heads: &[u8], quants: &[u8], x: &QuantizedRows<'_>, row: usize, out: &mut [f32]) {
         for (lane, out) in out.iter_mut().enumerate() {
             for (b, block) in quants.chunks_exact(self.block_bytes()).enumerate() {
@@ -295,7 +316,7 @@ impl Interleaved {
                     let product = |k: usize| self.quant(block, lane, k) * x.integer(row, b * BLOCK + k);
                     let sum: i32 = columns.map(product).sum();
                     let (d, m) = self.scales(heads, b, lane, half);
-                    let [all, first] = x_block.integers;
+                    let [all, first] = x_block.raise.map(|raise| raise / -128);
                     let integers = if half == 0 { first } else { all.wrapping_sub(first) };
                     *out += sum as f32 * (d * x_block.scale) + m * (x_block.scale * integers as f32);
                 }
@@ -409,6 +430,36 @@ impl Interleaved {
     }
 }
 
+/// Blocks of random quants, with scales of a sensible size.
+#[cfg(test)]
+pub(super) fn random_blocks(dtype: Dtype, rows: usize, columns: usize) -> Vec<u8> {
+    let from = dtype.block_bytes();
+    let mut state = 88172645463325252u64;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    let mut bytes: Vec<u8> = (0..rows * columns / dtype.block_len() * from).map(|_| byte()).collect();
+    for (i, block) in bytes.chunks_exact_mut(from).enumerate() {
+        let d = f16::from_f32(0.01 + (i % 7) as f32 * 0.003).to_le_bytes();
+        let m = f16::from_f32(-0.05 + (i % 5) as f32 * 0.02).to_le_bytes();
+        match dtype {
+            Dtype::Q6K => block[208..210].copy_from_slice(&d),
+            Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4K | Dtype::Q5K => {
+                block[..2].copy_from_slice(&d);
+                block[2..4].copy_from_slice(&m);
+            }
+            _ => block[..2].copy_from_slice(&d),
+        }
+        if dtype == Dtype::Q8_0 {
+            block[2] = 128; // -128, the value that |w| cannot hold as i8
+        }
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::pool::Pool;
@@ -417,35 +468,6 @@ mod tests {
 
     const TYPES: [Dtype; 8] =
         [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0, Dtype::Q5_1, Dtype::Q4K, Dtype::Q5K, Dtype::Q6K];
-
-    /// Blocks of random quants, with scales of a sensible size.
-    fn random_blocks(dtype: Dtype, rows: usize, columns: usize) -> Vec<u8> {
-        let from = dtype.block_bytes();
-        let mut state = 88172645463325252u64;
-        let mut byte = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 24) as u8
-        };
-        let mut bytes: Vec<u8> = (0..rows * columns / dtype.block_len() * from).map(|_| byte()).collect();
-        for (i, block) in bytes.chunks_exact_mut(from).enumerate() {
-            let d = f16::from_f32(0.01 + (i % 7) as f32 * 0.003).to_le_bytes();
-            let m = f16::from_f32(-0.05 + (i % 5) as f32 * 0.02).to_le_bytes();
-            match dtype {
-                Dtype::Q6K => block[208..210].copy_from_slice(&d),
-                Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4K | Dtype::Q5K => {
-                    block[..2].copy_from_slice(&d);
-                    block[2..4].copy_from_slice(&m);
-                }
-                _ => block[..2].copy_from_slice(&d),
-            }
-            if dtype == Dtype::Q8_0 {
-                block[2] = 128; // -128, the value that |w| cannot hold as i8
-            }
-        }
-        bytes
-    }
 
     #[test]
     fn rows_panels_and_products_equal_the_plain_decoder() {

@@ -93,10 +93,10 @@ pub(super) unsafe fn unpack_pair(format: Format, strips: [(&[u8], &[u8]); 2], bl
     // SAFETY: by the contract.
     unsafe {
         match format {
-            Format::Q8 => avx512::pairs::unpack_pair::<Q8>(strips, blocks, out),
-            Format::Q4 => avx512::pairs::unpack_pair::<Q4>(strips, blocks, out),
-            Format::Q5 => avx512::pairs::unpack_pair::<Q5>(strips, blocks, out),
-            Format::Q6K => avx512::pairs::unpack_pair::<Q6_K>(strips, blocks, out),
+            Format::Q8 => pairs::unpack_pair::<Q8>(strips, blocks, out),
+            Format::Q4 => pairs::unpack_pair::<Q4>(strips, blocks, out),
+            Format::Q5 => pairs::unpack_pair::<Q5>(strips, blocks, out),
+            Format::Q6K => pairs::unpack_pair::<Q6_K>(strips, blocks, out),
             Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K => unreachable!("pairs have no minima"),
         }
     }
@@ -119,12 +119,22 @@ pub(super) unsafe fn dot_pair(
     // SAFETY: by the contract.
     unsafe {
         match (format, x.planes()) {
-            (Format::Q6K, 2) => avx512::pairs::dot_pair::<true, 2>(pair, blocks, x, rows, out),
-            (Format::Q6K, _) => avx512::pairs::dot_pair::<true, 1>(pair, blocks, x, rows, out),
-            (_, 2) => avx512::pairs::dot_pair::<false, 2>(pair, blocks, x, rows, out),
-            _ => avx512::pairs::dot_pair::<false, 1>(pair, blocks, x, rows, out),
+            (Format::Q6K, 2) => pairs::dot_pair::<true, 2>(pair, blocks, x, rows, out),
+            (Format::Q6K, _) => pairs::dot_pair::<true, 1>(pair, blocks, x, rows, out),
+            (_, 2) => pairs::dot_pair::<false, 2>(pair, blocks, x, rows, out),
+            _ => pairs::dot_pair::<false, 1>(pair, blocks, x, rows, out),
         }
     }
+}
+
+/// Lays out some strips side by side as bytes of one scale for 64 columns: see [`grouped`](crate::kernels::grouped).
+///
+/// # Safety
+/// AVX-512 VNNI must be there; the strips have these blocks, of which the first begins a group, and `out` has [`registers`](crate::kernels::grouped::registers) for each group.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn regroup(format: Format, strips: &[(&[u8], &[u8])], blocks: Range<usize>, out: *mut u8) {
+    // SAFETY: by the contract.
+    unsafe { with_format!(format, regroup::regroup(strips, blocks, out)) }
 }
 
 /// Decodes whole blocks of a strip into `out[k · 16 + lane]`.
@@ -248,53 +258,53 @@ macro_rules! kernels {
             }
         }
 
-        /// The sum of a block's integers, in each lane.
+        /// What takes back a raise of a block's quants by 128, in each lane.
         ///
         /// # Safety
         /// The features.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn integers(x: &Block) -> Bytes {
+        unsafe fn raise(x: &Block) -> Bytes {
             // SAFETY: four bytes of the block.
-            unsafe { four(x.integers.as_ptr().cast()) }
+            unsafe { four(x.raise.as_ptr().cast()) }
         }
 
-        /// As [`integers`], of the first half.
+        /// As [`raise`], of the first half.
         ///
         /// # Safety
         /// The features.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn first_integers(x: &Block) -> Bytes {
+        unsafe fn first_raise(x: &Block) -> Bytes {
             // SAFETY: four bytes of the block.
-            unsafe { four(x.integers.as_ptr().add(1).cast()) }
+            unsafe { four(x.raise.as_ptr().add(1).cast()) }
         }
 
-        /// As [`integers`], of the second half.
+        /// As [`raise`], of the second half.
         ///
         /// # Safety
         /// The features.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn last_integers(x: &Block) -> Bytes {
+        unsafe fn last_raise(x: &Block) -> Bytes {
             // SAFETY: by the contract.
-            unsafe { less(integers(x), first_integers(x)) }
+            unsafe { less(raise(x), first_raise(x)) }
         }
 
-        /// What the offset of a format's quants adds to their products with integers of this sum.
+        /// What takes back the offset of a format's quants from their products, by what does so for one of 128.
         ///
         /// # Safety
         /// The features.
         #[inline]
         #[target_feature(enable = $features)]
-        unsafe fn offset<const F: u8>(integers: Bytes) -> Bytes {
+        unsafe fn offset<const F: u8>(raise: Bytes) -> Bytes {
             // SAFETY: by the contract.
             unsafe {
                 match F {
-                    Q8 if !Q8_IS_SIGNED => times::<7>(integers),
-                    Q4 => times::<3>(integers),
-                    Q5 => times::<4>(integers),
-                    Q6_K => times::<5>(integers),
+                    Q8 if !Q8_IS_SIGNED => raise,
+                    Q4 => part::<4>(raise),
+                    Q5 => part::<3>(raise),
+                    Q6_K => part::<2>(raise),
                     _ => zero(),
                 }
             }
@@ -349,22 +359,22 @@ macro_rules! kernels {
                         let w = unpack::<F>(quants);
                         let [first, second] = scales::<F>(head, b, unit);
                         let x = x.add(block);
-                        // `sums` and the products of some registers of quants from a column on, with their scale and minimum, and the sum of the activations' integers.
+                        // `sums` and the products of some registers of quants from a column on, with their scale and minimum, and what takes back their offset.
                         macro_rules! add {
-                            ($n:literal, $w:expr, $from:literal, $scales:expr, $integers:ident) => {
+                            ($n:literal, $w:expr, $from:literal, $scales:expr, $raise:ident) => {
                                 let dots = dots::<F, P, $n, R>($w, x, width, $from);
                                 for r in 0..R {
                                     let x = x.add(r * width).block();
-                                    let dots = less(dots[r], offset::<F>($integers(x)));
+                                    let dots = plus(dots[r], offset::<F>($raise(x)));
                                     sums[r] = add::<F>(sums[r], dots, $scales, x);
                                 }
                             };
                         }
                         if F == Q6_K {
-                            add!(4, [w[0], w[1], w[2], w[3]], 0, first, first_integers);
-                            add!(4, [w[4], w[5], w[6], w[7]], 16, second, last_integers);
+                            add!(4, [w[0], w[1], w[2], w[3]], 0, first, first_raise);
+                            add!(4, [w[4], w[5], w[6], w[7]], 16, second, last_raise);
                         } else {
-                            add!(8, w, 0, first, integers);
+                            add!(8, w, 0, first, raise);
                         }
                         block += 1;
                     }
@@ -440,6 +450,8 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
+use x86::avx512::{pairs, regroup};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(super) use x86::tiles;
 #[cfg(target_arch = "x86_64")]

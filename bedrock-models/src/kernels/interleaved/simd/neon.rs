@@ -39,6 +39,7 @@ on_registers! {
     fn to_float(a: Bytes) -> Floats { vcvtq_f32_s32(vreinterpretq_s32_u8(a)) }
     fn load(at: *const u8) -> Bytes { vld1q_u8(at) }
     fn less(a: Bytes, b: Bytes) -> Bytes { vreinterpretq_u8_s32(vsubq_s32(vreinterpretq_s32_u8(a), vreinterpretq_s32_u8(b))) }
+    fn plus(a: Bytes, b: Bytes) -> Bytes { vreinterpretq_u8_s32(vaddq_s32(vreinterpretq_s32_u8(a), vreinterpretq_s32_u8(b))) }
     fn four(at: *const i8) -> Bytes { vreinterpretq_u8_s32(vdupq_n_s32(at.cast::<i32>().read_unaligned())) }
     fn broadcast_float(at: *const f32) -> Floats { vdupq_n_f32(*at) }
     fn load_float(at: *const f32) -> Floats { vld1q_f32(at) }
@@ -97,11 +98,11 @@ fn left<const N: i32>(a: Bytes) -> Bytes {
     vreinterpretq_u8_u16(vshlq_n_u16::<N>(vreinterpretq_u16_u8(a)))
 }
 
-/// Integers of 32 bits times `1 << N`.
+/// Integers of 32 bits over `1 << N`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn times<const N: i32>(a: Bytes) -> Bytes {
-    vreinterpretq_u8_s32(vshlq_n_s32::<N>(vreinterpretq_s32_u8(a)))
+fn part<const N: i32>(a: Bytes) -> Bytes {
+    vreinterpretq_u8_s32(vshrq_n_s32::<N>(vreinterpretq_s32_u8(a)))
 }
 
 #[inline]

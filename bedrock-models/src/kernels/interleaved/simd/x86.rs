@@ -46,6 +46,7 @@ macro_rules! eight_lanes {
             fn to_float(a: Bytes) -> Floats { _mm256_cvtepi32_ps(a) }
             fn load(at: *const u8) -> Bytes { _mm256_loadu_si256(at.cast()) }
             fn less(a: Bytes, b: Bytes) -> Bytes { _mm256_sub_epi32(a, b) }
+            fn plus(a: Bytes, b: Bytes) -> Bytes { _mm256_add_epi32(a, b) }
             fn four(at: *const i8) -> Bytes { _mm256_set1_epi32(at.cast::<i32>().read_unaligned()) }
             fn broadcast_float(at: *const f32) -> Floats { _mm256_set1_ps(*at) }
             fn load_float(at: *const f32) -> Floats { _mm256_loadu_ps(at) }
@@ -61,11 +62,11 @@ macro_rules! eight_lanes {
             _mm256_slli_epi16::<N>(a)
         }
 
-        /// Integers of 32 bits times `1 << N`.
+        /// Integers of 32 bits over `1 << N`.
         #[inline]
         #[target_feature(enable = $features)]
-        fn times<const N: i32>(a: Bytes) -> Bytes {
-            _mm256_slli_epi32::<N>(a)
+        fn part<const N: i32>(a: Bytes) -> Bytes {
+            _mm256_srai_epi32::<N>(a)
         }
 
         #[inline]
@@ -266,6 +267,13 @@ pub(super) mod avxvnni {
     eight_lanes!("avx2,fma,f16c,avxvnni");
     vnni!("avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32, _mm256_add_epi32);
 
+    /// Integers of 32 bits times `1 << N`.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    fn times<const N: i32>(a: Bytes) -> Bytes {
+        _mm256_slli_epi32::<N>(a)
+    }
+
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
     fn quant8(w: Bytes) -> Bytes {
@@ -294,6 +302,7 @@ pub(super) mod avx512 {
     use super::*;
 
     pub(in crate::kernels::interleaved) mod pairs;
+    pub(in crate::kernels::interleaved) mod regroup;
 
     type Bytes = __m512i;
     type Floats = __m512;
@@ -310,6 +319,7 @@ pub(super) mod avx512 {
         fn to_float(a: Bytes) -> Floats { _mm512_cvtepi32_ps(a) }
         fn load(at: *const u8) -> Bytes { _mm512_loadu_si512(at.cast()) }
         fn less(a: Bytes, b: Bytes) -> Bytes { _mm512_sub_epi32(a, b) }
+        fn plus(a: Bytes, b: Bytes) -> Bytes { _mm512_add_epi32(a, b) }
         fn four(at: *const i8) -> Bytes { _mm512_set1_epi32(at.cast::<i32>().read_unaligned()) }
         fn broadcast_float(at: *const f32) -> Floats { _mm512_set1_ps(*at) }
         fn load_float(at: *const f32) -> Floats { _mm512_loadu_ps(at) }
@@ -332,6 +342,13 @@ pub(super) mod avx512 {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn times<const N: u32>(a: Bytes) -> Bytes {
         _mm512_slli_epi32::<N>(a)
+    }
+
+    /// Integers of 32 bits over `1 << N`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn part<const N: u32>(a: Bytes) -> Bytes {
+        _mm512_srai_epi32::<N>(a)
     }
 
     #[inline]

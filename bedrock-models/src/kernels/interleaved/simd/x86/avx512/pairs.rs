@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use super::*;
 
 /// What is added to quants as they are unpacked: 128 is in them then, whatever their format.
-const fn raise(f: u8) -> i8 {
+const fn middle(f: u8) -> i8 {
     match format(f) {
         Format::Q8 => 0,
         Format::Q4 => 120,
@@ -43,7 +43,7 @@ pub(in crate::kernels::interleaved) unsafe fn unpack_pair<const F: u8>(
                     ask_near(quants.wrapping_add(AHEAD + WIDTH * line));
                 }
                 for (g, w) in unpack::<F>(quants).into_iter().enumerate() {
-                    _mm512_store_si512(register(2 * g).cast(), _mm512_add_epi8(w, splat(const { raise(F) })));
+                    _mm512_store_si512(register(2 * g).cast(), _mm512_add_epi8(w, splat(const { middle(F) })));
                 }
                 let head = heads.as_ptr().add(block / units * head_bytes);
                 let [[first, _], [second, _]] = scales::<F>(head, block % units, unit::<F>(head));
@@ -85,9 +85,9 @@ unsafe fn pair_rows<const HALVES: bool, const P: usize, const R: usize>(
             let mut dots;
             // What the offset of the quants adds is taken back first; the high bytes count 256 times, and so come before it.
             macro_rules! begin {
-                ($integers:ident) => {
+                ($raise:ident) => {
                     for r in 0..R {
-                        let start = less(zero(), times::<7>($integers(x.add(r * width).block())));
+                        let start = $raise(x.add(r * width).block());
                         for strip in 0..2 {
                             dots[r][strip] =
                                 if P == 2 { _mm512_add_epi32(times::<8>(dots[r][strip]), start) } else { start };
@@ -121,22 +121,22 @@ unsafe fn pair_rows<const HALVES: bool, const P: usize, const R: usize>(
                 };
             }
             macro_rules! half {
-                ($integers:ident, [$($g:literal),*]) => {
+                ($raise:ident, [$($g:literal),*]) => {
                     dots = [[zero(); 2]; R];
                     if P == 2 {
                         $(step!($g, high);)*
                     }
-                    begin!($integers);
+                    begin!($raise);
                     $(if P == 2 { step!($g, low); } else { step!($g, high); })*
                 };
             }
             if HALVES {
-                half!(first_integers, [0, 1, 2, 3]);
+                half!(first_raise, [0, 1, 2, 3]);
                 end!(16);
-                half!(last_integers, [4, 5, 6, 7]);
+                half!(last_raise, [4, 5, 6, 7]);
                 end!(18);
             } else {
-                half!(integers, [0, 1, 2, 3, 4, 5, 6, 7]);
+                half!(raise, [0, 1, 2, 3, 4, 5, 6, 7]);
                 end!(16);
             }
         }

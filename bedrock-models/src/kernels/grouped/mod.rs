@@ -1,0 +1,282 @@
+//! Products of a prompt's rows in bytes: the fastest there are where vectors of 512 bits sum products of bytes.
+//!
+//! What a block format asks for beside its products, a scale every 32 columns and a minimum or one every 16, is half as much work again. So 64 columns, a group, become bytes of one scale here:
+//! of the weights as they are laid out for some rows ([`Interleaved::regroup`]), and of the activations ([`rows`]). A weight moves by little more than half a step,
+//! which is the 127th part of the largest size that scales and minima allow in its group. The [`tile`] then has little but products to do.
+//!
+//! The numbers of a row do not depend on how many there are: a prompt of one token is computed so as well, as fast as its weights arrive.
+
+pub(super) mod rows;
+pub(super) mod tile;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use self::rows::GroupedRows;
+use self::tile::Place;
+use super::gemm::{Part, Product, parts};
+use super::interleaved::Interleaved;
+use super::isa::Isa;
+use super::matrix::{Matrix, Storage};
+use super::panels::Line;
+use super::pool::{Disjoint, Pool};
+use super::tile::COLUMNS;
+
+/// Columns that share a scale.
+pub(crate) const GROUP: usize = 64;
+
+/// Strips of 16 rows of weights that are multiplied together.
+pub(crate) const STRIPS: usize = 3;
+
+/// Registers of a group of so many strips: of each block of 32 columns `[four columns][strip]` bytes, of which 128 is zero, then `[strip]` scales.
+pub(crate) const fn registers(strips: usize) -> usize {
+    17 * strips
+}
+
+/// Groups of columns that all rows meet before they meet the next, and triples of strips that are laid out of them at a time: 312 KiB, a third of a second-level cache of 1 MiB.
+const DEPTH: usize = 32;
+const TRIPLES: usize = 3;
+
+thread_local! {
+    /// Where a thread lays out weights.
+    static WEIGHTS: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether there are such products here.
+pub(crate) fn is_here(isa: Isa) -> bool {
+    isa == Isa::Avx512
+}
+
+/// Whether a prompt's products with these weights are best made so. Others are about as fast in pairs of strips, and then exact but for their activations.
+pub(super) fn suits(isa: Isa, weights: &Matrix) -> bool {
+    match weights.storage() {
+        Storage::Interleaved(weights) => is_here(isa) && weights.has_fine_scales(),
+        _ => false,
+    }
+}
+
+/// Products of rows with weights that are all interleaved, into targets of so many rows each; all of which is written.
+///
+/// # Panics
+/// If the widths disagree, weights are stored otherwise, or such products are not here ([`is_here`]).
+pub(super) fn products(pool: &Pool, isa: Isa, x: &[f32], rows: usize, targets: &[(Product<'_>, Disjoint<'_>)]) {
+    let Some((first, _)) = targets.first() else { return };
+    if rows == 0 {
+        return;
+    }
+    let x = GroupedRows::new(pool, isa, x, first.weights.columns());
+    let units = targets.iter().map(|(product, _)| interleaved(product).strips());
+    // At least about 32 KiB of weights a part: less costs more to hand out than to do.
+    let strip_bytes = first.weights.bytes() / interleaved(first).strips();
+    let smallest = (32 * 1024 / (strip_bytes * rows.div_ceil(4))).max(1).next_multiple_of(STRIPS);
+    let parts = parts(units, rows, rows, pool.threads(), smallest);
+    pool.run_in_order(parts.len(), &|part| {
+        let &Part { product, first, count, .. } = &parts[part];
+        let (product, out) = &targets[product];
+        let (n, lane) = (product.weights.rows(), first * COLUMNS);
+        let lanes = (count * COLUMNS).min(n - lane);
+        let mut start = vec![0.0; count * COLUMNS];
+        if let Some(bias) = product.bias {
+            start[..lanes].copy_from_slice(&bias[lane..lane + lanes]);
+        }
+        let to = Place { at: out.pointer(lane, (rows - 1) * n + lanes), stride: n };
+        // SAFETY: these columns of `out` belong to this part alone; `pointer` checked that the last row has them.
+        unsafe { some(interleaved(product), first..first + count, &x, &start, to, lanes) };
+        if let Some(then) = product.then {
+            for row in 0..rows {
+                // SAFETY: as above; they were written.
+                then(isa, unsafe { out.slice(row * n + lane, lanes) });
+            }
+        }
+    });
+}
+
+fn interleaved<'a>(product: &Product<'a>) -> &'a Interleaved {
+    match product.weights.storage() {
+        Storage::Interleaved(weights) => weights,
+        _ => panic!("{:?} is not interleaved", product.weights),
+    }
+}
+
+/// Products of all rows with some strips, which have `lanes` rows of weights, from the sums in `start` on.
+///
+/// # Safety
+/// Of each row so many floats can be written at `to`.
+unsafe fn some(
+    weights: &Interleaved,
+    strips: Range<usize>,
+    x: &GroupedRows<'_>,
+    start: &[f32],
+    to: Place,
+    lanes: usize,
+) {
+    let lines = DEPTH.min(x.groups()) * registers(STRIPS);
+    WEIGHTS.with_borrow_mut(|room| {
+        if room.len() < TRIPLES * lines {
+            room.resize(TRIPLES * lines, Line([0.0; COLUMNS]));
+        }
+        for from in strips.clone().step_by(TRIPLES * STRIPS) {
+            let triples = (from..strips.end.min(from + TRIPLES * STRIPS)).step_by(STRIPS);
+            let triples = triples.map(|first| first..strips.end.min(first + STRIPS));
+            for group in (0..x.groups()).step_by(DEPTH) {
+                let groups = group..x.groups().min(group + DEPTH);
+                for (strips, room) in triples.clone().zip(room.chunks_exact_mut(lines)) {
+                    weights.regroup(strips, groups.clone(), room);
+                }
+                for first in (0..x.rows()).step_by(tile::ROWS) {
+                    let rows = first..x.rows().min(first + tile::ROWS);
+                    for (some, room) in triples.clone().zip(room.chunks_exact(lines)) {
+                        let lane = (some.start - strips.start) * COLUMNS;
+                        let lanes = (some.len() * COLUMNS).min(lanes - lane);
+                        let to = Place { at: to.row(first).at.wrapping_add(lane), ..to };
+                        let (rows, groups) = (rows.clone(), groups.clone());
+                        let start = (group == 0).then(|| &start[lane..]);
+                        // SAFETY: by the contract; sums that were written unless the groups are the first.
+                        unsafe { tile::products(some.len(), room, x, rows, groups, start, to, lanes) };
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::gemm::Results;
+    use crate::kernels::interleaved::random_blocks;
+    use crate::kernels::isa::isa;
+    use crate::kernels::panels::bytes;
+    use crate::weights::{Dtype, StoredTensor};
+
+    const TYPES: [Dtype; 8] =
+        [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0, Dtype::Q5_1, Dtype::Q4K, Dtype::Q5K, Dtype::Q6K];
+
+    fn matrix(dtype: Dtype, rows: usize, columns: usize) -> Matrix {
+        let mut data = random_blocks(dtype, rows, columns);
+        for (i, block) in data.chunks_exact_mut(dtype.block_bytes()).enumerate() {
+            let scale = if dtype == Dtype::Q6K { &mut block[208..210] } else { &mut block[..2] };
+            match i % 11 {
+                // Nothing, beside its minimum.
+                3 => scale.fill(0),
+                // Less than nothing, as it often is where quants have an offset.
+                5 | 8 if matches!(dtype, Dtype::Q4_0 | Dtype::Q5_0) => scale[1] |= 0x80,
+                _ => {}
+            }
+        }
+        let shape = vec![rows, columns];
+        Matrix::new(StoredTensor { name: "w".into(), dtype, shape, data: data.into() }).unwrap()
+    }
+
+    /// What a matrix is when it is regrouped: `[row][column]`, and of each group the scale.
+    fn regrouped(weights: &Matrix) -> (Vec<f64>, Vec<f32>) {
+        let (rows, columns) = (weights.rows(), weights.columns());
+        let Storage::Interleaved(interleaved) = weights.storage() else { panic!("{weights:?}") };
+        let groups = columns.div_ceil(GROUP);
+        let (mut values, mut scales) = (vec![0.0; rows * columns], vec![0.0; rows * groups]);
+        let mut line = vec![Line([f32::NAN; COLUMNS]); registers(1)];
+        for (row, group) in (0..rows).flat_map(|row| (0..groups).map(move |group| (row, group))) {
+            interleaved.regroup(row / COLUMNS..row / COLUMNS + 1, group..group + 1, &mut line);
+            let scale = line[16].0[row % COLUMNS];
+            scales[row * groups + group] = scale;
+            for k in 0..GROUP.min(columns - group * GROUP) {
+                let byte = bytes(&line)[k / 4 * 64 + row % COLUMNS * 4 + k % 4];
+                values[row * columns + group * GROUP + k] = (f64::from(byte) - 128.0) * f64::from(scale);
+            }
+        }
+        (values, scales)
+    }
+
+    #[test]
+    fn weights_move_by_little_more_than_half_a_step() {
+        if !is_here(isa()) {
+            return; // Nothing regroups here.
+        }
+        for dtype in TYPES {
+            let columns = if dtype.block_len() == 256 { 768 } else { 352 };
+            let weights = matrix(dtype, 37, columns);
+            let (values, scales) = regrouped(&weights);
+            let plain = weights.to_f32();
+            for (row, (values, plain)) in values.chunks(columns).zip(plain.chunks(columns)).enumerate() {
+                for (group, (values, plain)) in values.chunks(GROUP).zip(plain.chunks(GROUP)).enumerate() {
+                    let scale = f64::from(scales[row * columns.div_ceil(GROUP) + group]);
+                    let largest = plain.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                    // A size that scale and minimum allow and no weight has makes steps larger: here none of 16 weights is rarely nearer than this.
+                    assert!(scale <= f64::from(largest) / 127.0 * 1.7, "{dtype:?} {row} {group}: {scale} {largest}");
+                    for (value, plain) in values.iter().zip(plain) {
+                        let moved = (value - f64::from(*plain)).abs();
+                        assert!(moved <= 0.52 * scale, "{dtype:?} {row} {group}: {value} {plain} {scale}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_one_scale_stay_as_they_are_and_scales_that_are_not_finite_show() {
+        if !is_here(isa()) {
+            return; // Nothing regroups here.
+        }
+        let of_scale = |scale: f32| {
+            let mut data = vec![0u8; 2 * 34];
+            for (i, block) in data.chunks_exact_mut(34).enumerate() {
+                block[..2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
+                block[2..].iter_mut().enumerate().for_each(|(k, q)| *q = (k * 37 + i * 5) as u8);
+                block[2] = 128; // -128, one further than the largest
+            }
+            let shape = vec![1, 64];
+            Matrix::new(StoredTensor { name: "w".into(), dtype: Dtype::Q8_0, shape, data: data.into() }).unwrap()
+        };
+        let weights = of_scale(0.25);
+        let want: Vec<f64> = weights.to_f32().into_iter().map(f64::from).collect();
+        assert_eq!(regrouped(&weights).0, want);
+        // A scale of less than nothing: the least byte has no opposite.
+        let weights = of_scale(-0.25);
+        assert!(regrouped(&weights).0.iter().zip(weights.to_f32()).all(|(a, b)| (a - f64::from(b)).abs() <= 0.25));
+        assert!(regrouped(&of_scale(0.0)).0.iter().all(|value| *value == 0.0));
+        for bad in [f32::INFINITY, f32::NAN] {
+            assert!(!regrouped(&of_scale(bad)).1[0].is_finite());
+        }
+    }
+
+    #[test]
+    fn products_are_those_of_the_bytes_whatever_the_company() {
+        if !is_here(isa()) {
+            return; // There are no such products here.
+        }
+        let shapes: [(usize, usize, usize); 6] =
+            [(1, 1, 32), (2, 16, 64), (7, 50, 96), (61, 47, 448), (130, 150, 256), (8, 33, 4352)];
+        for (dtype, (rows, n, k)) in TYPES.into_iter().flat_map(|dtype| shapes.map(|shape| (dtype, shape))) {
+            let k = k.next_multiple_of(dtype.block_len());
+            let weights = matrix(dtype, n, k);
+            let bias: Vec<f32> = (0..n).map(|i| i as f32 * 0.01).collect();
+            let x: Vec<f32> = (0..rows * k).map(|i| ((i * 37 % 113) as f32 - 56.0) / 50.0).collect();
+            let pool = Pool::new(2);
+            let run = |x: &[f32], rows: usize| {
+                let product = [Product { weights: &weights, bias: Some(&bias), then: None }];
+                let mut results = Results::new(&pool, x, rows, &product);
+                products(&pool, isa(), x, rows, &results.targets(rows));
+                // SAFETY: all was written.
+                let [out] = unsafe { results.finish(rows) };
+                out
+            };
+            let (w, _) = regrouped(&weights);
+            let groups = GroupedRows::new(&pool, isa(), &x, k);
+            let value = |row: usize, column: usize| {
+                let group = groups.row(row)[column / GROUP];
+                let power = if column % GROUP < GROUP / 2 { group.shift } else { 0 };
+                f64::from(group.q[column % GROUP]) * f64::from(group.scale) * f64::from(power).exp2()
+            };
+            let together = run(&x, rows);
+            for (row, sums) in together.chunks_exact(n).enumerate() {
+                for (column, sum) in sums.iter().enumerate() {
+                    let terms: Vec<f64> = (0..k).map(|i| value(row, i) * w[column * k + i]).collect();
+                    let (want, size) = (terms.iter().sum::<f64>(), terms.iter().map(|term| term.abs()).sum::<f64>());
+                    let got = f64::from(*sum) - f64::from(bias[column]);
+                    assert!((got - want).abs() <= 2e-6 * (size + 1.0), "{dtype:?} {rows} {n} {k}: {got} {want}");
+                }
+                assert_eq!(run(&x[row * k..][..k], 1), sums, "{dtype:?} {rows} {n} {k}: a row depends on its company");
+            }
+        }
+    }
+}
