@@ -22,7 +22,7 @@ use bedrock_core::{
 use bedrock_examples::{Failure, ModelArguments, failure, print_json, run, with_encoder};
 use bedrock_guard::{FindingKind, Guardrail, TextFinding};
 use clap::{Parser, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Judge texts with a guardrail: JSONL on standard input, JSONL on standard output.
 #[derive(Parser)]
@@ -33,7 +33,7 @@ struct Arguments {
     /// Whether the texts go to a model or come from one.
     #[arg(long, value_enum, default_value = "INPUT")]
     source: Source,
-    /// Add raw scores; those of kinds of prompt attacks (PROMPT_ATTACK/JAILBREAK …) add up to that of PROMPT_ATTACK
+    /// Add raw scores, and as "attacks" those of the kinds of prompt attacks, which add up to that of PROMPT_ATTACK
     #[arg(long)]
     scores: bool,
     /// Sentence encoder for filters of tier STANDARD, denied topics and the grounding check, loaded only if the guardrail has any: a folder, or a name of the
@@ -133,8 +133,17 @@ fn assess(
         "latency_us": latency.as_micros() as u64,
     });
     if scores {
-        let scores = guardrail.scores_blocking(&request)?.into_iter().map(|score| (score.label, json!(score.score)));
-        out["scores"] = Value::Object(scores.collect());
+        let (mut scores, mut attacks) = (Map::new(), Map::new());
+        for score in guardrail.scores_blocking(&request)? {
+            match score.label.strip_prefix("PROMPT_ATTACK/") {
+                Some(kind) => attacks.insert(kind.to_owned(), json!(score.score)),
+                None => scores.insert(score.label, json!(score.score)),
+            };
+        }
+        out["scores"] = Value::Object(scores);
+        if !attacks.is_empty() {
+            out["attacks"] = Value::Object(attacks);
+        }
     }
     Ok(out)
 }
