@@ -1,10 +1,11 @@
 //! Products of a prompt's rows in bytes: the fastest there are where vectors of 512 bits sum products of bytes.
 //!
-//! What a block format asks for beside its products, a scale every 32 columns and a minimum or one every 16, is half as much work again. So 64 columns, a group, become bytes of one scale here:
+//! What a block format asks for beside its products, a scale every 32 columns and a minimum or one every 16, is up to half as much work again. So 64 columns, a group, become bytes of one scale here:
 //! of the weights as they are laid out for some rows ([`Interleaved::regroup`]), and of the activations ([`rows`]). A weight moves by little more than half a step,
 //! which is the 127th part of the largest size that scales and minima allow in its group. The [`tile`] then has little but products to do.
 //!
-//! The numbers of a row do not depend on how many there are: a prompt of one token is computed so as well, as fast as its weights arrive.
+//! The numbers of a row do not depend on how many there are: a prompt of one token is computed so as well, though to lay out its weights takes longer than its products. From about 100
+//! rows on that is outweighed.
 
 pub(super) mod rows;
 pub(super) mod tile;
