@@ -123,15 +123,40 @@ pub(super) fn parts(
     smallest: usize,
 ) -> Vec<Part> {
     let units: Vec<usize> = units.collect();
-    let total: usize = units.iter().sum();
     // Several parts a thread, so that one that is late delays the end by little.
-    let size = (total * rows.div_ceil(height)).div_ceil(threads * 10).next_multiple_of(smallest);
+    let size = (units.iter().sum::<usize>() * rows.div_ceil(height)).div_ceil(threads * 10).next_multiple_of(smallest);
+    parts_of(&units, rows, height, |_| size)
+}
+
+/// Parts that become smaller, each a part of what a thread has of what is left, so that all threads end together: for threads that take one after another.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn falling_parts(
+    units: impl Iterator<Item = usize>,
+    rows: usize,
+    threads: usize,
+    smallest: usize,
+) -> Vec<Part> {
+    let units: Vec<usize> = units.collect();
+    let mut left: usize = units.iter().sum();
+    parts_of(&units, rows, rows, |most| {
+        let size = (left / (2 * threads)).max(1).next_multiple_of(smallest);
+        left -= size.min(most);
+        size
+    })
+}
+
+/// Parts of the sizes that `size` gives for what a product has left, or of all of that.
+fn parts_of(units: &[usize], rows: usize, height: usize, mut size: impl FnMut(usize) -> usize) -> Vec<Part> {
     let mut parts = Vec::new();
     for start in (0..rows).step_by(height) {
         let rows = start..(start + height).min(rows);
         for (product, &units) in units.iter().enumerate() {
-            let part = |first: usize| Part { product, first, count: size.min(units - first), rows: rows.clone() };
-            parts.extend((0..units).step_by(size).map(part));
+            let mut first = 0;
+            while first < units {
+                let count = size(units - first).min(units - first);
+                parts.push(Part { product, first, count, rows: rows.clone() });
+                first += count;
+            }
         }
     }
     parts
@@ -510,6 +535,22 @@ mod tests {
             data: bytes::Bytes::from(data),
         })
         .unwrap()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn falling_parts_are_all_units_once() {
+        for (units, threads, smallest) in [(vec![512], 2, 3), (vec![128, 1, 7], 3, 3), (vec![5], 8, 1), (vec![], 2, 3)]
+        {
+            let parts = falling_parts(units.iter().copied(), 9, threads, smallest);
+            let all =
+                parts.iter().flat_map(|part| (part.first..part.first + part.count).map(|unit| (part.product, unit)));
+            let want =
+                units.iter().enumerate().flat_map(|(product, units)| (0..*units).map(move |unit| (product, unit)));
+            assert!(all.eq(want) && parts.iter().all(|part| part.rows == (0..9)));
+            let sizes: Vec<usize> = parts.iter().filter(|part| part.product == 0).map(|part| part.count).collect();
+            assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+        }
     }
 
     fn slow(x: &[f32], rows: usize, weights: &Matrix, bias: Option<&[f32]>) -> Vec<f64> {

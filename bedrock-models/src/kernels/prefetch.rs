@@ -16,6 +16,11 @@ pub(super) fn ask_near(at: *const u8) {
     ask::<true>(at);
 }
 
+/// Asks for bytes to be brought into the first cache.
+pub(super) fn lines_near(from: *const u8, bytes: usize) {
+    (0..bytes).step_by(64).for_each(|line| ask_near(from.wrapping_add(line)));
+}
+
 /// Asks for the line at an address to be brought into the first cache, or into the second.
 #[inline(always)]
 fn ask<const FIRST: bool>(at: *const u8) {

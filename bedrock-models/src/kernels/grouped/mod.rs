@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use self::rows::GroupedRows;
 use self::tile::Place;
-use super::gemm::{Part, Product, parts};
+use super::gemm::{Part, Product, falling_parts};
 use super::interleaved::Interleaved;
 use super::isa::Isa;
 use super::matrix::{Matrix, Storage};
@@ -70,8 +70,8 @@ pub(super) fn products(pool: &Pool, isa: Isa, x: &[f32], rows: usize, targets: &
     // At least about 32 KiB of weights a part: less costs more to hand out than to do.
     let strip_bytes = first.weights.bytes() / interleaved(first).strips();
     let smallest = (32 * 1024 / (strip_bytes * rows.div_ceil(4))).max(1).next_multiple_of(STRIPS);
-    let parts = parts(units, rows, rows, pool.threads(), smallest);
-    pool.run_in_order(parts.len(), &|part| {
+    let parts = falling_parts(units, rows, pool.threads(), smallest);
+    pool.run(parts.len(), &|part| {
         let &Part { product, first, count, .. } = &parts[part];
         let (product, out) = &targets[product];
         let (n, lane) = (product.weights.rows(), first * COLUMNS);

@@ -7,6 +7,7 @@ use super::GROUP;
 use crate::kernels::isa::Isa;
 use crate::kernels::panels::Line;
 use crate::kernels::pool::Pool;
+use crate::kernels::prefetch::lines_near;
 use crate::kernels::scratch::Room;
 
 /// Activations a block: half a group.
@@ -37,6 +38,9 @@ pub(super) struct GroupedRows<'a> {
 
 /// Groups below which the calling thread quantises alone.
 const ALONE: usize = 128;
+
+/// Values ahead of what is quantised that are asked for: two pages.
+const AHEAD: usize = 2048;
 
 /// Groups that are quantised together: their 16 blocks are a register of largest sizes, and one of sums.
 const TOGETHER: usize = 8;
@@ -127,7 +131,10 @@ macro_rules! joined {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn quantize(x: &[f32], to: &mut [Group]) {
     let ((x, x_rest), (to, rest)) = (x.as_chunks(), to.as_chunks_mut());
-    x.iter().zip(to).for_each(|(x, to)| together(x, to));
+    for (x, to) in x.iter().zip(to) {
+        lines_near(x.as_ptr().wrapping_add(AHEAD).cast(), size_of_val(x));
+        together(x, to);
+    }
     if !rest.is_empty() {
         let (mut x, mut to) =
             ([0.0; TOGETHER * GROUP], [Group { q: [0; GROUP], scale: 0.0, shift: 0, raise: 0 }; TOGETHER]);

@@ -8,7 +8,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use super::rows::{Group, GroupedRows};
 use super::{STRIPS, registers};
 use crate::kernels::panels::Line;
-use crate::kernels::prefetch::{ask_for, ask_near};
+use crate::kernels::prefetch::{ask_near, lines_near};
 use crate::kernels::tile::COLUMNS;
 
 /// Groups of columns that some rows meet before they meet the next: 20 KiB of three strips, so that these stay in a first-level cache meanwhile.
@@ -94,13 +94,21 @@ unsafe fn strips_side_by_side<const S: usize>(
         macro_rules! tiles {
             ($R:literal) => {
                 while rows.len() - row >= $R {
-                    if first == groups.start {
-                        // Where the sums go, which may be as far as memory.
-                        (row..row + $R).for_each(|row| ask_for(out.row(row).at.cast(), size_of::<f32>() * lanes));
+                    let is_last = near.end == groups.end;
+                    if is_last {
+                        // Where the sums of the rows that come next go, which may be as far as memory, and those of the strips beside.
+                        (row + $R..row + 2 * $R)
+                            .for_each(|row| lines_near(out.row(row).at.cast(), 2 * size_of::<f32>() * lanes));
                     }
                     let at = x.at(rows.start + row, first);
                     // SAFETY: by the contract; the assertions say that there are these rows and groups.
                     unsafe { tile::<S, $R>(weights, near.len(), at, x.groups(), sums.add(row)) };
+                    if is_last {
+                        for row in row..row + $R {
+                            // SAFETY: by the contract; rows that were written.
+                            unsafe { out.row(row).at.copy_from_nonoverlapping(sums.add(row).cast::<f32>(), lanes) };
+                        }
+                    }
                     row += $R;
                 }
             };
@@ -108,10 +116,6 @@ unsafe fn strips_side_by_side<const S: usize>(
         tiles!(5);
         tiles!(2);
         tiles!(1);
-    }
-    for row in 0..rows.len() {
-        // SAFETY: by the contract; rows that were written.
-        unsafe { out.row(row).at.copy_from_nonoverlapping(sums.add(row).cast::<f32>(), lanes) };
     }
 }
 
