@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use super::isa::Isa;
 use super::panels::Line;
 use super::pool::Pool;
+#[cfg(target_arch = "x86_64")]
+use super::prefetch::lines_near;
 use super::scratch::Room;
 
 /// Values a block.
@@ -87,9 +89,11 @@ impl<const P: usize> At<P> {
 pub(crate) struct QuantizedRows<'a> {
     columns: usize,
     rows: usize,
+    /// Blocks from a row to the next.
+    stride: usize,
     /// Bytes an activation: 1 or 2.
     planes: usize,
-    /// `[row][block]`
+    /// `[row][block]`, `stride` blocks a row.
     room: Room<'a>,
 }
 
@@ -103,16 +107,18 @@ impl<'a> QuantizedRows<'a> {
         assert!(columns > 0 && columns.is_multiple_of(BLOCK) && x.len().is_multiple_of(columns));
         let rows = x.len() / columns;
         let x = x.as_chunks::<BLOCK>().0;
-        let mut room = pool.scratch.lines((x.len() * Self::block_bytes(planes)).div_ceil(size_of::<Line>()));
-        let at = room.as_mut_ptr();
+        let (width, bytes) = (columns / BLOCK, Self::block_bytes(planes));
+        let stride = if rows > 1 { apart(width, bytes) } else { width };
+        let mut room = pool.scratch.lines((rows * stride * bytes).div_ceil(size_of::<Line>()));
+        let (at, len) = (room.as_mut_ptr(), rows * stride);
         // SAFETY: a line is aligned more strictly than a block, the room has as many bytes, and any bytes that were written once are blocks.
         unsafe {
             match planes {
-                2 => fill(pool, isa, x, std::slice::from_raw_parts_mut(at.cast::<Wide>(), x.len())),
-                _ => fill(pool, isa, x, std::slice::from_raw_parts_mut(at.cast::<Block>(), x.len())),
+                2 => fill(pool, isa, x, width, std::slice::from_raw_parts_mut(at.cast::<Wide>(), len), stride),
+                _ => fill(pool, isa, x, width, std::slice::from_raw_parts_mut(at.cast::<Block>(), len), stride),
             }
         }
-        Self { columns, rows, planes, room }
+        Self { columns, rows, stride, planes, room }
     }
 
     pub(crate) fn columns(&self) -> usize {
@@ -121,6 +127,11 @@ impl<'a> QuantizedRows<'a> {
 
     pub(crate) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Blocks from a row to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
     }
 
     /// Bytes an activation: 1 or 2.
@@ -133,13 +144,13 @@ impl<'a> QuantizedRows<'a> {
         if planes == 2 { size_of::<Wide>() } else { size_of::<Block>() }
     }
 
-    /// Where a row lies, and after it the next.
+    /// Where a row lies; the next [`stride`](Self::stride) blocks after it.
     ///
     /// # Panics
     /// If there is no such row, or not so many planes.
     pub(crate) fn at<const P: usize>(&self, row: usize) -> At<P> {
         assert!(row < self.rows && P == self.planes);
-        At(self.room.as_ptr().cast()).add(row * (self.columns / BLOCK))
+        At(self.room.as_ptr().cast()).add(row * self.stride)
     }
 
     /// A block of a row.
@@ -171,17 +182,40 @@ impl<'a> QuantizedRows<'a> {
     }
 }
 
-/// Quantises blocks, by several threads if they are many.
-fn fill<R: Record>(pool: &Pool, isa: Isa, x: &[[f32; BLOCK]], blocks: &mut [R]) {
+/// Bytes of a way of a first-level cache: lines as far apart, or a multiple of that, compete for a few places.
+const WAY: usize = 4096;
+
+/// The least that rows of a few pages may be off a multiple of that: three lines.
+const OFF: usize = 192;
+
+/// Blocks from a row of so many to the next, so that the rows that meet weights together do not compete in a first-level cache.
+fn apart(width: usize, bytes: usize) -> usize {
+    let competes = |width: &usize| {
+        let off = width * bytes % WAY;
+        width * bytes >= WAY - OFF && off.min(WAY - off) < OFF
+    };
+    (width..).find(|width| !competes(width)).unwrap_or(width)
+}
+
+/// Quantises rows of `width` blocks to where rows are `stride` blocks apart, by several threads if they are many.
+fn fill<R: Record>(pool: &Pool, isa: Isa, x: &[[f32; BLOCK]], width: usize, to: &mut [R], stride: usize) {
+    // Rows without space between them are one, which any block can end.
+    let (from, unit) = if stride == width { (1, 1) } else { (width, stride) };
+    let rows = |x: &[[f32; BLOCK]], to: &mut [R]| {
+        let (from, unit) = if unit == 1 { (x.len(), to.len()) } else { (from, unit) };
+        for (x, to) in x.chunks(from.max(1)).zip(to.chunks_mut(unit.max(1))) {
+            quantize(isa, x, &mut to[..x.len()]);
+        }
+    };
     if x.len() < ALONE {
-        return quantize(isa, x, blocks);
+        return rows(x, to);
     }
-    let size = x.len().div_ceil(4 * pool.threads());
+    let size = (x.len() / from).div_ceil(4 * pool.threads());
     // Each lock is taken once, by the thread that has the part.
-    let parts: Vec<_> = blocks.chunks_mut(size).map(Mutex::new).collect();
+    let parts: Vec<_> = to.chunks_mut(size * unit).map(Mutex::new).collect();
     pool.run(parts.len(), &|index| {
-        let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
-        quantize(isa, &x[index * size..], &mut part);
+        let mut to = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+        rows(&x[index * size * from..][..to.len() / unit * from], &mut to);
     });
 }
 
@@ -261,6 +295,10 @@ unsafe fn avx2<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
     plain(x, blocks);
 }
 
+/// Values ahead of what is quantised that are asked for: two pages.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 2048;
+
 /// [`plain`] with a block in two registers; equal bit for bit, but for what a block with numbers that are not finite holds beside its scale.
 ///
 /// # Safety
@@ -269,6 +307,7 @@ unsafe fn avx2<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
     for (to, x) in blocks.iter_mut().zip(x) {
+        lines_near(x.as_ptr().wrapping_add(AHEAD).cast(), size_of_val(x));
         let (block, low) = to.parts();
         // SAFETY: by the contract.
         unsafe { avx512_block(x, block, low) };
@@ -321,6 +360,24 @@ unsafe fn avx512_block(x: &[f32; BLOCK], block: &mut Block, low: Option<&mut Low
 mod tests {
     use super::super::isa::isa;
     use super::*;
+
+    #[test]
+    fn rows_that_would_compete_lie_apart_and_are_those_of_single_ones() {
+        let pool = Pool::new(3);
+        for (planes, columns) in [(1, 8192), (2, 8192), (1, 2720), (2, 1632), (1, 576)] {
+            let x: Vec<f32> = (0..7 * columns).map(|i| ((i * 7919 % 1009) as f32 - 504.0) / 91.0).collect();
+            let rows = QuantizedRows::new(&pool, isa(), planes, &x, columns);
+            let bytes = QuantizedRows::block_bytes(planes);
+            assert_eq!(rows.stride() > columns / BLOCK, columns != 576);
+            assert!((OFF..=WAY - OFF).contains(&(rows.stride() * bytes % WAY)));
+            for (row, x) in x.chunks_exact(columns).enumerate() {
+                let alone = QuantizedRows::new(&pool, isa(), planes, x, columns);
+                assert_eq!(alone.stride(), columns / BLOCK);
+                assert!((0..columns / BLOCK).all(|block| rows.block(row, block) == alone.block(0, block)));
+                assert!((0..columns).all(|column| rows.integer(row, column) == alone.integer(0, column)));
+            }
+        }
+    }
 
     #[test]
     fn error_is_at_most_half_a_step_and_sums_agree() {

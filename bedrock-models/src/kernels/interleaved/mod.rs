@@ -474,7 +474,13 @@ mod tests {
         let pool = Pool::new(1);
         for (isa, planes) in Isa::here().into_iter().flat_map(|isa| [(isa, 1), (isa, isa.planes())]) {
             for dtype in TYPES {
-                let (rows, columns, count) = (37, if dtype.block_len() == 256 { 1024 } else { 864 }, 19);
+                // Of Q8_0 rows of activations lie apart.
+                let columns = match dtype.block_len() {
+                    256 => 1024,
+                    _ if dtype == Dtype::Q8_0 => 2720,
+                    _ => 864,
+                };
+                let (rows, count) = (37, 19);
                 let bytes = random_blocks(dtype, rows, columns);
                 let mut plain = vec![0.0; rows * columns];
                 block::dequantize(dtype, &bytes, &mut plain).unwrap();
@@ -537,7 +543,7 @@ mod tests {
         let types = [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q5_0, Dtype::Q6K];
         for (dtype, planes) in types.into_iter().flat_map(|dtype| [(dtype, 1), (dtype, 2)]) {
             // More columns than are unpacked at once, and a last strip that is not whole.
-            let (rows, columns, count) = (77, if dtype.block_len() == 256 { 1024 } else { 864 }, 79);
+            let (rows, columns, count) = (77, if dtype.block_len() == 256 { 1024 } else { 2720 }, 79);
             let bytes = random_blocks(dtype, rows, columns);
             let weights = Interleaved::new(dtype, rows, columns, &bytes);
             let x: Vec<f32> = (0..count * columns).map(|i| ((i * 31 % 107) as f32 - 53.0) / 30.0).collect();

@@ -329,13 +329,14 @@ macro_rules! kernels {
         }
 
         /// # Safety
-        /// The features; `heads` and `quants` are a strip as long as the `R` rows of `x`, of `P` bytes an activation, which lie one after another; `start` holds `LANES` floats, and so does each of the
+        /// The features; `heads` and `quants` are a strip as long as the `R` rows of `x`, of `P` bytes an activation, which lie `width` blocks apart; `start` holds `LANES` floats, and so does each of the
         /// rows of `out`, `stride` floats apart.
         #[target_feature(enable = $features)]
         unsafe fn dot_rows<const F: u8, const P: usize, const R: usize>(
             heads: &[u8],
             quants: &[u8],
             x: At<P>,
+            width: usize,
             start: *const f32,
             out: *mut f32,
             stride: usize,
@@ -343,7 +344,6 @@ macro_rules! kernels {
             let (head_bytes, block_bytes) =
                 (const { format(F).head() * LANES }, const { format(F).registers() * WIDTH });
             let blocks = const { format(F).blocks() };
-            let width = quants.len() / block_bytes;
             let mut block = 0;
             // SAFETY: heads and quants have as many units, and a row of activations as many blocks.
             unsafe {
@@ -398,15 +398,15 @@ macro_rules! kernels {
             let mut row = rows.start;
             $(
                 while rows.end - row >= $rows {
-                    let x = x.at::<P>(row);
+                    let (at_row, width) = (x.at::<P>(row), x.stride());
                     let at = at.wrapping_add((row - rows.start) * stride);
                     // SAFETY: by the contract; a strip that is not whole goes through a copy.
                     unsafe {
                         if lanes == LANES {
-                            dot_rows::<F, P, $rows>(heads, quants, x, start.as_ptr(), at, stride);
+                            dot_rows::<F, P, $rows>(heads, quants, at_row, width, start.as_ptr(), at, stride);
                         } else {
                             let mut whole = [[0.0f32; LANES]; $rows];
-                            dot_rows::<F, P, $rows>(heads, quants, x, start.as_ptr(), whole.as_mut_ptr().cast(), LANES);
+                            dot_rows::<F, P, $rows>(heads, quants, at_row, width, start.as_ptr(), whole.as_mut_ptr().cast(), LANES);
                             for (r, whole) in whole.iter().enumerate() {
                                 at.add(r * stride).copy_from_nonoverlapping(whole.as_ptr(), lanes);
                             }

@@ -175,7 +175,7 @@ pub(in crate::kernels::interleaved) unsafe fn dot_pair<const HALVES: bool, const
     out: Out<'_>,
 ) {
     let Out { at, stride, lanes, start } = out;
-    let width = x.columns() / BLOCK;
+    let width = x.stride();
     let mut row = rows.start;
     // As many rows as fit in the registers, then those that are left.
     macro_rules! rows {
