@@ -129,6 +129,7 @@ pub(super) fn parts(
 }
 
 /// Parts that become smaller, each a part of what a thread has of what is left, so that all threads end together: for threads that take one after another.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn falling_parts(
     units: impl Iterator<Item = usize>,
     rows: usize,
@@ -431,18 +432,13 @@ pub(crate) fn stream<const N: usize>(
         Storage::Interleaved(interleaved) if integer(product) => interleaved.in_pairs(isa, planes, rows),
         _ => false,
     };
-    let paired = products.iter().any(in_pairs);
-    let strips = products.iter().map(strips);
-    let parts = if paired {
-        falling_parts(strips, rows, pool.threads(), smallest.next_multiple_of(2))
-    } else {
-        parts(strips, rows, rows, pool.threads(), smallest)
-    };
+    let smallest = if products.iter().any(in_pairs) { smallest.max(2) } else { smallest };
+    let parts = parts(products.iter().map(strips), rows, rows, pool.threads(), smallest);
     let height = |columns: usize| {
         let row_bytes = columns / BLOCK * QuantizedRows::block_bytes(planes);
         (ROW_BYTES / row_bytes.max(1)).next_multiple_of(8).max(8)
     };
-    let job = |part: usize| {
+    pool.run_in_order(parts.len(), &|part| {
         let &Part { product, first, count, .. } = &parts[part];
         let (product, out) = &targets[product];
         let Product { weights, bias, then } = *product;
@@ -513,13 +509,7 @@ pub(crate) fn stream<const N: usize>(
                 then(isa, unsafe { out.slice(row * n + columns.start, columns.len()) });
             }
         }
-    };
-    // Pairs meet many rows, whose products take longer than to read the weights in order saves.
-    if paired {
-        pool.run(parts.len(), &job)
-    } else {
-        pool.run_in_order(parts.len(), &job)
-    }
+    });
     // SAFETY: the strips cover all columns, and each is put for every row.
     unsafe { results.finish(rows) }
 }
@@ -547,6 +537,7 @@ mod tests {
         .unwrap()
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn falling_parts_are_all_units_once() {
         for (units, threads, smallest) in [(vec![512], 2, 3), (vec![128, 1, 7], 3, 3), (vec![5], 8, 1), (vec![], 2, 3)]
