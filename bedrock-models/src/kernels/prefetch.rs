@@ -17,6 +17,7 @@ pub(super) fn ask_near(at: *const u8) {
 }
 
 /// Asks for bytes to be brought into the first cache.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn lines_near(from: *const u8, bytes: usize) {
     (0..bytes).step_by(64).for_each(|line| ask_near(from.wrapping_add(line)));
 }
