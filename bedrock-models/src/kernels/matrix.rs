@@ -26,8 +26,8 @@ pub enum Activations {
     #[default]
     Quantized,
     /// Quantised to 8 bits per block of 32 on any processor, in prompts too, unless it has matrix tiles: faster prompts, and more tokens a second where many
-    /// answers are generated at once; logits differ from [`Activations::Float`] by about 1% of their range. With AVX-512 VNNI prompts meet weights of formats with minima,
-    /// and of Q6_K, in blocks of 64, both as bytes of one scale: faster from about 100 tokens on, slower for less.
+    /// answers are generated at once; logits differ from [`Activations::Float`] by about 1% of their range. With AVX-512 VNNI prompts meet weights of
+    /// six bits or fewer in blocks of 64, both as bytes of one scale: faster from some 100 tokens on, slower for less.
     Int8,
     /// Kept in `f32`: slower, and as exact as the stored weights are.
     Float,

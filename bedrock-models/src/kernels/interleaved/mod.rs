@@ -286,10 +286,10 @@ impl Interleaved {
         }
     }
 
-    /// Whether more is done with sums than to multiply them with a scale for each 32 columns: there are minima, or scales of 16.
+    /// Whether weights have so few bits that half a 256th part of their range is little to them.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn has_fine_scales(&self) -> bool {
-        self.format.has_minimum() || self.format == Format::Q6K
+    pub(crate) fn is_coarse(&self) -> bool {
+        self.format != Format::Q8
     }
 
     /// Lays out some groups of some strips side by side as bytes of one scale for 64 columns.

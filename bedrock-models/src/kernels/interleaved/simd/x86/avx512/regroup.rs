@@ -19,8 +19,8 @@ const fn bits(f: u8) -> u32 {
 struct Scaling {
     step: [Floats; 2],
     middle: Floats,
-    /// The largest size of a weight.
-    bound: Floats,
+    /// The least step with which all weights fit a byte of a group, or that times -1.
+    least: Floats,
     /// Zero, or not a number where a scale is not finite.
     odd: Floats,
 }
@@ -37,19 +37,25 @@ unsafe fn scaling<const F: u8>(heads: &[u8], block: usize) -> Scaling {
         let [[first, minimum], [second, _]] = scales::<F>(head, block % units, unit::<F>(head));
         let range = const { 1 << bits(F) };
         let times = |d, by: f32| mul(d, splat_float(by));
-        let size = |value| _mm512_abs_ps(value);
         let odd = times(add_float(add_float(first, second), minimum), 0.0);
-        let (middle, bound) = if const { format(F).has_minimum() } {
-            let largest = fma(first, splat_float((range - 1) as f32), minimum);
-            (fma(first, splat_float((range / 2) as f32), minimum), _mm512_max_ps(size(minimum), size(largest)))
-        } else {
-            // The least byte of Q8 is one step further than the largest, and fits.
-            let most = if F == Q8 { 127 } else { range / 2 };
-            (_mm512_setzero_ps(), times(_mm512_max_ps(size(first), size(second)), most as f32))
-        };
         let step = [first, second].map(|d| times(d, range as f32 / 256.0));
-        Scaling { step, middle, bound, odd }
+        let (middle, least) = if const { format(F).has_minimum() } {
+            let largest = fma(first, splat_float((range - 1) as f32), minimum);
+            let bound = _mm512_max_ps(_mm512_abs_ps(minimum), _mm512_abs_ps(largest));
+            (fma(first, splat_float((range / 2) as f32), minimum), times(bound, 1.0 / 127.0))
+        } else {
+            // The step of a block as it is: its weights stay what they are where no other's is larger.
+            (_mm512_setzero_ps(), larger(step[0], step[1]))
+        };
+        Scaling { step, middle, least, odd }
     }
+}
+
+/// Of each two numbers the one of the larger size.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn larger(a: Floats, b: Floats) -> Floats {
+    _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_abs_ps(b), _mm512_abs_ps(a)), a, b)
 }
 
 /// The nearest integers, in both halves of their lanes.
@@ -77,12 +83,12 @@ pub(in crate::kernels::interleaved) unsafe fn regroup<const F: u8>(
                 let register =
                     |at: usize| out.add((group * registers(strips.len()) + at * strips.len() + strip) * WIDTH);
                 let scalings = [scaling::<F>(heads, first), scaling::<F>(heads, first + count - 1)];
-                let bound = _mm512_max_ps(scalings[0].bound, scalings[1].bound);
+                let step = larger(scalings[0].least, scalings[1].least);
                 let odd = add_float(scalings[0].odd, scalings[1].odd);
-                store(register(16).cast(), fma(bound, splat_float(1.0 / 127.0), odd));
+                store(register(16).cast(), add_float(step, odd));
                 // Steps in one. Of a group of nothing, or so little that this would not be finite, none.
-                let some = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(bound, splat_float(1e-30));
-                let inverse = _mm512_maskz_div_ps(some, splat_float(127.0), bound);
+                let some = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(_mm512_abs_ps(step), splat_float(1e-32));
+                let inverse = _mm512_maskz_div_ps(some, splat_float(1.0), step);
                 for (b, scaling) in scalings.into_iter().enumerate().take(count) {
                     let quants = quants.as_ptr().add((first + b) * block_bytes);
                     for line in 0..block_bytes.div_ceil(WIDTH) {
