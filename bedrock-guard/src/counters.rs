@@ -27,7 +27,8 @@ pub(crate) struct Counters {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct GuardrailMetrics {
-    /// Judgements: one for each request to `ApplyGuardrail`, for the input of a guarded call, and for its answer once that has ended.
+    /// Judgements: one for each request to `ApplyGuardrail`, for the input of a guarded call, and for its answer once that has ended,
+    /// failed or been given up. Counting tokens is none.
     pub judgements: u64,
     /// Of these, those that blocked.
     pub blocked: u64,

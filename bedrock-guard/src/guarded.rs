@@ -150,13 +150,10 @@ impl<M> Guarded<M> {
     }
 }
 
-/// A request after the guardrail.
-struct Input {
+/// A request as the model shall see it, and what was found in it.
+struct Input<'s> {
     request: ConverseRequest,
-    blocked: bool,
-    masked: bool,
-    assessment: GuardrailAssessment,
-    material: Material,
+    judge: Judge<'s>,
 }
 
 /// What one request asks of the guardrail.
@@ -302,8 +299,11 @@ impl Judge<'_> {
     fn assessment(&self, guardrail: &Guardrail, mode: Mode, started: Instant, masks: bool) -> GuardrailAssessment {
         let coverage = coverage(self.judged, self.total, self.images);
         let assessment = self.side.assessment(&self.findings, mode.full, masks);
-        guardrail.record(&self.side.source, &self.findings, self.judged, started);
         guardrail.complete(assessment, &self.side.source, coverage, started)
+    }
+
+    fn record(&self, guardrail: &Guardrail, started: Instant) {
+        guardrail.record(&self.side.source, &self.findings, self.judged, started);
     }
 
     fn blocked(&self) -> bool {
@@ -327,9 +327,8 @@ impl<M: ChatModel> Guarded<M> {
         })
     }
 
-    /// The request as the model shall see it.
-    async fn judge_input(&self, request: &ConverseRequest, mode: Mode) -> Result<Input, Error> {
-        let started = Instant::now();
+    /// The request as the model shall see it. Nothing is recorded.
+    async fn judge_input(&self, request: &ConverseRequest) -> Result<Input<'_>, Error> {
         let mut request = request.clone();
         request.guardrail_config = None;
         let is_tagged = |block: &ContentBlock| matches!(block, ContentBlock::GuardContent(_));
@@ -424,9 +423,7 @@ impl<M: ChatModel> Guarded<M> {
                 _ => {}
             }
         }
-        let assessment = judge.assessment(&self.guardrail, mode, started, true);
-        let (blocked, masked) = (judge.blocked(), judge.masked());
-        Ok(Input { request, blocked, masked, assessment, material: judge.material })
+        Ok(Input { request, judge })
     }
 
     /// Begins an answer. `blocked` is set if the answer was blocked.
@@ -438,22 +435,22 @@ impl<M: ChatModel> Guarded<M> {
         let started = Instant::now();
         let mode = self.mode(request)?;
         request.validate()?;
-        let input = self.judge_input(request, mode).await?;
-        let mut output = Output::new(self, mode, started, input.material);
-        let id = self.guardrail.id().to_owned();
-        let intervened = input.blocked || input.masked;
-        output.trace.input_assessment.insert(id, input.assessment);
-        if intervened {
-            output.reason = Some(if input.blocked { "Guardrail blocked." } else { "Guardrail masked." });
+        let Input { request: inner, judge } = self.judge_input(request).await?;
+        judge.record(&self.guardrail, started);
+        let (is_blocked, is_masked) = (judge.blocked(), judge.masked());
+        let assessment = judge.assessment(&self.guardrail, mode, started, true);
+        let mut output = Output::new(self, mode, started, judge.material);
+        output.trace.input_assessment.insert(self.guardrail.id().to_owned(), assessment);
+        if is_blocked || is_masked {
+            output.reason = Some(if is_blocked { "Guardrail blocked." } else { "Guardrail masked." });
         }
-        if input.blocked {
+        if is_blocked {
             blocked.store(true, Ordering::Release);
             let message = self.guardrail.blocked_message(&GuardrailContentSource::Input).to_owned();
             let mut events = vec![StreamEvent::message_start()];
             events.extend(output.refusal(message));
             return Ok(stream::iter(events.into_iter().map(Ok)).boxed());
         }
-        let inner = input.request;
         let mut relay = Relay::new(|sender| {
             Box::pin(async move {
                 let mut events = self.model.converse_stream(&inner).await?;
@@ -546,10 +543,10 @@ impl<M: ChatModel> ChatModel for Guarded<M> {
 
     fn count_tokens<'a>(&'a self, request: &'a ConverseRequest) -> BoxFuture<'a, Result<u32, Error>> {
         Box::pin(async move {
-            let mode = self.mode(request)?;
+            self.mode(request)?;
             request.validate()?;
-            let input = self.judge_input(request, mode).await?;
-            if input.blocked { Ok(0) } else { self.model.count_tokens(&input.request).await }
+            let input = self.judge_input(request).await?;
+            if input.judge.blocked() { Ok(0) } else { self.model.count_tokens(&input.request).await }
         })
     }
 }
@@ -573,7 +570,7 @@ enum Open<'g> {
     },
 }
 
-/// The way out: events of the model in, events for the caller out.
+/// The way out: events of the model in, events for the caller out. What was judged is recorded once, with the trace; or when it is dropped before, because the caller or the model gave up.
 struct Output<'g> {
     guardrail: &'g Guardrail,
     on_failure: OnFailure,
@@ -591,6 +588,13 @@ struct Output<'g> {
     blocked: bool,
     reason: Option<&'static str>,
     trace: GuardrailTraceAssessment,
+    recorded: bool,
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        self.record();
+    }
 }
 
 impl<'g> Output<'g> {
@@ -620,6 +624,18 @@ impl<'g> Output<'g> {
             blocked: false,
             reason: None,
             trace: GuardrailTraceAssessment::default(),
+            recorded: false,
+        }
+    }
+
+    /// Whether there was anything to judge.
+    fn has_judged(&self) -> bool {
+        self.judge.total > 0 || self.judge.images > 0 || !self.judge.findings.is_empty()
+    }
+
+    fn record(&mut self) {
+        if self.has_judged() && !std::mem::replace(&mut self.recorded, true) {
+            self.judge.record(self.guardrail, self.started);
         }
     }
 
@@ -983,8 +999,9 @@ impl<'g> Output<'g> {
 
     fn add_trace(&mut self, metadata: &mut ConverseStreamMetadataEvent) {
         let masks = self.mode.sync;
-        let judged = self.judge.total > 0 || self.judge.images > 0 || !self.judge.findings.is_empty();
-        let assessment = judged.then(|| self.judge.assessment(self.guardrail, self.mode, self.started, masks));
+        self.record();
+        let assessment =
+            self.has_judged().then(|| self.judge.assessment(self.guardrail, self.mode, self.started, masks));
         if !self.mode.trace {
             return;
         }

@@ -1,13 +1,14 @@
 //! A guarded model from outside: what the model sees, what the caller sees, in whole answers and in streams.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use bedrock_core::testing::{Chunking, Reply, ScriptedModel, check_chat_model};
 use bedrock_core::{
     ChatModel, ContentBlock, ConverseRequest, ConverseResponse, DocumentBlock, DocumentFormat, DocumentSource, Error,
-    GuardrailConfiguration, GuardrailContentBlock, GuardrailContentQualifier, GuardrailPolicyAction,
-    GuardrailStreamProcessingMode, GuardrailTrace, Message, ReasoningContentBlock, ReasoningTextBlock, StopReason,
-    StreamEvent, SystemContentBlock, ToolResultBlock, ToolResultContentBlock, ToolUseBlock,
+    GuardrailConfiguration, GuardrailContentBlock, GuardrailContentQualifier, GuardrailContentSource,
+    GuardrailPolicyAction, GuardrailStreamProcessingMode, GuardrailTrace, Message, ReasoningContentBlock,
+    ReasoningTextBlock, StopReason, StreamEvent, SystemContentBlock, ToolResultBlock, ToolResultContentBlock,
+    ToolUseBlock,
 };
 use bedrock_guard::{Guarded, Guardrail, OnFailure};
 use futures::executor::block_on;
@@ -556,5 +557,32 @@ fn an_attack_in_what_others_wrote_is_an_indirect_injection() {
         let attacks = model.guardrail().metrics().attacks;
         let counts = (attacks.jailbreak + attacks.direct_injection, attacks.indirect_injection);
         assert_eq!(counts, if indirect { (0, 1) } else { (1, 0) }, "{request:?}");
+    }
+}
+
+#[test]
+fn what_was_judged_is_recorded_once_also_of_an_answer_that_does_not_end() {
+    let text = "Write to ada@example.org about the weather, which is fine today, and will be tomorrow.";
+    let whole = || Reply::text(text).chunking(Chunking::Characters(4));
+    // Given up after some events; failed after some; read to the end.
+    for (reply, taken) in [(whole(), 9), (whole().fail_at(15, Error::validation("broken")), 99), (whole(), 99)] {
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let keep = records.clone();
+        let guardrail = Guardrail::from_json(include_str!("../../examples/data/guardrail.json")).unwrap();
+        let guardrail = guardrail.on_intervention(move |record| keep.lock().unwrap().push(record.clone()));
+        let model = Guarded::new(ScriptedModel::new([reply]), guardrail);
+        let request = request("How is the weather?");
+        assert_eq!(model.count_tokens(&request).now(), model.model().count_tokens(&request).now());
+        assert_eq!(model.guardrail().metrics().judgements, 0, "nobody was answered");
+        let shown: Vec<_> = block_on(async {
+            let events = model.converse_stream(&request).await.unwrap();
+            events.take(taken).filter_map(|event| async { event.ok() }).collect().await
+        });
+        assert!(text_of(&shown).starts_with("Write to {EMAIL}"), "{shown:?}");
+        let metrics = model.guardrail().metrics();
+        assert_eq!((metrics.judgements, metrics.masked), (2, 1));
+        assert!(metrics.characters <= (text.len() + 19) as u64);
+        let records = records.lock().unwrap();
+        assert_eq!(records.iter().map(|record| &record.source).collect::<Vec<_>>(), [&GuardrailContentSource::Output]);
     }
 }
