@@ -48,7 +48,7 @@
 //!   word lists and grammar, which lean to the languages of Europe and North America.
 //! - Words of the word filter are matched as they are written, unless [`GuardrailBuilder::word_inflections`] or
 //!   [`GuardrailBuilder::word_disguises`] asks for more.
-//! - A [`Vault`] takes back whole texts, not streams, and no masks of other vaults. It can't keep a model from writing a pseudonym that it was shown where somebody
+//! - A [`Vault`] takes back no masks of other vaults. It can't keep a model from writing a pseudonym that it was shown where somebody
 //!   wants it.
 //! - A match is looked for inside one text: a number that is spread over two blocks of content is not found.
 
@@ -72,6 +72,7 @@ mod scan;
 pub mod suite;
 #[cfg(feature = "train")]
 pub mod train;
+mod unmask;
 mod vault;
 mod versions;
 
@@ -85,5 +86,6 @@ pub use policy::content::attack::{AttackKind, AttackScores};
 pub use policy::pii::{KINDS, PiiFinding, PiiRecognizer, THRESHOLD};
 pub use policy::topic_judge::TopicJudge;
 pub use record::{FindingCount, Intervention};
+pub use unmask::Unmasker;
 pub use vault::Vault;
 pub use versions::GuardrailVersions;

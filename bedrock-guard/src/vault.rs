@@ -73,6 +73,8 @@ struct Kept {
     by_pseudonym: HashMap<String, usize>,
     /// The last number of each name.
     numbers: HashMap<String, usize>,
+    /// Bytes of the longest pseudonym.
+    longest: usize,
 }
 
 struct Secret {
@@ -141,6 +143,7 @@ impl Vault {
         kept.by_pseudonym.insert(pseudonym.clone(), index);
         kept.by_value.entry(hash).or_default().push(index);
         kept.bytes += value.len();
+        kept.longest = kept.longest.max(pseudonym.len());
         kept.numbers.insert(name.clone(), number);
         kept.entries.push(Secret { name, value: Zeroizing::new(value.to_owned()), pseudonym: pseudonym.clone() });
         pseudonym
@@ -157,16 +160,28 @@ impl Vault {
     }
 
     /// The text with the values in place of the pseudonyms of this vault; everything else stays as it is, and a value that looks like a pseudonym is not looked up
-    /// again. Linear in what goes in and comes out. A stream is unmasked when it is whole: a pseudonym may lie in two pieces.
+    /// again. Linear in what goes in and comes out. Of a text that comes in pieces a pseudonym may lie in two: see [`unmasker`](Self::unmasker).
     pub fn unmask(&self, text: &str) -> String {
-        let kept = self.kept();
         let mut out = String::with_capacity(text.len());
+        let rest = self.unmask_most(text, &mut out);
+        out.push_str(rest);
+        out
+    }
+
+    /// Unmasks a text but for its end, which is given back, if that may be the beginning of a pseudonym.
+    pub(crate) fn unmask_most<'t>(&self, text: &'t str, out: &mut String) -> &'t str {
+        let kept = self.kept();
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             out.push_str(&rest[..open]);
             rest = &rest[open..];
             // Names have no braces, so of a row of opening ones only the last may begin a pseudonym.
-            let Some(end) = rest[1..].find(['{', '}']).map(|at| at + 1) else { break };
+            let Some(end) = rest[1..].find(['{', '}']).map(|at| at + 1) else {
+                if rest.len() < kept.longest {
+                    return rest;
+                }
+                break;
+            };
             if rest[end..].starts_with('{') {
                 out.push_str(&rest[..end]);
                 rest = &rest[end..];
@@ -180,7 +195,7 @@ impl Vault {
             rest = after;
         }
         out.push_str(rest);
-        out
+        ""
     }
 
     /// The same in every text and key of a JSON value, such as the input of a tool. What was a number before it was masked is a text afterwards. Of keys that would

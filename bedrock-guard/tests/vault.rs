@@ -144,3 +144,23 @@ fn streams_give_the_pseudonyms_of_whole_answers() {
     }
     assert_eq!(vault.len(), 3);
 }
+
+#[test]
+fn an_answer_is_unmasked_as_it_arrives() {
+    let question = "Call (415) 555-0132 or mail ada@example.org, {not} { ada";
+    for size in [1, 2, 5, 9, 100] {
+        let vault = Arc::new(Vault::new());
+        let model = Guarded::new(echo(Chunking::Characters(size)), guardrail().with_vault(vault.clone()));
+        let request = ConverseRequest::new("m").user(question);
+        let events: Vec<StreamEvent> = block_on(async {
+            let masked = model.converse_stream(&request).await.unwrap();
+            vault.unmask_stream(masked).try_collect().await.unwrap()
+        });
+        let texts: Vec<_> = events.iter().filter_map(StreamEvent::as_text).collect();
+        assert_eq!(texts.concat(), question);
+        // One block, its text before its end, whatever waited.
+        let stop = events.iter().position(|event| matches!(event, StreamEvent::ContentBlockStop(_))).unwrap();
+        assert!(events[stop..].iter().all(|event| event.as_text().is_none()));
+        assert!(size > 9 || texts.len() > 1, "{texts:?}");
+    }
+}
