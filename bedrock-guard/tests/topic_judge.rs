@@ -3,12 +3,14 @@
 //! A scripted model stands in for the judge, since a real one is too large for the tests: what is tested is the protocol, not how well a
 //! model judges.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use bedrock_core::testing::{Chunking, HashEmbedder, Reply, ScriptedModel};
 use bedrock_core::{
     ApplyGuardrailRequest, BoxFuture, ChatModel, ClassifyRequest, ClassifyResponse, ConverseRequest, Error,
-    Guardrail as _, GuardrailContentSource, LabelScore, OutputFormatStructure, StopReason, StreamEvent,
+    EventStream, Guardrail as _, GuardrailContentSource, LabelScore, OutputFormatStructure, StopReason, StreamEvent,
     SystemContentBlock, TextClassifier,
 };
 use bedrock_guard::{Guarded, Guardrail, GuardrailBuilder, OnFailure, TopicJudge};
@@ -185,7 +187,7 @@ fn the_questions_about_one_text_are_bounded() {
     let alone = |most: usize| builder().topic_judge(chat(&model).questions(most)).build_blocking().unwrap();
     let failed = alone(1).apply_blocking(&ApplyGuardrailRequest::input(long.as_str()));
     assert!(matches!(&failed, Err(Error::Validation { message }) if message.contains("the 1 questions")), "{failed:?}");
-    assert_eq!(model.requests().len(), 1);
+    assert_eq!(model.requests().len(), 0, "it is known before the first is asked");
     assert!(!blocked(&alone(2), &long), "two pieces of 1,200 bytes");
 }
 
@@ -215,6 +217,50 @@ fn a_stream_asks_what_the_whole_text_asks() {
             // The question "?" was judged first.
             assert_eq!(texts(&streamed)[1..], texts(&whole), "{most} {size}");
         }
+    }
+}
+
+/// Answers nobody before it has so many questions, and keeps the most that it had at once.
+struct Table {
+    model: Arc<ScriptedModel>,
+    seats: usize,
+    taken: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl ChatModel for Table {
+    fn converse_stream<'a>(&'a self, request: &'a ConverseRequest) -> BoxFuture<'a, Result<EventStream<'a>, Error>> {
+        Box::pin(async move {
+            let taken = 1 + self.taken.fetch_add(1, Ordering::Relaxed);
+            self.most.fetch_max(taken, Ordering::Relaxed);
+            let mut patience = 1000;
+            std::future::poll_fn(|context| {
+                patience -= 1;
+                if self.most.load(Ordering::Relaxed) >= self.seats || patience == 0 {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+            self.model.converse_stream(request).await
+        })
+    }
+}
+
+#[test]
+fn questions_are_asked_together() {
+    let text = "We buy and sell old boats here. ".repeat(100);
+    // Pieces of three thousand bytes are fewer than eight without an encoder, and more with one.
+    for (seats, with_encoder) in [(2, false), (8, true)] {
+        let table =
+            Arc::new(Table { model: answering(NO), seats, taken: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+        let builder = builder().topic_judge(TopicJudge::chat(table.clone(), "judge").always());
+        let builder = if with_encoder { builder.embedder(HashEmbedder::default()) } else { builder };
+        assert!(!blocked(&builder.build_blocking().unwrap(), &text));
+        let most = table.most.load(Ordering::Relaxed);
+        assert!(seats <= most && most <= 8, "{most}");
     }
 }
 

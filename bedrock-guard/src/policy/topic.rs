@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bedrock_core::{EmbeddingModel, Error, GuardrailTopicConfig};
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::examine::embed;
 use crate::policy::topic_judge::TopicJudge;
@@ -21,6 +22,8 @@ pub(crate) const DENIED: f32 = 0.5;
 const MARGIN: f32 = 2.2;
 /// How fast the score rises there.
 const STEEP: f32 = 1.5;
+/// Questions that a judge has before it at once: a local engine computes them together, a server side by side.
+const TOGETHER: usize = 8;
 /// Least standard deviation of the background: an encoder that sees no difference at all decides nothing.
 const LEAST_DEVIATION: f32 = 0.01;
 
@@ -94,9 +97,10 @@ impl Topics {
             None => vec![vec![0.0; self.configs.len()]; pieces.len()],
         };
         let Some(judge) = &self.judge else { return Ok(all) };
-        for (piece, scores) in pieces.iter().zip(&mut all) {
-            for (index, (topic, score)) in self.configs.iter().zip(scores).enumerate() {
-                if !wanted(index) || (self.encoder.is_some() && !judge.doubts(*score)) {
+        let mut questions = Vec::new();
+        for (piece, scores) in all.iter().enumerate() {
+            for (topic, score) in scores.iter().enumerate() {
+                if !wanted(topic) || (self.encoder.is_some() && !judge.doubts(*score)) {
                     continue;
                 }
                 if *spent >= judge.most_questions() {
@@ -109,8 +113,13 @@ impl Topics {
                     )));
                 }
                 *spent += 1;
-                *score = judge.score(topic, piece).await?;
+                questions.push((piece, topic));
             }
+        }
+        let answers = questions.iter().map(|&(piece, topic)| judge.score(&self.configs[topic], pieces[piece]));
+        let answers: Vec<f32> = stream::iter(answers.collect::<Vec<_>>()).buffered(TOGETHER).try_collect().await?;
+        for ((piece, topic), answer) in questions.into_iter().zip(answers) {
+            all[piece][topic] = answer;
         }
         Ok(all)
     }

@@ -20,7 +20,8 @@ Answer {\"answer\": \"yes\"} if the text is about the topic, or asks for what it
 ///
 /// With an embedder beside it, similarity decides what is clear, and the judge is asked about a piece of text only if the score of similarity lies in the
 /// [`band`](Self::band) around the threshold of 0.5. Without an embedder, or with [`always`](Self::always), it is asked about each piece. Each question is about one
-/// topic and one piece: up to 300 bytes, or 1,200 where only a judge looks. What the judge says takes the place of the similarity.
+/// topic and one piece: up to 300 bytes, or 1,200 where only a judge looks. What the judge says takes the place of the similarity. Up to eight
+/// questions about a text are with the model at once.
 ///
 /// What a judge fails with is a failure to judge, and so is an answer that is none: see [`OnFailure`](crate::OnFailure).
 #[derive(Clone)]
