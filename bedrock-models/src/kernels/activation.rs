@@ -199,23 +199,19 @@ fn apart(width: usize, bytes: usize) -> usize {
 
 /// Quantises rows of `width` blocks to where rows are `stride` blocks apart, by several threads if they are many.
 fn fill<R: Record>(pool: &Pool, isa: Isa, x: &[[f32; BLOCK]], width: usize, to: &mut [R], stride: usize) {
-    // Rows without space between them are one, which any block can end.
-    let (from, unit) = if stride == width { (1, 1) } else { (width, stride) };
     let rows = |x: &[[f32; BLOCK]], to: &mut [R]| {
-        let (from, unit) = if unit == 1 { (x.len(), to.len()) } else { (from, unit) };
-        for (x, to) in x.chunks(from.max(1)).zip(to.chunks_mut(unit.max(1))) {
-            quantize(isa, x, &mut to[..x.len()]);
-        }
+        let rows = x.chunks_exact(width).zip(to.chunks_exact_mut(stride));
+        rows.for_each(|(x, to)| quantize(isa, x, &mut to[..width]));
     };
     if x.len() < ALONE {
         return rows(x, to);
     }
-    let size = (x.len() / from).div_ceil(4 * pool.threads());
+    let some = (x.len() / width).div_ceil(4 * pool.threads());
     // Each lock is taken once, by the thread that has the part.
-    let parts: Vec<_> = to.chunks_mut(size * unit).map(Mutex::new).collect();
-    pool.run(parts.len(), &|index| {
-        let mut to = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
-        rows(&x[index * size * from..][..to.len() / unit * from], &mut to);
+    let parts: Vec<_> = x.chunks(some * width).zip(to.chunks_mut(some * stride).map(Mutex::new)).collect();
+    pool.run(parts.len(), &|part| {
+        let (x, to) = &parts[part];
+        rows(x, &mut to.lock().unwrap_or_else(PoisonError::into_inner));
     });
 }
 
