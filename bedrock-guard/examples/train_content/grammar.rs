@@ -1,4 +1,4 @@
-//! Sentences that the data lack, made from `sentences.txt` and `attacks.txt`.
+//! Sentences that the data lack, made from `sentences.txt`, `requests.txt` and `attacks.txt`.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,37 @@ use crate::items::Labels;
 use crate::noise::Random;
 
 /// Sections that [`Grammar::sentences`] needs.
-pub(crate) const NEEDED: [&str; 8] = ["hate", "threat", "counter", "quote", "neutral", "positive", "thing", "person"];
+const NEEDED: [&str; 8] = ["hate", "threat", "counter", "quote", "neutral", "positive", "thing", "person"];
+
+const YES: Option<bool> = Some(true);
+const NO: Option<bool> = Some(false);
+
+/// Sections of `requests.txt` and `attacks.txt`, what is known of their texts, and how many of them come in a hundred rounds. Foul texts and harmful requests
+/// say nothing of other categories: sets that ask for harm have sexual harm among it.
+#[rustfmt::skip]
+const REQUESTS: [(&str, Labels, usize); 14] = [
+    ("jailbreak", [None, None, None, None, None, YES], 25),
+    ("direct",    [None, NO,   NO,   NO,   None, YES], 25),
+    ("indirect",  [None, NO,   NO,   NO,   None, YES], 25),
+    ("leakage",   [None, NO,   NO,   NO,   None, YES], 25),
+    ("trade",     [NO,   NO,   NO,   NO,   NO,   NO], 100),
+    ("harm",      [None, None, None, None, YES,  NO], 100),
+    ("slay",      [None, None, None, YES,  YES,  NO], 25),
+    ("gore",      [None, None, None, YES,  None, NO], 100),
+    ("scene",     [NO,   NO,   NO,   NO,   NO,   NO], 50),
+    ("erotic",    [None, None, YES,  NO,   None, NO], 50),
+    ("health",    [NO,   NO,   NO,   NO,   NO,   NO], 25),
+    ("slur",      [YES,  None, None, None, None, NO], 25),
+    ("swear",     [NO,   None, None, NO,   None, NO], 25),
+    ("small",     [NO,   NO,   NO,   NO,   NO,   NO], 50),
+];
 
 /// What may be said, and with which words.
 pub(crate) struct Grammar {
-    /// Places such as `{G}` and their fillings, in the order of the file.
-    fillings: Vec<(String, Vec<String>)>,
-    sections: BTreeMap<String, Vec<String>>,
+    /// For each file places such as `{G}` and their fillings, in the order of the file.
+    fillings: Vec<Vec<(String, Vec<String>)>>,
+    /// Kinds of sentences, and the file that they are of.
+    sections: BTreeMap<String, (usize, Vec<String>)>,
 }
 
 /// A line of the file is one line; `\\n` stands for a break.
@@ -21,14 +45,26 @@ fn unescaped(line: &str) -> String {
 }
 
 impl Grammar {
+    /// The grammar that filters are taught by, of the folder's files.
+    pub(crate) fn all(folder: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let read = |file: &str, needed: &[&str]| -> Result<Self, Box<dyn std::error::Error>> {
+            Ok(Self::read(&std::fs::read_to_string(format!("{folder}/{file}"))?, needed)?)
+        };
+        let requests = REQUESTS.map(|(section, ..)| section);
+        Ok(read("sentences.txt", &NEEDED)?
+            .and(read("attacks.txt", &requests[..4])?)
+            .and(read("requests.txt", &requests[4..])?))
+    }
+
     /// A grammar that has the sections `needed`.
-    pub(crate) fn read(text: &str, needed: &[&str]) -> Result<Self, String> {
-        let (mut fillings, mut sections, mut section) = (Vec::new(), BTreeMap::<String, Vec<String>>::new(), None);
+    fn read(text: &str, needed: &[&str]) -> Result<Self, String> {
+        let (mut fillings, mut sections, mut section) =
+            (Vec::new(), BTreeMap::<String, (usize, Vec<String>)>::new(), None);
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if let Some(name) = line.strip_prefix('[') {
                 section = Some(name.trim_end_matches(']').to_owned());
             } else if let Some(name) = &section {
-                sections.entry(name.clone()).or_default().push(unescaped(line));
+                sections.entry(name.clone()).or_default().1.push(unescaped(line));
             } else {
                 let (place, words) = line.split_once(" = ").ok_or_else(|| format!("no list: {line}"))?;
                 fillings.push((place.to_owned(), words.split(" | ").map(unescaped).collect()));
@@ -39,21 +75,31 @@ impl Grammar {
                 return Err(format!("no section [{name}]"));
             }
         }
-        Ok(Self { fillings, sections })
+        Ok(Self { fillings: vec![fillings], sections })
+    }
+
+    /// A grammar that has the sections of another, too.
+    fn and(mut self, other: Self) -> Self {
+        let files = self.fillings.len();
+        self.fillings.extend(other.fillings);
+        self.sections
+            .extend(other.sections.into_iter().map(|(name, (file, patterns))| (name, (files + file, patterns))));
+        self
     }
 
     /// The grammar with every second of its kinds of sentences alone: two halves that say different things.
     pub(crate) fn half(&self, second: bool) -> Self {
         let half = |patterns: &Vec<String>| patterns.iter().skip(usize::from(second)).step_by(2).cloned().collect();
-        let sections = self.sections.iter().map(|(name, patterns)| (name.clone(), half(patterns))).collect();
+        let sections =
+            self.sections.iter().map(|(name, (file, patterns))| (name.clone(), (*file, half(patterns)))).collect();
         Self { fillings: self.fillings.clone(), sections }
     }
 
     /// A sentence of a section, which the grammar has.
     pub(crate) fn say(&self, section: &str, random: &mut Random) -> String {
-        let patterns = &self.sections[section];
+        let (file, patterns) = &self.sections[section];
         let mut text = patterns[random.below(patterns.len())].clone();
-        for (place, words) in &self.fillings {
+        for (place, words) in &self.fillings[*file] {
             while text.contains(place.as_str()) {
                 text = text.replacen(place.as_str(), &words[random.below(words.len())], 1);
             }
@@ -111,6 +157,16 @@ impl Grammar {
         if self.sections.contains_key("denounce") {
             let mut apart = Random(12 + (drawing << 32));
             made.extend((0..rounds / 2).map(|_| (self.say("denounce", &mut apart), harmless)));
+        }
+        made
+    }
+
+    /// Rounds of texts of the sections of `requests.txt` and `attacks.txt`; those of each section are drawn apart.
+    pub(crate) fn requests(&self, rounds: usize, drawing: u64) -> Vec<(String, Labels)> {
+        let mut made = Vec::new();
+        for (index, (section, labels, share)) in REQUESTS.into_iter().enumerate() {
+            let mut apart = Random(13 + index as u64 + (drawing << 32));
+            made.extend((0..rounds * share / 100).map(|_| (self.say(section, &mut apart), labels)));
         }
         made
     }

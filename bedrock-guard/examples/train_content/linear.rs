@@ -129,7 +129,9 @@ impl Linear {
                 add(&noisy(&item.text, &mut random), item.labels, weight);
             }
         }
-        for (text, labels) in grammar.sentences(&mut random, plan.sentences, drawing) {
+        let mut said = grammar.sentences(&mut random, plan.sentences, drawing);
+        said.extend(grammar.requests(plan.sentences, drawing));
+        for (text, labels) in said {
             let text = if random.chance(0.15) { noisy(&text, &mut random) } else { text };
             add(&text, labels, 1.0);
         }

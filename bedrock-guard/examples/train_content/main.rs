@@ -7,6 +7,8 @@
 //! the thresholds are taken from all folds, and a model that was trained on all of them is written. With `--by source` the folds are sources, and the
 //! figures of all of them say what becomes of texts from elsewhere.
 //!
+//! Sentences that the data lack come from the grammars `sentences.txt`, `requests.txt` and `attacks.txt` beside this file.
+//!
 //! `--attacks FILE` trains what tells kinds of prompt attacks apart, measures it, and writes it; it goes by the committed CLASSIC to choose what of a
 //! text it looks at.
 //!
@@ -61,6 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--said" => network.said = value.parse()?,
             "--offset" => network.offset = value.parse()?,
             "--deaf" => network.deaf = value.parse()?,
+            "--head-requests" => network.requests = value.parse()?,
             "--head-functions" => network.functions = value.parse()?,
             "--classic" => network.classic = value.parse()?,
             "--drop" => network.drop = value.parse()?,
@@ -70,14 +73,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     // Read when it runs, so that a sentence is added without a build.
-    let read = |file: &str, needed: &[&str]| -> Result<Grammar, Box<dyn std::error::Error>> {
-        let path = format!("{}/examples/train_content/{file}", env!("CARGO_MANIFEST_DIR"));
-        Ok(Grammar::read(&std::fs::read_to_string(path)?, needed)?)
-    };
-    let grammar = read("sentences.txt", &grammar::NEEDED)?;
+    let grammar = Grammar::all(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/train_content"))?;
     let mut items = items::load(data.as_deref().ok_or("--data DIR")?)?;
     if let Some(path) = attacks {
-        return attack::run(&mut items, &read("attacks.txt", &attack::NAMES)?, &path);
+        return attack::run(&mut items, &grammar, &path);
     }
     let by_source = by == "source";
     if by_source {
@@ -137,7 +136,7 @@ fn read_vectors(path: &str, texts: Vec<String>) -> Result<standard::Vectors, Box
 
 fn standard_tier(
     items: &[Item],
-    (grammar, said): (&Grammar, &[Vec<(String, items::Labels)>; 2]),
+    (grammar, said): (&Grammar, &[Vec<standard::Said>; 2]),
     plan: &Plan,
     network: &standard::Plan,
     vectors: &standard::Vectors,
@@ -163,12 +162,12 @@ fn standard_tier(
             })
             .collect();
         for (sentences, heards) in said.iter().zip(heards.said(without)) {
-            lessons.extend(sentences.iter().zip(heards).map(|((text, labels), heard)| standard::Lesson {
-                text,
-                labels: *labels,
-                weight: network.said,
+            lessons.extend(sentences.iter().zip(heards).map(|(said, heard)| standard::Lesson {
+                text: &said.text,
+                labels: said.labels,
+                weight: if said.origin == standard::REQUESTS { network.requests } else { network.said },
                 heard,
-                origin: "grammar",
+                origin: said.origin,
             }));
         }
         standard::train(&lessons, vectors, network)

@@ -15,26 +15,44 @@ pub(crate) type Heard = Vec<([f32; CATEGORIES], usize)>;
 /// Embeddings by the text that was embedded.
 pub(crate) type Vectors = HashMap<String, Vec<f32>>;
 
+/// Where sentences of `requests.txt` and `attacks.txt` are from.
+pub(crate) const REQUESTS: &str = "requests";
+
+/// A sentence of the grammar.
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) labels: Labels,
+    pub(crate) origin: &'static str,
+}
+
 /// Sentences of the grammar to learn from: those of each half of it, some of them with misspellings.
-pub(crate) fn sentences(grammar: &Grammar, plan: &Plan) -> [Vec<(String, Labels)>; 2] {
+pub(crate) fn sentences(grammar: &Grammar, plan: &Plan) -> [Vec<Said>; 2] {
     [false, true].map(|half| {
         let mut random = Random(7 + u64::from(half));
-        let said = grammar.half(half).sentences(&mut random, plan.sentences, 0);
-        // They are about groups of people: what else they are is learned better from texts that people wrote.
-        let said = said.into_iter().filter(|(_, labels)| labels[0].is_some());
-        let worn = |(text, labels): (String, Labels)| {
-            let labels = std::array::from_fn(|category| labels[category].filter(|_| category == 0));
-            (if random.chance(0.15) { noisy(&text, &mut random) } else { text }, labels)
-        };
-        said.map(worn).collect()
+        let grammar = grammar.half(half);
+        // Those about groups of people say what hate is, and the others what the rest is: what else they are is learned better from texts that people wrote.
+        let groups = grammar.sentences(&mut random, plan.sentences, 0).into_iter();
+        let groups = groups.filter(|(_, labels)| labels[0].is_some()).map(|said| (said, "grammar", true));
+        let requests = grammar.requests(plan.sentences, 0).into_iter().map(|said| (said, REQUESTS, false));
+        let said = groups.chain(requests).map(|((text, labels), origin, hate)| {
+            let labels = std::array::from_fn(|category| labels[category].filter(|_| (category == 0) == hate));
+            Said { text, labels, origin }
+        });
+        let mut all: Vec<Said> = said.collect();
+        for said in &mut all {
+            if random.chance(0.15) {
+                said.text = noisy(&said.text, &mut random);
+            }
+        }
+        all
     })
 }
 
 /// All texts that have to be embedded, in order, each once.
-pub(crate) fn prompts(items: &[Item], said: &[Vec<(String, Labels)>; 2]) -> Vec<String> {
+pub(crate) fn prompts(items: &[Item], said: &[Vec<Said>; 2]) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     let texts = items.iter().map(|item| item.text.as_str());
-    let texts = texts.chain(said.iter().flatten().map(|(text, _)| text.as_str()));
+    let texts = texts.chain(said.iter().flatten().map(|said| said.text.as_str()));
     let all = texts.flat_map(pieces).flat_map(units).map(prompt);
     all.filter(|text| seen.insert(text.clone())).collect()
 }
@@ -104,6 +122,8 @@ pub(crate) struct Plan {
     pub(crate) sentences: usize,
     /// What a sentence counts, before all that were said are balanced as one source.
     pub(crate) said: f32,
+    /// The same of sentences of `requests.txt` and `attacks.txt`, which are balanced as another source.
+    pub(crate) requests: f32,
     /// Share of the texts of which CLASSIC says nothing, so that embeddings learn to do without.
     pub(crate) deaf: f32,
     /// How fast the offset of a source is learned, against weights. A source calls more or less harmful than others do: that is learned as an offset of
@@ -125,7 +145,8 @@ impl Default for Plan {
             decay: 0.02,
             drop: 0.3,
             sentences: 200,
-            said: 4.0,
+            said: 8.0,
+            requests: 4.0,
             deaf: 0.2,
             offset: 3.0,
             functions: 1.0,
@@ -181,8 +202,13 @@ pub(crate) fn train(lessons: &[Lesson<'_>], vectors: &Vectors, plan: &Plan) -> V
     }
     let most = pieces.iter().copied().fold(1.0, f32::max);
     let scale = pieces.map(|pieces| (most / pieces.max(1.0)).sqrt());
-    let networks = (0..plan.networks).map(|seed| one(&samples, scale, &known, plan, seed as u64 + 1));
-    networks.map(|network| blended(network, plan)).collect()
+    let (samples, known) = (&samples, &known);
+    let networks: Vec<Network> = std::thread::scope(|scope| {
+        let one = |seed: usize| scope.spawn(move || one(samples, scale, known, plan, seed as u64 + 1));
+        let threads: Vec<_> = (0..plan.networks).map(one).collect();
+        threads.into_iter().map(|thread| thread.join().expect("training does not panic")).collect()
+    });
+    networks.into_iter().map(|network| blended(network, plan)).collect()
 }
 
 /// The network's verdict and that of CLASSIC, weighed. A network learns how much each source of its texts is to be trusted, and is wrong about that where a
@@ -310,7 +336,7 @@ impl Heards {
     /// `trained` makes a model without some folds and, if it is told, with one half of the grammar alone.
     pub(crate) fn new(
         items: &[Item],
-        sentences: &[Vec<(String, Labels)>; 2],
+        sentences: &[Vec<Said>; 2],
         trained: impl Fn(&[u64], Option<bool>) -> Linear,
     ) -> Self {
         let (mut by, mut said, folds) = (HashMap::new(), HashMap::new(), folds(items));
@@ -318,7 +344,7 @@ impl Heards {
         for fold in 0..=folds {
             let of = |half: usize| {
                 let model = trained(&[fold], Some(half == 0));
-                sentences[half].iter().map(|(text, _)| hear(&model, text)).collect()
+                sentences[half].iter().map(|said| hear(&model, &said.text)).collect()
             };
             said.insert(fold, [of(0), of(1)]);
         }
