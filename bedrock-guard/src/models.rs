@@ -407,11 +407,15 @@ mod tests {
             .unwrap();
         let insult = "You are a stupid, pathetic idiot and nobody likes you.";
         assert!(guardrail.apply_blocking(&ApplyGuardrailRequest::input(insult)).unwrap().blocked());
-        let calm = "The train to the coast leaves at nine.";
-        assert!(!guardrail.apply_blocking(&ApplyGuardrailRequest::input(calm)).unwrap().blocked());
+        let scores_of = |text: &str| {
+            let request = ApplyGuardrailRequest::new(GuardrailContentSource::Input, [text]);
+            guardrail.scores_blocking(&request).unwrap()
+        };
+        // The vectors of this encoder mean nothing, so a filter at its strongest may take a calm text for anything; but not for certain.
+        let calm = scores_of("The train to the coast leaves at nine.");
+        assert!(calm.iter().all(|score| score.score < 0.5), "{calm:?}");
         // The scores are those of the tier: what CLASSIC says, moved by the head.
-        let request = ApplyGuardrailRequest::new(GuardrailContentSource::Input, [insult]);
-        let scores = guardrail.scores_blocking(&request).unwrap();
+        let scores = scores_of(insult);
         let classic = crate::policy::content::scores(insult);
         assert_eq!(scores.len(), classic.len() + crate::AttackKind::ALL.len());
         assert!(scores.iter().zip(classic).any(|(score, classic)| (score.score - classic).abs() > 1e-3));
