@@ -189,7 +189,7 @@ const WAY: usize = 4096;
 const OFF: usize = 192;
 
 /// Blocks from a row of so many to the next, so that the rows that meet weights together do not compete in a first-level cache.
-fn apart(width: usize, bytes: usize) -> usize {
+pub(super) fn apart(width: usize, bytes: usize) -> usize {
     let competes = |width: &usize| {
         let off = width * bytes % WAY;
         width * bytes >= WAY - OFF && off.min(WAY - off) < OFF

@@ -5,7 +5,7 @@
 //! a product of its own; with AVX-512 four panels make tiles of 6 × 64. Where the processor has matrix tiles and the sums are long, those take
 //! the same panels ([`amx`]). A decode step instead streams the weights once, against
 //! quantised activations where the format has an integer kernel. A [`prompt`] does so too where there are no matrix tiles, but instructions that sum products of
-//! bytes: with two bytes an activation they need half the steps of `f32`; with one there are products of their own where vectors are wide ([`grouped`](super::grouped)). Which of the two runs is the caller's choice, never a matter of how many
+//! bytes: with two bytes an activation they need half the steps of `f32`; with one there are products of their own where vectors are wide ([`bytewise`](super::bytewise)). Which of the two runs is the caller's choice, never a matter of how many
 //! rows there happen to be: so a request's numbers do not depend on its company.
 
 use std::cell::RefCell;
@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::activation::{BLOCK, QuantizedRows};
 use super::amx;
 #[cfg(target_arch = "x86_64")]
-use super::grouped;
+use super::bytewise;
 #[cfg(target_arch = "x86_64")]
 use super::interleaved::DEPTH;
 use super::interleaved::Out;
@@ -371,7 +371,7 @@ unsafe fn narrow(
 const ROW_BYTES: usize = 512 * 1024;
 
 /// Products of a prompt's rows, or an encoder's. By matrix tiles where there are any; else by integers, if those of 8 bits are asked for, or have 16, which is as exact as matrix tiles
-/// are and faster than `f32`; by [`products`] otherwise. Those of 8 bits are [`grouped`](super::grouped) where weights are of formats that gain by it.
+/// are and faster than `f32`; by [`products`] otherwise. Those of 8 bits are [`bytewise`](super::bytewise) where vectors are wide.
 ///
 /// # Panics
 /// If the widths disagree.
@@ -387,10 +387,10 @@ pub(crate) fn prompt<const N: usize>(
         return self::products(pool, x, rows, products);
     }
     #[cfg(target_arch = "x86_64")]
-    if activations == Activations::Int8 && products.iter().all(|product| grouped::suits(isa(), product.weights)) {
+    if activations == Activations::Int8 && products.iter().all(|product| bytewise::suits(isa(), product.weights)) {
         let mut results = Results::new(pool, x, rows, products);
         let targets = results.targets(rows);
-        grouped::products(pool, isa(), x, rows, &targets);
+        bytewise::products(pool, isa(), x, rows, &targets);
         // SAFETY: all of each target was written.
         return unsafe { results.finish(rows) };
     }
@@ -617,8 +617,8 @@ mod tests {
                     assert_eq!(bytes == integer, !quantized || isa().planes() == 1, "bytes {dtype:?} {rows} {n} {k}");
                     let [of_prompt] = prompt(&pool, &x, rows, Activations::Int8, &product);
                     let integer = quantized && !amx::is_here();
-                    if integer && isa() == Isa::Avx512 && dtype != Dtype::Q8_0 {
-                        close(&of_prompt, &want, 2e-2, &format!("groups {dtype:?} {rows} {n} {k}"));
+                    if integer && isa() == Isa::Avx512 {
+                        close(&of_prompt, &want, 2e-2, &format!("bytewise {dtype:?} {rows} {n} {k}"));
                     } else {
                         assert_eq!(
                             of_prompt,

@@ -19,6 +19,8 @@ pub(crate) mod attention_gradient;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod bytewise;
 #[cfg(feature = "tune")]
 pub(crate) mod dense;
 pub(crate) mod disentangled;
@@ -28,8 +30,6 @@ pub(crate) mod elementwise;
 pub(crate) mod gemm;
 #[cfg(feature = "tune")]
 pub(crate) mod gradient;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod grouped;
 pub(crate) mod interleaved;
 pub(crate) mod isa;
 #[cfg(feature = "bench")]

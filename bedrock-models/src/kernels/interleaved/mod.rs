@@ -286,25 +286,19 @@ impl Interleaved {
         }
     }
 
-    /// Whether weights have so few bits that half a 256th part of their range is little to them.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn is_coarse(&self) -> bool {
-        self.format != Format::Q8
-    }
-
-    /// Lays out some groups of some strips side by side as bytes of one scale for 64 columns.
+    /// Lays out some blocks of some strips side by side as bytes of one scale for 32 columns.
     ///
     /// # Panics
-    /// If there are no such strips or groups or `out` is too short, and where [`grouped`](super::grouped) products are not.
+    /// If there are no such strips or blocks or `out` is too short, and where [`bytewise`](super::bytewise) products are not.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn regroup(&self, strips: Range<usize>, groups: Range<usize>, out: &mut [Line]) {
-        assert!(super::grouped::is_here(isa()) && self.lanes == COLUMNS && strips.len() <= super::grouped::STRIPS);
-        let some: [_; super::grouped::STRIPS] =
+    pub(crate) fn layout(&self, strips: Range<usize>, blocks: Range<usize>, out: &mut [Line]) {
+        assert!(super::bytewise::is_here(isa()) && self.lanes == COLUMNS && strips.len() <= super::bytewise::STRIPS);
+        let some: [_; super::bytewise::STRIPS] =
             std::array::from_fn(|strip| self.strip((strips.start + strip).min(strips.end - 1), 0));
-        let blocks = 2 * groups.start..(2 * groups.end).min(self.columns / BLOCK);
-        assert!(!blocks.is_empty() && out.len() >= groups.len() * super::grouped::registers(strips.len()));
+        assert!(!blocks.is_empty() && blocks.end <= self.columns / BLOCK);
+        assert!(out.len() >= blocks.len() * super::bytewise::registers(strips.len()));
         // SAFETY: AVX-512 was detected where its `Isa` was made; whole strips, and room for them.
-        unsafe { simd::regroup(self.format, &some[..strips.len()], blocks, out.as_mut_ptr().cast()) };
+        unsafe { simd::layout(self.format, &some[..strips.len()], blocks, out.as_mut_ptr().cast()) };
     }
 
     fn dot_portable(&self, heads: &[u8], quants: &[u8], x: &QuantizedRows<'_>, row: usize, out: &mut [f32]) {

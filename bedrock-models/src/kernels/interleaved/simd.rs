@@ -127,14 +127,14 @@ pub(super) unsafe fn dot_pair(
     }
 }
 
-/// Lays out some strips side by side as bytes of one scale for 64 columns: see [`grouped`](crate::kernels::grouped).
+/// Lays out some strips side by side as bytes of one scale for 32 columns: see [`bytewise`](crate::kernels::bytewise).
 ///
 /// # Safety
-/// AVX-512 VNNI must be there; the strips have these blocks, of which the first begins a group, and `out` has [`registers`](crate::kernels::grouped::registers) for each group.
+/// AVX-512 VNNI must be there; the strips have these blocks, and `out` has [`registers`](crate::kernels::bytewise::registers) for each.
 #[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn regroup(format: Format, strips: &[(&[u8], &[u8])], blocks: Range<usize>, out: *mut u8) {
+pub(super) unsafe fn layout(format: Format, strips: &[(&[u8], &[u8])], blocks: Range<usize>, out: *mut u8) {
     // SAFETY: by the contract.
-    unsafe { with_format!(format, regroup::regroup(strips, blocks, out)) }
+    unsafe { with_format!(format, layout::layout(strips, blocks, out)) }
 }
 
 /// Decodes whole blocks of a strip into `out[k · 16 + lane]`.
@@ -451,7 +451,7 @@ mod neon;
 mod x86;
 
 #[cfg(target_arch = "x86_64")]
-use x86::avx512::{pairs, regroup};
+use x86::avx512::{layout, pairs};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(super) use x86::tiles;
 #[cfg(target_arch = "x86_64")]

@@ -301,8 +301,8 @@ pub(super) mod avx512 {
 
     use super::*;
 
+    pub(in crate::kernels::interleaved) mod layout;
     pub(in crate::kernels::interleaved) mod pairs;
-    pub(in crate::kernels::interleaved) mod regroup;
 
     type Bytes = __m512i;
     type Floats = __m512;

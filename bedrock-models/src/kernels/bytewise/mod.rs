@@ -1,9 +1,11 @@
 //! Products of a prompt's rows in bytes: the fastest there are where vectors of 512 bits sum products of bytes.
 //!
-//! What a block format asks for beside its products, a scale every 32 columns and a minimum or one every 16, is up to half as much work again. So 64 columns, a group, become bytes of one scale here:
-//! of the weights as they are laid out for some rows ([`Interleaved::regroup`]), and of the activations ([`rows`]). Without minima the step is a power-of-two part of the group's largest scale, so that weights
-//! of that scale stay what they are; with minima it is the 127th part of the largest size that they allow. Others move by little more than half a step: little beside the steps of their own format if that has six bits or fewer.
-//! Weights of eight bits would double their error, and stay with their own scales elsewhere. The [`tile`] then has little but products to do.
+//! What a block format asks for beside its products, a multiplication by the scales of weights and activations and one more to add every 32 columns, and half as much for a minimum or a scale every 16, is a quarter and more of all
+//! multiplications. Here it is one. Steps of activations ([`rows`]) are quarters of powers of two: those from 1 to 2 are in the scales of weights already, of which there is one for each where some
+//! are laid out ([`Interleaved::layout`]), and a power of two is put on a sum while others are multiplied. A step is so at most a fifth larger than it had to be, a tenth on average.
+//!
+//! Weights are bytes of one scale for 32 columns. Those of [`Format::Q8`](super::interleaved::Format), `Q4` and `Q5` are what they were. With minima the step is the 127th part of the largest size that they allow, and with two scales the larger one:
+//! weights move by at most little more than half a step, little beside the steps of their own format.
 //!
 //! The numbers of a row do not depend on how many there are: a prompt of one token is computed so as well, though to lay out its weights takes longer than its products. From some 100
 //! rows on that is outweighed.
@@ -14,8 +16,9 @@ pub(super) mod tile;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use self::rows::GroupedRows;
+use self::rows::Rows;
 use self::tile::Place;
+use super::activation::BLOCK;
 use super::gemm::{Part, Product, falling_parts};
 use super::interleaved::Interleaved;
 use super::isa::Isa;
@@ -24,20 +27,19 @@ use super::panels::Line;
 use super::pool::{Disjoint, Pool};
 use super::tile::COLUMNS;
 
-/// Columns that share a scale.
-pub(crate) const GROUP: usize = 64;
+pub(super) use self::rows::STEPS;
 
 /// Strips of 16 rows of weights that are multiplied together.
 pub(crate) const STRIPS: usize = 3;
 
-/// Registers of a group of so many strips: of each block of 32 columns `[four columns][strip]` bytes, of which 128 is zero, then `[strip]` scales.
+/// Registers of a block of so many strips: `[four columns][strip]` bytes, of which 128 is zero, then `[strip][step]` scales.
 pub(crate) const fn registers(strips: usize) -> usize {
-    17 * strips
+    (8 + STEPS.len()) * strips
 }
 
-/// Groups of columns that all rows meet before they meet the next, and triples of strips that are laid out of them at a time: 312 KiB, a third of a second-level cache of 1 MiB.
-const DEPTH: usize = 32;
-const TRIPLES: usize = 3;
+/// Blocks of columns that all rows meet before they meet the next, and triples of strips that are laid out of them at a time: 288 KiB, a third of a second-level cache of 1 MiB.
+const DEPTH: usize = 64;
+const TRIPLES: usize = 2;
 
 thread_local! {
     /// Where a thread lays out weights.
@@ -49,12 +51,9 @@ pub(crate) fn is_here(isa: Isa) -> bool {
     isa == Isa::Avx512
 }
 
-/// Whether a prompt's products with these weights are best made so. Others are nearly as fast in pairs of strips, and then exact but for their activations.
+/// Whether a prompt's products with these weights can be made so.
 pub(super) fn suits(isa: Isa, weights: &Matrix) -> bool {
-    match weights.storage() {
-        Storage::Interleaved(weights) => is_here(isa) && weights.is_coarse(),
-        _ => false,
-    }
+    is_here(isa) && matches!(weights.storage(), Storage::Interleaved(_))
 }
 
 /// Products of rows with weights that are all interleaved, into targets of so many rows each; all of which is written.
@@ -66,7 +65,7 @@ pub(super) fn products(pool: &Pool, isa: Isa, x: &[f32], rows: usize, targets: &
     if rows == 0 {
         return;
     }
-    let x = GroupedRows::new(pool, isa, x, first.weights.columns());
+    let x = Rows::new(pool, isa, x, first.weights.columns());
     let units = targets.iter().map(|(product, _)| interleaved(product).strips());
     // At least about 32 KiB of weights a part: less costs more to hand out than to do.
     let strip_bytes = first.weights.bytes() / interleaved(first).strips();
@@ -104,15 +103,8 @@ fn interleaved<'a>(product: &Product<'a>) -> &'a Interleaved {
 ///
 /// # Safety
 /// Of each row so many floats can be written at `to`.
-unsafe fn some(
-    weights: &Interleaved,
-    strips: Range<usize>,
-    x: &GroupedRows<'_>,
-    start: &[f32],
-    to: Place,
-    lanes: usize,
-) {
-    let lines = DEPTH.min(x.groups()) * registers(STRIPS);
+unsafe fn some(weights: &Interleaved, strips: Range<usize>, x: &Rows<'_>, start: &[f32], to: Place, lanes: usize) {
+    let lines = DEPTH.min(x.blocks()) * registers(STRIPS);
     WEIGHTS.with_borrow_mut(|room| {
         if room.len() < TRIPLES * lines {
             room.resize(TRIPLES * lines, Line([0.0; COLUMNS]));
@@ -120,10 +112,10 @@ unsafe fn some(
         for from in strips.clone().step_by(TRIPLES * STRIPS) {
             let triples = (from..strips.end.min(from + TRIPLES * STRIPS)).step_by(STRIPS);
             let triples = triples.map(|first| first..strips.end.min(first + STRIPS));
-            for group in (0..x.groups()).step_by(DEPTH) {
-                let groups = group..x.groups().min(group + DEPTH);
+            for block in (0..x.blocks()).step_by(DEPTH) {
+                let blocks = block..x.blocks().min(block + DEPTH);
                 for (strips, room) in triples.clone().zip(room.chunks_exact_mut(lines)) {
-                    weights.regroup(strips, groups.clone(), room);
+                    weights.layout(strips, blocks.clone(), room);
                 }
                 for first in (0..x.rows()).step_by(tile::ROWS) {
                     let rows = first..x.rows().min(first + tile::ROWS);
@@ -131,10 +123,10 @@ unsafe fn some(
                         let lane = (some.start - strips.start) * COLUMNS;
                         let lanes = (some.len() * COLUMNS).min(lanes - lane);
                         let to = Place { at: to.row(first).at.wrapping_add(lane), ..to };
-                        let (rows, groups) = (rows.clone(), groups.clone());
-                        let start = (group == 0).then(|| &start[lane..]);
-                        // SAFETY: by the contract; sums that were written unless the groups are the first.
-                        unsafe { tile::products(some.len(), room, x, rows, groups, start, to, lanes) };
+                        let (rows, blocks) = (rows.clone(), blocks.clone());
+                        let start = (block == 0).then(|| &start[lane..]);
+                        // SAFETY: by the contract; sums that were written unless the blocks are the first.
+                        unsafe { tile::products(some.len(), room, x, rows, blocks, start, to, lanes) };
                     }
                 }
             }
@@ -170,79 +162,72 @@ mod tests {
         Matrix::new(StoredTensor { name: "w".into(), dtype, shape, data: data.into() }).unwrap()
     }
 
-    /// What a matrix is when it is regrouped: `[row][column]`, and of each group the scale.
-    fn regrouped(weights: &Matrix) -> (Vec<f64>, Vec<f32>) {
+    /// What a matrix is when it is laid out: `[row][column]`, and of each block the scale.
+    fn laid_out(weights: &Matrix) -> (Vec<f64>, Vec<f32>) {
         let (rows, columns) = (weights.rows(), weights.columns());
+        let blocks = columns / BLOCK;
+        let (mut values, mut scales) = (vec![0.0; rows * columns], vec![0.0; rows * blocks]);
         let Storage::Interleaved(interleaved) = weights.storage() else { panic!("{weights:?}") };
-        let groups = columns.div_ceil(GROUP);
-        let (mut values, mut scales) = (vec![0.0; rows * columns], vec![0.0; rows * groups]);
         let mut line = vec![Line([f32::NAN; COLUMNS]); registers(1)];
-        for (row, group) in (0..rows).flat_map(|row| (0..groups).map(move |group| (row, group))) {
-            interleaved.regroup(row / COLUMNS..row / COLUMNS + 1, group..group + 1, &mut line);
-            let scale = line[16].0[row % COLUMNS];
-            scales[row * groups + group] = scale;
-            for k in 0..GROUP.min(columns - group * GROUP) {
+        for (row, block) in (0..rows).flat_map(|row| (0..blocks).map(move |block| (row, block))) {
+            interleaved.layout(row / COLUMNS..row / COLUMNS + 1, block..block + 1, &mut line);
+            let all: [f32; STEPS.len()] = std::array::from_fn(|step| line[8 + step].0[row % COLUMNS]);
+            let scale = all[0];
+            assert!(all.iter().zip(STEPS).all(|(of, step)| of.to_bits() == (scale * step).to_bits() || scale.is_nan()));
+            scales[row * blocks + block] = scale;
+            for k in 0..BLOCK {
                 let byte = bytes(&line)[k / 4 * 64 + row % COLUMNS * 4 + k % 4];
-                values[row * columns + group * GROUP + k] = (f64::from(byte) - 128.0) * f64::from(scale);
+                values[row * columns + block * BLOCK + k] = (f64::from(byte) - 128.0) * f64::from(scale);
             }
         }
         (values, scales)
     }
 
     #[test]
-    fn weights_move_by_little_more_than_half_a_step() {
+    fn weights_stay_or_move_by_little_more_than_half_a_step() {
         if !is_here(isa()) {
-            return; // Nothing regroups here.
+            return; // Nothing is laid out here.
         }
         for dtype in TYPES {
             let columns = if dtype.block_len() == 256 { 768 } else { 352 };
             let weights = matrix(dtype, 37, columns);
-            let (values, scales) = regrouped(&weights);
+            let (values, scales) = laid_out(&weights);
             let plain = weights.to_f32();
-            for (row, (values, plain)) in values.chunks(columns).zip(plain.chunks(columns)).enumerate() {
-                for (group, (values, plain)) in values.chunks(GROUP).zip(plain.chunks(GROUP)).enumerate() {
-                    let scale = f64::from(scales[row * columns.div_ceil(GROUP) + group].abs());
-                    let largest = plain.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-                    // A size that scale and minimum allow and no weight has makes steps larger: here none of 16 weights is rarely nearer than this.
-                    assert!(scale <= f64::from(largest) / 127.0 * 1.7, "{dtype:?} {row} {group}: {scale} {largest}");
-                    let moved: Vec<f64> = values.iter().zip(plain).map(|(a, b)| (a - f64::from(*b)).abs()).collect();
-                    let symmetric = matches!(dtype, Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q5_0 | Dtype::Q6K);
-                    for (moved, value) in moved.iter().zip(values) {
-                        // By a whole one where blocks of opposite signs have about one step: a byte has no 128.
-                        let most = if symmetric && value.abs() == 127.0 * scale { 1.02 } else { 0.52 };
-                        assert!(*moved <= most * scale, "{dtype:?} {row} {group}: {value} by {moved} of {scale}");
-                    }
-                    let stays = |some: &[f64]| some.iter().all(|moved| *moved <= 1e-5 * scale);
-                    assert!(!symmetric || moved.chunks(16).any(stays), "{dtype:?} {row} {group}: no weight stays");
+            for (index, (values, plain)) in values.chunks(BLOCK).zip(plain.chunks(BLOCK)).enumerate() {
+                let scale = f64::from(scales[index].abs());
+                let largest = plain.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                let moved: Vec<f64> = values.iter().zip(plain).map(|(a, b)| (a - f64::from(*b)).abs()).collect();
+                if matches!(dtype, Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q5_0) {
+                    assert!(moved.iter().all(|moved| *moved == 0.0), "{dtype:?} {index}: {moved:?}");
+                    continue;
                 }
+                // A size that scale and minimum allow and no weight has makes steps larger: here none of 16 weights is rarely nearer than this.
+                assert!(scale <= f64::from(largest) / 127.0 * 1.7, "{dtype:?} {index}: {scale} {largest}");
+                for (moved, value) in moved.iter().zip(values) {
+                    // By a whole one where halves of opposite signs have about one step: a byte has no 128.
+                    let most = if dtype == Dtype::Q6K && value.abs() == 127.0 * scale { 1.02 } else { 0.52 };
+                    assert!(*moved <= most * scale, "{dtype:?} {index}: {value} by {moved} of {scale}");
+                }
+                let stays = |some: &[f64]| some.iter().all(|moved| *moved <= 1e-5 * scale);
+                assert!(dtype != Dtype::Q6K || moved.chunks(16).any(stays), "{index}: no weight stays");
             }
         }
     }
 
     #[test]
-    fn blocks_of_one_scale_stay_as_they_are_and_scales_that_are_not_finite_show() {
+    fn scales_that_are_not_finite_show() {
         if !is_here(isa()) {
-            return; // Nothing regroups here.
+            return; // Nothing is laid out here.
         }
-        let of_scale = |scale: f32| {
-            let mut data = vec![0u8; 2 * 34];
-            for (i, block) in data.chunks_exact_mut(34).enumerate() {
-                block[..2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
-                block[2..].iter_mut().enumerate().for_each(|(k, q)| *q = (k * 37 + i * 5) as u8);
-                block[2] = 128; // -128, one further than the largest
+        for dtype in TYPES {
+            for bad in [half::f16::INFINITY, half::f16::NAN] {
+                let mut data = random_blocks(dtype, 1, dtype.block_len());
+                let scale = if dtype == Dtype::Q6K { 208 } else { 0 };
+                data[scale..scale + 2].copy_from_slice(&bad.to_le_bytes());
+                let shape = vec![1, dtype.block_len()];
+                let weights = Matrix::new(StoredTensor { name: "w".into(), dtype, shape, data: data.into() }).unwrap();
+                assert!(laid_out(&weights).1.iter().all(|scale| !scale.is_finite()), "{dtype:?}");
             }
-            let shape = vec![1, 64];
-            Matrix::new(StoredTensor { name: "w".into(), dtype: Dtype::Q8_0, shape, data: data.into() }).unwrap()
-        };
-        let weights = of_scale(0.25);
-        let want: Vec<f64> = weights.to_f32().into_iter().map(f64::from).collect();
-        assert_eq!(regrouped(&weights).0, want);
-        // A scale of less than nothing: the least byte has no opposite.
-        let weights = of_scale(-0.25);
-        assert!(regrouped(&weights).0.iter().zip(weights.to_f32()).all(|(a, b)| (a - f64::from(b)).abs() <= 0.25));
-        assert!(regrouped(&of_scale(0.0)).0.iter().all(|value| *value == 0.0));
-        for bad in [f32::INFINITY, f32::NAN] {
-            assert!(!regrouped(&of_scale(bad)).1[0].is_finite());
         }
     }
 
@@ -267,12 +252,12 @@ mod tests {
                 let [out] = unsafe { results.finish(rows) };
                 out
             };
-            let (w, _) = regrouped(&weights);
-            let groups = GroupedRows::new(&pool, isa(), &x, k);
+            let (w, _) = laid_out(&weights);
+            let quantized = Rows::new(&pool, isa(), &x, k);
             let value = |row: usize, column: usize| {
-                let group = groups.row(row)[column / GROUP];
-                let power = if column % GROUP < GROUP / 2 { group.shift } else { 0 };
-                f64::from(group.q[column % GROUP]) * f64::from(group.scale) * f64::from(power).exp2()
+                let block = quantized.row(row)[column / BLOCK];
+                let step = f64::from(block.exponent).exp2() * f64::from(STEPS[block.step as usize / 64]);
+                f64::from(block.q[column % BLOCK]) * step
             };
             let together = run(&x, rows);
             for (row, sums) in together.chunks_exact(n).enumerate() {
