@@ -7,6 +7,8 @@ use super::panels::Line;
 use super::pool::Pool;
 #[cfg(target_arch = "x86_64")]
 use super::prefetch::lines_near;
+#[cfg(target_arch = "x86_64")]
+use super::quarters;
 use super::scratch::Room;
 
 /// Values a block.
@@ -39,17 +41,50 @@ struct Wide {
 trait Record: Copy + Send {
     /// The block, and its low bytes if there are any.
     fn parts(&mut self) -> (&mut Block, Option<&mut Low>);
+
+    /// Quantises blocks in registers of 512 bits.
+    ///
+    /// # Safety
+    /// AVX-512 F, BW, DQ and VL must be there.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx512(x: &[[f32; BLOCK]], blocks: &mut [Self]);
 }
 
 impl Record for Block {
     fn parts(&mut self) -> (&mut Block, Option<&mut Low>) {
         (self, None)
     }
+
+    /// In steps that are quarters of powers of two.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx512(x: &[[f32; BLOCK]], blocks: &mut [Self]) {
+        // SAFETY: by the contract.
+        unsafe { quarters::quantize(x.as_flattened(), blocks) };
+    }
 }
 
 impl Record for Wide {
     fn parts(&mut self) -> (&mut Block, Option<&mut Low>) {
         (&mut self.block, Some(&mut self.low))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx512(x: &[[f32; BLOCK]], blocks: &mut [Self]) {
+        // SAFETY: by the contract.
+        unsafe { avx512(x, blocks) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl quarters::Record for Block {
+    const HALVES: bool = true;
+
+    fn bytes(&mut self) -> &mut [i8; BLOCK] {
+        &mut self.q
+    }
+
+    fn finish(&mut self, step: quarters::Step, [all, first]: [i32; 2]) {
+        (self.scale, self.sum, self.raise) = (step.size, step.size * all as f32, [all, first].map(raise));
     }
 }
 
@@ -200,8 +235,9 @@ pub(super) fn apart(width: usize, bytes: usize) -> usize {
 /// Quantises rows of `width` blocks to where rows are `stride` blocks apart, by several threads if they are many.
 fn fill<R: Record>(pool: &Pool, isa: Isa, x: &[[f32; BLOCK]], width: usize, to: &mut [R], stride: usize) {
     let rows = |x: &[[f32; BLOCK]], to: &mut [R]| {
-        let rows = x.chunks_exact(width).zip(to.chunks_exact_mut(stride));
-        rows.for_each(|(x, to)| quantize(isa, x, &mut to[..width]));
+        // Rows without a gap are one long row.
+        let (run, place) = if stride == width { (x.len().max(1), to.len().max(1)) } else { (width, stride) };
+        x.chunks_exact(run).zip(to.chunks_exact_mut(place)).for_each(|(x, to)| quantize(isa, x, &mut to[..run]));
     };
     if x.len() < ALONE {
         return rows(x, to);
@@ -220,7 +256,7 @@ fn quantize<R: Record>(isa: Isa, x: &[[f32; BLOCK]], blocks: &mut [R]) {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: such an `Isa` is only made where AVX-512 was detected.
-        Isa::Avx512 => unsafe { avx512(x, blocks) },
+        Isa::Avx512 => unsafe { R::avx512(x, blocks) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: such an `Isa` is only made where AVX2 was detected.
         _ if isa.avx2() => unsafe { avx2(x, blocks) },
@@ -295,18 +331,17 @@ unsafe fn avx2<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 2048;
 
-/// [`plain`] with a block in two registers; equal bit for bit, but for what a block with numbers that are not finite holds beside its scale.
+/// [`plain`] with a block of two planes in two registers; equal bit for bit, but for what a block with numbers that are not finite holds beside its scale.
 ///
 /// # Safety
 /// AVX-512 F must be there.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
+unsafe fn avx512(x: &[[f32; BLOCK]], blocks: &mut [Wide]) {
     for (to, x) in blocks.iter_mut().zip(x) {
         lines_near(x.as_ptr().wrapping_add(AHEAD).cast(), size_of_val(x));
-        let (block, low) = to.parts();
         // SAFETY: by the contract.
-        unsafe { avx512_block(x, block, low) };
+        unsafe { avx512_block(x, to) };
     }
 }
 
@@ -315,7 +350,7 @@ unsafe fn avx512<R: Record>(x: &[[f32; BLOCK]], blocks: &mut [R]) {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512_block(x: &[f32; BLOCK], block: &mut Block, low: Option<&mut Low>) {
+unsafe fn avx512_block(x: &[f32; BLOCK], Wide { block, low }: &mut Wide) {
     use std::arch::x86_64::*;
     // SAFETY: two halves of 16 floats.
     let x = unsafe { [_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(BLOCK / 2))] };
@@ -324,20 +359,15 @@ unsafe fn avx512_block(x: &[f32; BLOCK], block: &mut Block, low: Option<&mut Low
     // A number that is none leaves the other operand as the largest.
     let largest = _mm512_reduce_max_ps(_mm512_max_ps(sizes[0], _mm512_max_ps(sizes[1], _mm512_setzero_ps())));
     let finite = _mm512_cmpeq_ps_mask(_mm512_add_ps(odd[0], odd[1]), _mm512_setzero_ps()) == u16::MAX;
-    let range = if low.is_some() { 127.0 * 256.0 } else { 127.0 };
+    let range = 127.0 * 256.0;
     let scale = if finite { largest / range } else { f32::NAN };
     let inverse = _mm512_set1_ps(if largest > 0.0 { range / largest } else { 0.0 });
     // To the nearest, ties to even.
     let values = x.map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
     let [first, last] = values.map(|values| _mm512_reduce_add_epi32(values));
-    let q = match low {
-        Some(low) => {
-            put(values, low);
-            values.map(|values| _mm512_srai_epi32::<8>(_mm512_add_epi32(values, _mm512_set1_epi32(128))))
-        }
-        None => values,
-    };
-    put(q, &mut block.q);
+    put(values, low);
+    let high = values.map(|values| _mm512_srai_epi32::<8>(_mm512_add_epi32(values, _mm512_set1_epi32(128))));
+    put(high, &mut block.q);
     let all = first.wrapping_add(last);
     (block.scale, block.sum, block.raise) = (scale, scale * all as f32, [all, first].map(raise));
 
@@ -389,7 +419,8 @@ mod tests {
                 let block = rows.block(row, at);
                 let integers: [i32; BLOCK] = std::array::from_fn(|i| rows.integer(row, BLOCK * at + i));
                 let plain: [i32; BLOCK] = std::array::from_fn(|i| plain.integer(row, BLOCK * at + i));
-                assert_eq!(integers, plain, "{isa:?} {planes}");
+                // Steps of bytes are others there.
+                assert!(integers == plain || isa == Isa::Avx512 && planes == 1, "{isa:?} {planes}");
                 for (x, integer) in x.iter().zip(integers) {
                     assert!((x - block.scale * integer as f32).abs() <= 0.5001 * block.scale, "{isa:?} {x} {integer}");
                 }
@@ -411,7 +442,7 @@ mod tests {
             let mut one = [(); 2].map(|()| vec![zero; x.len()]);
             quantize(isa, &x, &mut one[0]);
             plain(&x, &mut one[1]);
-            assert_eq!(one[0], one[1], "{isa:?}");
+            assert!(one[0] == one[1] || isa == Isa::Avx512, "{isa:?}");
             let mut two = [(); 2].map(|()| vec![Wide { block: zero, low: [0; BLOCK] }; x.len()]);
             quantize(isa, &x, &mut two[0]);
             plain(&x, &mut two[1]);

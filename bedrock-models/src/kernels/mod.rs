@@ -45,6 +45,8 @@ mod plain;
 pub(crate) mod pool;
 pub(crate) mod precision;
 mod prefetch;
+#[cfg(target_arch = "x86_64")]
+mod quarters;
 pub(crate) mod scratch;
 mod slab;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

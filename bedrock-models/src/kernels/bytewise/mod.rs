@@ -7,8 +7,8 @@
 //! Weights are bytes of one scale for 32 columns. Those of [`Format::Q8`](super::interleaved::Format), `Q4` and `Q5` are what they were. With minima the step is the 127th part of the largest size that they allow, and with two scales the larger one:
 //! weights move by at most little more than half a step, little beside the steps of their own format.
 //!
-//! The numbers of a row do not depend on how many there are: a prompt of one token is computed so as well, though to lay out its weights takes longer than its products. From some 100
-//! rows on that is outweighed.
+//! To lay weights out takes as long as some 100 rows gain. Steps of activations are the same elsewhere, so where weights are what they were, the numbers are as well, bit for bit, and few rows meet them as they lie. Where weights move, few rows meet the same bytes as many:
+//! the numbers of a row do not depend on how many there are.
 
 pub(super) mod rows;
 pub(super) mod tile;
@@ -22,12 +22,11 @@ use super::activation::BLOCK;
 use super::gemm::{Part, Product, falling_parts};
 use super::interleaved::Interleaved;
 use super::isa::Isa;
-use super::matrix::{Matrix, Storage};
+use super::matrix::Storage;
 use super::panels::Line;
 use super::pool::{Disjoint, Pool};
+use super::quarters::STEPS;
 use super::tile::COLUMNS;
-
-pub(super) use self::rows::STEPS;
 
 /// Strips of 16 rows of weights that are multiplied together.
 pub(crate) const STRIPS: usize = 3;
@@ -51,9 +50,17 @@ pub(crate) fn is_here(isa: Isa) -> bool {
     isa == Isa::Avx512
 }
 
-/// Whether a prompt's products with these weights can be made so.
-pub(super) fn suits(isa: Isa, weights: &Matrix) -> bool {
-    is_here(isa) && matches!(weights.storage(), Storage::Interleaved(_))
+/// Rows for which it is worth while to lay out weights that are the same elsewhere.
+const MANY: usize = 128;
+
+/// Whether these products of a prompt's rows are made so: where they can be, but for few rows with weights that are the same elsewhere.
+pub(super) fn suits(isa: Isa, rows: usize, products: &[Product<'_>]) -> bool {
+    let all = |so: fn(&Interleaved) -> bool| {
+        let so =
+            |product: &Product<'_>| matches!(product.weights.storage(), Storage::Interleaved(weights) if so(weights));
+        products.iter().all(so)
+    };
+    is_here(isa) && all(|_| true) && (rows >= MANY || !all(Interleaved::is_plain))
 }
 
 /// Products of rows with weights that are all interleaved, into targets of so many rows each; all of which is written.
@@ -137,9 +144,10 @@ unsafe fn some(weights: &Interleaved, strips: Range<usize>, x: &Rows<'_>, start:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::gemm::Results;
+    use crate::kernels::gemm::{Results, stream};
     use crate::kernels::interleaved::random_blocks;
     use crate::kernels::isa::isa;
+    use crate::kernels::matrix::{Activations, Matrix};
     use crate::kernels::panels::bytes;
     use crate::weights::{Dtype, StoredTensor};
 
@@ -260,6 +268,11 @@ mod tests {
                 f64::from(block.q[column % BLOCK]) * step
             };
             let together = run(&x, rows);
+            if interleaved(&Product { weights: &weights, bias: None, then: None }).is_plain() {
+                let product = [Product { weights: &weights, bias: Some(&bias), then: None }];
+                let [elsewhere] = stream(&pool, &x, rows, Activations::Int8, &product);
+                assert_eq!(together, elsewhere, "{dtype:?} {rows} {n} {k}: weights as they lie give other numbers");
+            }
             for (row, sums) in together.chunks_exact(n).enumerate() {
                 for (column, sum) in sums.iter().enumerate() {
                     let terms: Vec<f64> = (0..k).map(|i| value(row, i) * w[column * k + i]).collect();

@@ -5,10 +5,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::rows::{Block, Rows, STEPS};
+use super::rows::{Block, Rows};
 use super::{STRIPS, registers};
 use crate::kernels::panels::Line;
 use crate::kernels::prefetch::{ask_near, lines_near};
+use crate::kernels::quarters::STEPS;
 use crate::kernels::tile::COLUMNS;
 
 /// Blocks of columns that some rows meet before they meet the next: 18 KiB of three strips, so that these stay in a first-level cache meanwhile.

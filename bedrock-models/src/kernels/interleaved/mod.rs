@@ -73,6 +73,12 @@ impl Format {
         }
     }
 
+    /// Whether a block has one scale and no minimum.
+    #[cfg(target_arch = "x86_64")]
+    const fn is_plain(self) -> bool {
+        matches!(self, Self::Q8 | Self::Q4 | Self::Q5)
+    }
+
     /// Whether weights have a minimum of their own. Others have an offset of their quants.
     const fn has_minimum(self) -> bool {
         matches!(self, Format::Q4Min | Format::Q5Min | Format::Q4K | Format::Q5K)
@@ -284,6 +290,12 @@ impl Interleaved {
             // SAFETY: by the contract.
             unsafe { self.dot(isa, strip, x, rows.clone(), part(strip, 1)) };
         }
+    }
+
+    /// Whether quants are bytes of their block's scale as they are.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.format.is_plain()
     }
 
     /// Lays out some blocks of some strips side by side as bytes of one scale for 32 columns.

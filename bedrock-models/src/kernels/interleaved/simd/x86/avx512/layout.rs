@@ -1,7 +1,8 @@
 //! Weights of any format as bytes of one scale for 32 columns: what [`bytewise`](crate::kernels::bytewise) multiplies.
 
 use super::*;
-use crate::kernels::bytewise::{STEPS, registers};
+use crate::kernels::bytewise::registers;
+use crate::kernels::quarters::STEPS;
 
 /// Bits of a quant.
 const fn bits(f: u8) -> u32 {
@@ -11,11 +12,6 @@ const fn bits(f: u8) -> u32 {
         Format::Q5 | Format::Q5Min | Format::Q5K => 5,
         Format::Q6K => 6,
     }
-}
-
-/// Whether a block has one scale and no minimum, so that its quants are bytes of it as they are.
-const fn is_plain(f: u8) -> bool {
-    !format(f).has_minimum() && !matches!(format(f), Format::Q6K)
 }
 
 /// How the quants of a block that is not plain become bytes. Quants less the middle of their range, times `2^(8 - bits)`, fill a byte; a weight is such a byte times `parts`, of which each half
@@ -120,7 +116,7 @@ pub(in crate::kernels::interleaved) unsafe fn layout<const F: u8>(
                 let head = heads.as_ptr().add(block / units * head_bytes);
                 let [[d, minimum], [second, _]] = scales::<F>(head, block % units, unit::<F>(head));
                 let w = unpack::<F>(quants);
-                let (w, scale) = if const { is_plain(F) } {
+                let (w, scale) = if const { format(F).is_plain() } {
                     // Quants of eight bits are raised already.
                     let zero = splat(const { 128 - (1u8 << (bits(F) - 1)) }.cast_signed());
                     (w.map(|w| _mm512_add_epi8(w, zero)), d)
