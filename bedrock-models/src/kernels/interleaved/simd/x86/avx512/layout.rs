@@ -55,13 +55,32 @@ fn even(d: Floats, minimum: Floats, fill: Floats) -> Floats {
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
     let one = _mm512_set1_ps(1.0);
+    // There are at most 16 parts, of which an index is zero: 127 steps are no less than half the levels' range, 7.5 times the scale or more.
+    let inverses = _mm512_setr_ps(
+        1.0 / 16.0,
+        1.0,
+        1.0 / 2.0,
+        1.0 / 3.0,
+        1.0 / 4.0,
+        1.0 / 5.0,
+        1.0 / 6.0,
+        1.0 / 7.0,
+        1.0 / 8.0,
+        1.0 / 9.0,
+        1.0 / 10.0,
+        1.0 / 11.0,
+        1.0 / 12.0,
+        1.0 / 13.0,
+        1.0 / 14.0,
+        1.0 / 15.0,
+    );
     let (most, levels) = (_mm512_div_ps(d, fill), _mm512_div_ps(minimum, d));
     let most = _mm512_roundscale_ps::<DOWN>(_mm512_mul_ps(most, _mm512_set1_ps(1.0 - 1e-6)));
     let (mut least, mut step) = (_mm512_set1_ps(f32::MAX), fill);
     for less in 0..PARTS {
         let parts = _mm512_sub_ps(most, _mm512_set1_ps(less as f32));
         let at = _mm512_mul_ps(levels, parts);
-        let part = _mm512_div_ps(one, parts);
+        let part = _mm512_permutexvar_ps(_mm512_cvtps_epi32(parts), inverses);
         let off = _mm512_mul_ps(_mm512_abs_ps(_mm512_sub_ps(at, _mm512_roundscale_ps::<NEAREST>(at))), part);
         let better = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(off, least) & _mm512_cmp_ps_mask::<_CMP_GE_OQ>(parts, one);
         least = _mm512_mask_mov_ps(least, better, off);
