@@ -191,6 +191,10 @@ mod tests {
         (values, scales)
     }
 
+    fn weights_have_minima(dtype: Dtype) -> bool {
+        matches!(dtype, Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4K | Dtype::Q5K)
+    }
+
     #[test]
     fn weights_stay_or_move_by_little_more_than_half_a_step() {
         if !is_here(isa()) {
@@ -201,6 +205,7 @@ mod tests {
             let weights = matrix(dtype, 37, columns);
             let (values, scales) = laid_out(&weights);
             let plain = weights.to_f32();
+            let mut alike = 0;
             for (index, (values, plain)) in values.chunks(BLOCK).zip(plain.chunks(BLOCK)).enumerate() {
                 let scale = f64::from(scales[index].abs());
                 let largest = plain.iter().fold(0.0f32, |a, b| a.max(b.abs()));
@@ -220,8 +225,16 @@ mod tests {
                     let most = if dtype == Dtype::Q6K && value.abs() == 127.0 * scale { 1.02 } else { 0.52 };
                     assert!(*moved <= most * scale, "{dtype:?} {index}: {value} by {moved} of {scale}");
                 }
+                let by = values.iter().zip(plain).map(|(a, b)| a - f64::from(*b));
+                let (least, most) = by.fold((f64::MAX, f64::MIN), |(a, b), by| (a.min(by), b.max(by)));
+                alike += usize::from(most - least <= 1e-3 * scale);
                 let stays = |some: &[f64]| some.iter().all(|moved| *moved <= 1e-5 * scale);
                 assert!(dtype != Dtype::Q6K || moved.chunks(16).any(stays), "{index}: no weight stays");
+            }
+            if weights_have_minima(dtype) {
+                // Steps are whole parts of the scale, so a block moves as one, unless a part that is not there or the end of a byte is in the way.
+                let blocks = 37 * columns / BLOCK;
+                assert!(alike * 10 >= blocks * 8, "{dtype:?}: {alike} of {blocks}");
             }
         }
     }
