@@ -4,7 +4,7 @@
 //! multiplications. Here it is one. Steps of activations ([`rows`]) are quarters of powers of two: those from 1 to 2 are in the scales of weights already, of which there is one for each where some
 //! are laid out ([`Interleaved::layout`]), and a power of two is put on a sum while others are multiplied. A step is so at most a fifth larger than it had to be, a tenth on average.
 //!
-//! Weights are bytes of one scale for 32 columns. Those of [`Format::Q8`](super::interleaved::Format), `Q4` and `Q5` are what they were. With minima the step is the 127th part of the largest size that they allow, and with two scales the larger one:
+//! Weights are bytes of one scale for 32 columns. Those of [`Format::Q8`](super::interleaved::Format), `Q4` and `Q5` are what they were. With a minimum the step is a whole part of the scale, no less than the 127th part of the largest size that they allow, and with two scales that of the larger one:
 //! weights move by at most little more than half a step, little beside the steps of their own format.
 //!
 //! To lay weights out takes as long as some 100 rows gain. Steps of activations are the same elsewhere, so where weights are what they were, the numbers are as well, bit for bit, and few rows meet them as they lie. Where weights move, few rows meet the same bytes as many:
@@ -220,6 +220,7 @@ mod tests {
                     dtype == Dtype::Q6K || moved.iter().all(|moved| *moved <= most),
                     "{dtype:?} {index}: {moved:?}"
                 );
+                assert!(dtype != Dtype::Q6K || scale <= 1.7 * most, "{dtype:?} {index}: {scale} {most}");
                 for (moved, value) in moved.iter().zip(values) {
                     // By a whole one where halves of opposite signs have about one step: a byte has no 128.
                     let most = if dtype == Dtype::Q6K && value.abs() == 127.0 * scale { 1.02 } else { 0.52 };
