@@ -308,6 +308,11 @@ impl Side {
         Self { vault: Some(vault), ..self.clone() }
     }
 
+    /// What takes its masks back, if they are pseudonyms.
+    pub(crate) fn vault(&self) -> Option<&Vault> {
+        self.vault.as_deref()
+    }
+
     pub(crate) fn examiners(&self) -> &[Examiner] {
         &self.examiners
     }

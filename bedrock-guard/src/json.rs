@@ -21,6 +21,23 @@ pub(crate) async fn judge(side: &Side, value: &mut Value, lenient: bool) -> Resu
     Ok(findings)
 }
 
+/// Judges a text that has a name, such as the column it stands in, as [`judge`] does the value of a key.
+///
+/// # Errors
+/// Those of the models that are asked.
+pub(crate) async fn judge_named(
+    side: &Side,
+    name: &str,
+    text: &mut String,
+    lenient: bool,
+) -> Result<Vec<Finding>, Error> {
+    let found = with_context(Eye { side, lenient }, text, Some(name)).await?;
+    if found.iter().any(|finding| finding.action == Action::Mask) {
+        *text = side.mask(text, 0..text.len(), &found);
+    }
+    Ok(found)
+}
+
 /// A side, and whether what a model fails to judge passes.
 #[derive(Clone, Copy)]
 struct Eye<'a> {

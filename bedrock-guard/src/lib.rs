@@ -1,5 +1,5 @@
 //! Guardrails in your own process: harmful content, prompt attacks, words, personal data and your own patterns are found, masked or blocked,
-//! and answers are held against their source, in the input and the output of any chat model, in whole answers and in streams.
+//! and answers are held against their source, in the input and the output of any chat model, in whole answers and in streams, and of tools and knowledge bases.
 //!
 //! A guardrail is the JSON body of the service's `CreateGuardrail`:
 //!
@@ -29,7 +29,8 @@
 //!   (`ApplyGuardrail`), with positions and scores through [`Guardrail::find`].
 //! - [`Guardrail::builder`] gives it models to ask: a sentence encoder for denied topics and tier `STANDARD`, classifiers
 //!   in place of the built-in filters, a classifier of pictures, a judge of topics.
-//! - [`Guarded`] puts one around a model. The guarded model is a chat model itself, so guardrails nest and compose with other middleware.
+//! - [`Guarded`] puts one around a model, a tool or a retriever, and is one itself, so guardrails nest and compose with other middleware, and an agent of guarded
+//!   parts is guarded.
 //! - Prompt attacks are told apart: jailbreaks, direct and indirect injections, leakage of the instructions ([`AttackKind`], in [`TextFinding::attack`], in
 //!   records and counters).
 //! - [`Vault`] makes the masks of a conversation pseudonyms that can be taken back, before a tool is called or for the user.

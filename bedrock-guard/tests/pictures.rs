@@ -3,13 +3,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bedrock_core::testing::{Reply, ScriptedModel};
 use bedrock_core::{
     ApplyGuardrailRequest, ApplyGuardrailResponse, Blob, BoxFuture, ChatModel, ContentBlock, ConverseRequest, Error,
     Guardrail as _, GuardrailAction, GuardrailContentBlock, GuardrailContentFilterType, GuardrailContentSource,
     GuardrailImageBlock, GuardrailImageFormat, GuardrailImageSource, GuardrailOutputScope, GuardrailPolicyAction,
-    GuardrailStrength, GuardrailTrace, ImageBlock, ImageFormat, LabelScore, Message, StopReason, StreamEvent,
-    ToolResultBlock, ToolResultContentBlock, ToolUseBlock,
+    GuardrailStrength, GuardrailTrace, ImageBlock, ImageFormat, InputImage, KnowledgeBaseGuardrailAction,
+    KnowledgeBaseQuery, KnowledgeBaseQueryType, KnowledgeBaseRetrievalResult, LabelScore, Message,
+    RetrievalResultContent, RetrieveRequest, RetrieveResponse, Retriever, StopReason, StreamEvent, ToolResultBlock,
+    ToolResultContentBlock, ToolUseBlock,
 };
 use bedrock_guard::{Guarded, Guardrail, GuardrailBuilder, ImageClassifier, ImageContentClassifier, OnFailure};
 use futures::TryStreamExt;
@@ -360,4 +364,44 @@ fn pictures_of_an_answer_are_judged_before_they_are_given_out() {
         assert_eq!(images(&stream(image, OnFailure::Open)), 1);
     }
     assert_eq!(images(&stream(red(), OnFailure::Open)), 0);
+}
+
+/// Finds these, whatever it is asked.
+struct Shelf(Vec<KnowledgeBaseRetrievalResult>);
+
+impl Retriever for Shelf {
+    fn retrieve<'a>(&'a self, _: &'a RetrieveRequest) -> BoxFuture<'a, Result<RetrieveResponse, Error>> {
+        let retrieval_results = self.0.clone();
+        Box::pin(async move { Ok(RetrieveResponse { retrieval_results, ..RetrieveResponse::default() }) })
+    }
+}
+
+#[test]
+fn pictures_of_passages_are_judged_one_by_one() {
+    let colours = Colours::default();
+    let passage = |uri: String| KnowledgeBaseRetrievalResult {
+        content: RetrievalResultContent { byte_content: Some(uri), ..RetrievalResultContent::default() },
+        ..KnowledgeBaseRetrievalResult::default()
+    };
+    let drawn = |file: Vec<u8>| passage(format!("data:image/png;base64,{}", STANDARD.encode(file)));
+    let (blue, red, odd) = (drawn(png(0, 0, 255)), drawn(png(255, 0, 0)), passage("https://example.org/p.png".into()));
+    let shelf = || Shelf(vec![blue.clone(), red.clone(), odd.clone(), drawn(b"GIF89a".to_vec())]);
+    let request = RetrieveRequest::new("", "Which colour?");
+    let retriever = Guarded::new(shelf(), guardrail(&colours));
+    let found = retriever.retrieve_blocking(&request).unwrap();
+    assert_eq!(found.retrieval_results, std::slice::from_ref(&blue));
+    assert_eq!(found.guardrail_action, Some(KnowledgeBaseGuardrailAction::Intervened));
+    assert_eq!(colours.asked(), 2, "what can't be judged is not asked about");
+    let open = Guarded::new(shelf(), guardrail(&colours)).on_failure(OnFailure::Open);
+    let found = open.retrieve_blocking(&request).unwrap().retrieval_results;
+    assert_eq!(found, [blue, odd, drawn(b"GIF89a".to_vec())]);
+
+    let mut pictured = RetrieveRequest::new("", "");
+    pictured.retrieval_query = KnowledgeBaseQuery {
+        kind: Some(KnowledgeBaseQueryType::Image),
+        text: None,
+        image: Some(InputImage { format: ImageFormat::Png, inline_content: Blob(png(255, 0, 0)) }),
+    };
+    let found = retriever.retrieve_blocking(&pictured).unwrap();
+    assert!(found.retrieval_results.is_empty(), "a picture that is looked for is judged, too");
 }

@@ -559,7 +559,9 @@ impl KnowledgeBase {
             return refuse("nextToken: results come in one page");
         }
         if request.guardrail_configuration.is_some() {
-            return refuse("guardrailConfiguration: apply the guardrail around the knowledge base");
+            return refuse(
+                "guardrailConfiguration: put the knowledge base behind the guardrail, as bedrock_guard::Guarded does",
+            );
         }
         if request.user_context.is_some() {
             return refuse("userContext: this knowledge base keeps no access lists, so it can't honour one");
