@@ -85,7 +85,7 @@ pub enum OnFailure {
 /// use bedrock_core::{ChatModel, ConverseRequest, CreateGuardrailRequest};
 /// use bedrock_guard::{Guarded, Guardrail};
 ///
-/// let guardrail = Guardrail::from_json(include_str!("../../examples/data/guardrail.json"))?;
+/// let guardrail = Guardrail::from_json(include_str!("../../../examples/data/guardrail.json"))?;
 /// let model = Guarded::new(ScriptedModel::new([Reply::text("Write to ada@example.org.")]), guardrail);
 /// let answer = model.converse_blocking(&ConverseRequest::new("any").user("My phone is (415) 555-0132. Who can help?"))?;
 /// assert_eq!(answer.text(), "Write to {EMAIL}.");
