@@ -96,7 +96,7 @@ fn quickstart(arguments: Arguments) -> Result<(), Failure> {
 
     // The same trait at each step: a model, a stopwatch around it, a guardrail around both.
     let pace = Arc::new(Mutex::new(Pace::default()));
-    let guarded = Guarded::new(Timed { model, pace: pace.clone() }, guardrail);
+    let guarded = Guarded::new(Timed { model, pace: pace.clone() }, guardrail.clone());
     let answer_options = AnswerOptions {
         model_id: arguments.model.clone(),
         search: Search::default().results(PASSAGES),
@@ -108,7 +108,9 @@ fn quickstart(arguments: Arguments) -> Result<(), Failure> {
         },
         ..AnswerOptions::default()
     };
-    let answerer = Answerer::new(Arc::new(knowledge_base), Arc::new(guarded)).with_options(answer_options);
+    let answerer = Answerer::new(Arc::new(knowledge_base), Arc::new(guarded))
+        .with_passage_guardrail(Arc::new(guardrail))
+        .with_options(answer_options);
 
     let questions = match arguments.ask.is_empty() {
         true => QUESTIONS.map(String::from).to_vec(),

@@ -157,7 +157,7 @@ pub enum Error {
     /// Tokens could not be counted, texts not embedded, results not reranked or no answer generated: the model failed.
     #[error("the {role} model failed")]
     Model {
-        /// `"embedding"`, `"chat"` or `"reranking"`.
+        /// `"embedding"`, `"chat"`, `"reranking"` or `"guardrail"`.
         role: &'static str,
         /// The model's own error.
         source: bedrock_core::Error,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bedrock_core::retrieve_and_generate::{RetrieveAndGenerateRequest, RetrieveAndGenerateStreamEvent};
-use bedrock_core::testing::{Chunking, HashEmbedder, Reply, ScriptedModel};
-use bedrock_core::{BoxFuture, ChatModel, ConverseRequest, EventStream};
+use bedrock_core::testing::{Chunking, HashEmbedder, Reply, ScriptedModel, WordGuardrail};
+use bedrock_core::{BoxFuture, ChatModel, ConverseRequest, EventStream, KnowledgeBaseGuardrailAction};
 use bedrock_rag::{AnswerEvent, AnswerOptions, Answerer, Error, IngestOptions, KnowledgeBase, Search, Source};
 use futures::StreamExt;
 
@@ -264,4 +264,44 @@ fn the_service_shape_is_honoured_or_refused() {
         AnswerOptions { search: Search::default(), prompt_template: Some("none".into()), ..AnswerOptions::default() };
     let answerer = answerer.clone().with_options(options);
     assert!(matches!(answerer.ask_blocking(question), Err(Error::InvalidRequest(_))));
+}
+
+#[test]
+fn a_guardrail_leaves_out_passages_or_masks_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let knowledge_base = knowledge_base(folder.path());
+    let question = "How many days of holiday do employees get, and who must give approval of flights?";
+    let ask = |guardrail: WordGuardrail| {
+        let model = Arc::new(ScriptedModel::answering(|_| Reply::text("Thirty days of holiday a year.")));
+        let answerer = Answerer::new(knowledge_base.clone(), model.clone()).with_passage_guardrail(Arc::new(guardrail));
+        let answer = answerer.ask_blocking(question).unwrap();
+        let prompt = model.requests().first().map(|request| request.messages[0].text());
+        (answer, prompt.unwrap_or_default())
+    };
+    let (untouched, prompt) = ask(WordGuardrail::blocking("nightingale"));
+    assert!(!untouched.screened && prompt.contains("thirty days") && prompt.contains("travel desk"), "{prompt}");
+    let action = |answer: &bedrock_rag::Answer| answer.to_response("s").guardrail_action.unwrap();
+    assert_eq!(action(&untouched), KnowledgeBaseGuardrailAction::None);
+
+    let (blocked, prompt) = ask(WordGuardrail::blocking("trains"));
+    let uris = |answer: &bedrock_rag::Answer| answer.passages.iter().map(|p| p.uri.clone()).collect::<Vec<_>>();
+    assert_eq!(uris(&blocked), ["leave.md"], "one passage does not end the answer");
+    assert!(blocked.found && blocked.screened && !prompt.contains("travel desk"), "{prompt}");
+    assert_eq!(action(&blocked), KnowledgeBaseGuardrailAction::Intervened);
+
+    let (masked, prompt) = ask(WordGuardrail::masking("thirty"));
+    assert_eq!(uris(&masked).len(), 2);
+    assert!(masked.screened && !prompt.contains("thirty") && prompt.contains("travel desk"), "{prompt}");
+    assert!(masked.passages.iter().all(|passage| !passage.text.contains("thirty")), "nor do citations show it");
+
+    // Nothing is left: the model is not asked.
+    let answerer = Answerer::new(knowledge_base.clone(), Arc::new(ScriptedModel::new(["never"])))
+        .with_passage_guardrail(Arc::new(WordGuardrail::blocking("a")));
+    let request = RetrieveAndGenerateRequest::new(knowledge_base.id(), "scripted", question);
+    let events: Vec<_> = futures::executor::block_on(answerer.retrieve_and_generate_stream(&request).collect());
+    let events: Vec<_> = events.into_iter().map(Result::unwrap).collect();
+    assert!(
+        matches!(&events[0], RetrieveAndGenerateStreamEvent::Output(output) if output.text.starts_with("I could not"))
+    );
+    assert!(matches!(&events[1], RetrieveAndGenerateStreamEvent::Guardrail(_)) && events.len() == 2, "{events:?}");
 }

@@ -6,6 +6,7 @@
 
 mod markers;
 mod prompt;
+mod screen;
 mod support;
 pub(crate) mod transform;
 
@@ -15,12 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bedrock_core::retrieve_and_generate::{
-    Citation, CitationEvent, GeneratedResponsePart, GenerationConfiguration, RetrieveAndGenerateOutput,
+    Citation, CitationEvent, GeneratedResponsePart, GenerationConfiguration, GuardrailEvent, RetrieveAndGenerateOutput,
     RetrieveAndGenerateRequest, RetrieveAndGenerateResponse, RetrieveAndGenerateStreamEvent, RetrieveAndGenerateType,
     RetrievedReference, Span, TextResponsePart,
 };
 use bedrock_core::{
-    ChatModel, ContentBlock, ContentBlockDelta, ConverseRequest, EmbedPurpose, GuardrailContentBlock,
+    ChatModel, ContentBlock, ContentBlockDelta, ConverseRequest, EmbedPurpose, Guardrail, GuardrailContentBlock,
     GuardrailContentQualifier, InferenceConfiguration, KnowledgeBaseGuardrailAction, Message, RetrievalResultContent,
     Role, Session, SessionStore, StopReason, StreamEvent, SystemContentBlock, TokenUsage,
 };
@@ -133,6 +134,7 @@ pub struct Answerer {
     model: Arc<dyn ChatModel>,
     options: AnswerOptions,
     sessions: Option<Arc<dyn SessionStore>>,
+    guardrail: Option<Arc<dyn Guardrail>>,
     /// The document of a request that brings its own, in place of the knowledge base's.
     document: Option<(String, Arc<[u8]>)>,
 }
@@ -165,6 +167,8 @@ pub struct Answer {
     pub citations: Vec<CitedPart>,
     /// The passages that the model was shown, in the order of their numbers.
     pub passages: Vec<Passage>,
+    /// Whether [`Answerer::with_passage_guardrail`] left out or masked a passage.
+    pub screened: bool,
     /// Whether anything relevant was found. If not, the model was not asked.
     pub found: bool,
     /// Why the model stopped.
@@ -198,7 +202,7 @@ impl Answerer {
     /// An answerer with default options.
     pub fn new(knowledge_base: Arc<KnowledgeBase>, model: Arc<dyn ChatModel>) -> Self {
         let options = AnswerOptions::default();
-        Self { knowledge_base, model, options, sessions: None, document: None }
+        Self { knowledge_base, model, options, sessions: None, guardrail: None, document: None }
     }
 
     /// Replaces the options.
@@ -210,6 +214,14 @@ impl Answerer {
     /// Keeps conversations there, so that questions may refer to earlier ones.
     pub fn with_sessions(mut self, sessions: Arc<dyn SessionStore>) -> Self {
         self.sessions = Some(sessions);
+        self
+    }
+
+    /// Judges each passage by itself before the model sees it, as input that somebody else has written: what is blocked is left out, so that one poisoned document
+    /// does not end an answer, and the others have masks. A guardrail around the chat model judges the whole prompt, or, with
+    /// [`AnswerOptions::mark_grounding`], what the user said: the two go together.
+    pub fn with_passage_guardrail(mut self, guardrail: Arc<dyn Guardrail>) -> Self {
+        self.guardrail = Some(guardrail);
         self
     }
 
@@ -248,7 +260,7 @@ impl Answerer {
     /// The whole answer.
     ///
     /// # Errors
-    /// As [`KnowledgeBase::search`]; [`Error::Model`] when the chat model fails; [`Error::InvalidRequest`] for a template
+    /// As [`KnowledgeBase::search`]; [`Error::Model`] when the chat model or the guardrail fails; [`Error::InvalidRequest`] for a template
     /// without `$search_results$`, or when not even the question fits into [`AnswerOptions::max_context_tokens`].
     pub async fn ask(&self, question: &str) -> Result<Answer, Error> {
         last(self.stream(question, None)).await
@@ -299,6 +311,10 @@ impl Answerer {
         let relevant =
             |passage: &Passage| passage.similarity.is_none_or(|cosine| cosine >= self.options.min_similarity);
         passages.retain(relevant);
+        let mut screened = false;
+        if let Some(guardrail) = &self.guardrail {
+            (passages, screened) = screen::screened(guardrail.as_ref(), passages).await?;
+        }
         if passages.is_empty() {
             let text = self.options.no_answer.clone();
             send(events, AnswerEvent::Passages(Vec::new())).await;
@@ -308,6 +324,7 @@ impl Answerer {
                 text,
                 citations: Vec::new(),
                 passages,
+                screened,
                 found: false,
                 stop_reason: StopReason::EndTurn,
                 usage: spent,
@@ -381,6 +398,7 @@ impl Answerer {
             text,
             citations,
             passages,
+            screened,
             found: true,
             stop_reason,
             usage,
@@ -699,12 +717,17 @@ fn text_bytes(message: &Message) -> usize {
 }
 
 impl Answer {
+    /// Whether a guardrail stopped the answer, or changed what it rests on.
+    fn guardrail_intervened(&self) -> bool {
+        self.screened || self.stop_reason == StopReason::GuardrailIntervened
+    }
+
     /// The answer in the service's shape, under a session id.
     pub fn to_response(&self, session_id: impl Into<String>) -> RetrieveAndGenerateResponse {
         RetrieveAndGenerateResponse {
             output: RetrieveAndGenerateOutput { text: self.text.clone() },
             citations: self.citations.iter().map(|part| part.to_citation(&self.text, &self.passages)).collect(),
-            guardrail_action: Some(if self.stop_reason == StopReason::GuardrailIntervened {
+            guardrail_action: Some(if self.guardrail_intervened() {
                 KnowledgeBaseGuardrailAction::Intervened
             } else {
                 KnowledgeBaseGuardrailAction::None
@@ -801,6 +824,10 @@ impl Answerer {
                             retrieved_references: citation.retrieved_references.clone(),
                             citation: Some(citation),
                         }))
+                    }
+                    Ok(AnswerEvent::Finished(answer)) if answer.guardrail_intervened() => {
+                        let action = Some(KnowledgeBaseGuardrailAction::Intervened);
+                        Ok(RetrieveAndGenerateStreamEvent::Guardrail(GuardrailEvent { action }))
                     }
                     Ok(AnswerEvent::Finished(_)) => continue,
                 };
