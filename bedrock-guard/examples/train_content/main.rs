@@ -7,7 +7,8 @@
 //! the thresholds are taken from all folds, and a model that was trained on all of them is written. With `--by source` the folds are sources, and the
 //! figures of all of them say what becomes of texts from elsewhere.
 //!
-//! Sentences that the data lack come from the grammars `sentences.txt`, `requests.txt` and `attacks.txt` beside this file.
+//! Sentences that the data lack come from the grammars `sentences.txt`, `requests.txt`, `attacks.txt` and `records.txt` beside this file. Plain texts of other sets
+//! are learned from and counted, but no part of the areas and thresholds: these are of texts that people judged.
 //!
 //! `--attacks FILE` trains what tells kinds of prompt attacks apart, measures it, and writes it; it goes by the committed CLASSIC to choose what of a
 //! text it looks at.
@@ -64,6 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--offset" => network.offset = value.parse()?,
             "--deaf" => network.deaf = value.parse()?,
             "--head-requests" => network.requests = value.parse()?,
+            "--head-records" => network.records = value.parse()?,
             "--head-functions" => network.functions = value.parse()?,
             "--classic" => network.classic = value.parse()?,
             "--drop" => network.drop = value.parse()?,
@@ -165,7 +167,11 @@ fn standard_tier(
             lessons.extend(sentences.iter().zip(heards).map(|(said, heard)| standard::Lesson {
                 text: &said.text,
                 labels: said.labels,
-                weight: if said.origin == standard::REQUESTS { network.requests } else { network.said },
+                weight: match said.origin {
+                    standard::REQUESTS => network.requests,
+                    standard::RECORDS => network.records,
+                    _ => network.said,
+                },
                 heard,
                 origin: said.origin,
             }));

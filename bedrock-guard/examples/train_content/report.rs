@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bedrock_guard::train::CATEGORIES;
 
-use crate::items::{Item, NAMES, bundle};
+use crate::items::{Item, NAMES, PLAIN, bundle};
 
 type Logits = [Option<[f32; CATEGORIES]>];
 
@@ -58,7 +58,8 @@ pub(crate) fn print(
 ) {
     // Fold 0 is for choices; figures are of the others, if there are others.
     let others = !all_folds && items.iter().zip(logits).any(|(item, logits)| item.fold != 0 && logits.is_some());
-    let scored: Vec<_> = scored(items, logits).filter(|(item, _)| !others || item.fold != 0).collect();
+    let scored = scored(items, logits).filter(|(item, _)| !others || item.fold != 0);
+    let (plain, scored): (Vec<_>, Vec<_>) = scored.partition(|(item, _)| item.source == PLAIN);
     for category in 0..CATEGORIES {
         let mut sources: BTreeMap<&str, Vec<(f32, bool)>> = BTreeMap::new();
         let mut all = Vec::new();
@@ -118,6 +119,18 @@ pub(crate) fn print(
         let (least, most) =
             rates.iter().fold((1.0f64, 0.0f64), |(least, most), rate| (least.min(*rate), most.max(*rate)));
         println!("  templates at {name}: false positives of {} identities from {least:.3} to {most:.3}", rates.len());
+    }
+    let mut sources: BTreeMap<&str, Vec<[usize; 3]>> = BTreeMap::new();
+    for (item, logits) in &plain {
+        let disturbed = |level: usize| {
+            let mut known = (0..CATEGORIES).filter(|category| item.labels[*category].is_some());
+            usize::from(known.any(|category| logits[category] >= steps[category][level]))
+        };
+        sources.entry(&item.origin).or_default().push([0, 1, 2].map(disturbed));
+    }
+    for (source, texts) in sources {
+        let [low, medium, high] = [0, 1, 2].map(|level| share(texts.iter().map(|text| text[level]).sum(), texts.len()));
+        println!("{} of {source} are found harmful: low {low:.3}, medium {medium:.3}, high {high:.3}", texts.len());
     }
     if let Some(function) = misses {
         for (item, logits) in scored.iter().filter(|(item, _)| harmless_template(item)) {

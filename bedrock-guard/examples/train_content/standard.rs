@@ -17,6 +17,8 @@ pub(crate) type Vectors = HashMap<String, Vec<f32>>;
 
 /// Where sentences of `requests.txt` and `attacks.txt` are from.
 pub(crate) const REQUESTS: &str = "requests";
+/// Where those of `records.txt` are from.
+pub(crate) const RECORDS: &str = "records";
 
 /// A sentence of the grammar.
 pub(crate) struct Said {
@@ -32,10 +34,11 @@ pub(crate) fn sentences(grammar: &Grammar, plan: &Plan) -> [Vec<Said>; 2] {
         let grammar = grammar.half(half);
         // Those about groups of people say what hate is, and the others what the rest is: what else they are is learned better from texts that people wrote.
         let groups = grammar.sentences(&mut random, plan.sentences, 0).into_iter();
-        let groups = groups.filter(|(_, labels)| labels[0].is_some()).map(|said| (said, "grammar", true));
-        let requests = grammar.requests(plan.sentences, 0).into_iter().map(|said| (said, REQUESTS, false));
-        let said = groups.chain(requests).map(|((text, labels), origin, hate)| {
-            let labels = std::array::from_fn(|category| labels[category].filter(|_| (category == 0) == hate));
+        let groups = groups.filter(|(_, labels)| labels[0].is_some()).map(|said| (said, "grammar", [true, false]));
+        let requests = grammar.requests(plan.sentences, 0).into_iter().map(|said| (said, REQUESTS, [false, true]));
+        let records = grammar.records(plan.sentences, 0).into_iter().map(|said| (said, RECORDS, [false, true]));
+        let said = groups.chain(requests).chain(records).map(|((text, labels), origin, says)| {
+            let labels = std::array::from_fn(|category| labels[category].filter(|_| says[usize::from(category > 0)]));
             Said { text, labels, origin }
         });
         let mut all: Vec<Said> = said.collect();
@@ -124,6 +127,8 @@ pub(crate) struct Plan {
     pub(crate) said: f32,
     /// The same of sentences of `requests.txt` and `attacks.txt`, which are balanced as another source.
     pub(crate) requests: f32,
+    /// The same of those of `records.txt`.
+    pub(crate) records: f32,
     /// Share of the texts of which CLASSIC says nothing, so that embeddings learn to do without.
     pub(crate) deaf: f32,
     /// How fast the offset of a source is learned, against weights. A source calls more or less harmful than others do: that is learned as an offset of
@@ -147,6 +152,7 @@ impl Default for Plan {
             sentences: 200,
             said: 8.0,
             requests: 4.0,
+            records: 4.0,
             deaf: 0.2,
             offset: 3.0,
             functions: 1.0,

@@ -5,10 +5,11 @@
 
 use std::sync::LazyLock;
 
-use super::CATEGORIES;
 use super::decode::decoded;
 use super::feature::{BITS, KINDS, features};
 use super::normal::normal;
+use super::window::parts;
+use super::{BY_PARTS, CATEGORIES};
 
 const FILE: &[u8] = include_bytes!("../../../data/content.bin");
 const MAGIC: &[u8; 4] = b"BGC1";
@@ -56,13 +57,18 @@ impl Classic {
         Some(Self { bias, steps, weights, rows })
     }
 
-    /// Logits of a piece of text and of what is encoded in it, the larger of each.
+    /// Logits of a piece of text and of what is encoded in it, the larger of each; in some categories ([`BY_PARTS`]) of its parts, too.
     pub(crate) fn logits(&self, piece: &str) -> [f32; CATEGORIES] {
         let mut logits = self.plain(piece);
         for text in decoded(piece) {
             for (logit, other) in logits.iter_mut().zip(self.plain(&text)) {
                 *logit = logit.max(other);
             }
+        }
+        let parts = parts(piece);
+        for part in parts.iter().filter(|_| parts.len() > 1) {
+            let of = self.plain(part);
+            BY_PARTS.into_iter().for_each(|category| logits[category] = logits[category].max(of[category]));
         }
         logits
     }

@@ -28,6 +28,10 @@ pub(crate) const TYPES: [Type; CATEGORIES] =
 /// Position of prompt attacks in [`TYPES`].
 pub(crate) const PROMPT_ATTACK: usize = 5;
 
+/// Categories of what a text asks for, which a single sentence may do in the midst of harmless ones: tier CLASSIC judges the parts of a long piece for them, too.
+/// What a text is like (hateful, insulting, violent) is told worse by its parts.
+pub(crate) const BY_PARTS: [usize; 2] = [4, PROMPT_ATTACK];
+
 /// Position of a category in [`TYPES`].
 pub(crate) fn category(kind: &Type) -> Option<usize> {
     TYPES.iter().position(|known| known == kind)

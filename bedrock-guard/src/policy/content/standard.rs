@@ -20,10 +20,9 @@ pub(crate) const DIMENSIONS: usize = 384;
 pub(crate) const PROBE: &str = "the encoder that reads this sentence as we do is the one this head was trained on";
 /// Least cosine between the encoder's embedding of [`PROBE`] and the head's.
 const ALIKE: f32 = 0.97;
+
 /// Bytes of the longest piece that is embedded as a whole.
 const WHOLE: usize = 250;
-/// Bytes of the longest part of a longer piece.
-const UNIT: usize = 120;
 
 const INPUTS: usize = DIMENSIONS + CATEGORIES;
 const MAGIC: &[u8; 4] = b"BGS1";
@@ -36,21 +35,12 @@ pub(crate) fn head() -> &'static Head {
     &HEAD
 }
 
-/// A piece in parts of which one is embedded.
+/// What the encoder may read of a piece: all of it if it is short, else one of its parts.
 pub(crate) fn units(piece: &str) -> Vec<&str> {
-    if piece.len() <= WHOLE {
-        return vec![piece];
-    }
-    let (mut start, mut units) = (0, Vec::new());
-    while start < piece.len() {
-        let end = window::end_within(piece, start, true, UNIT).unwrap_or(piece.len());
-        units.push(&piece[start..end]);
-        start = end;
-    }
-    units
+    if piece.len() <= WHOLE { vec![piece] } else { window::parts(piece) }
 }
 
-/// The part of a piece that is embedded: the one that CLASSIC thinks worst of, the first of equals.
+/// What the encoder reads of a piece: the unit that CLASSIC thinks worst of, the first of equals.
 pub(crate) fn worst_unit(piece: &str) -> &str {
     let units = units(piece);
     let (mut worst, mut most) = (units.first().copied().unwrap_or_default(), f32::NEG_INFINITY);
@@ -65,7 +55,7 @@ pub(crate) fn worst_unit(piece: &str) -> &str {
     worst
 }
 
-/// A part as the encoder gets it.
+/// A unit as the encoder gets it.
 pub(crate) fn prompt(unit: &str) -> String {
     normal(unit).trim().replace(GROUP, "people")
 }

@@ -6,6 +6,8 @@
 
 /// Bytes of the longest piece.
 pub(crate) const MOST: usize = 600;
+/// Bytes of the longest part of a piece.
+pub(crate) const PART: usize = 100;
 
 /// End of the piece that begins at `start`; `None` if more text may still belong to it.
 pub(crate) fn end(text: &str, start: usize, complete: bool) -> Option<usize> {
@@ -53,6 +55,17 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// A piece in parts, which end with a sentence if they can and do not overlap. A short piece is the only part of itself.
+pub(crate) fn parts(piece: &str) -> Vec<&str> {
+    let (mut start, mut parts) = (0, Vec::new());
+    while start < piece.len() {
+        let end = end_within(piece, start, true, PART).unwrap_or(piece.len());
+        parts.push(&piece[start..end]);
+        start = end;
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -66,6 +79,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parts_are_the_piece_without_overlap(text in "([a-z]{1,9}[.!?]? |\\PC|\n){0,200}") {
+            let parts = parts(&text);
+            prop_assert_eq!(parts.concat(), text.as_str());
+            prop_assert!(parts.iter().all(|part| (1..=PART).contains(&part.len())));
+            prop_assert!(text.len() > PART || parts.len() <= 1);
+        }
+
         #[test]
         fn pieces_are_bounded_overlap_and_cover(text in "([a-z]{1,9}[.!?]? |\\PC|\n){0,900}") {
             let mut covered = 0;
