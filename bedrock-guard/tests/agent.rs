@@ -327,3 +327,31 @@ fn what_a_model_may_not_say_ends_the_agent_before_a_tool_is_called() {
     assert_eq!(events.iter().filter_map(StreamEvent::as_text).collect::<String>(), "no out");
     assert!(clock.calls().is_empty());
 }
+
+#[test]
+fn what_a_stranger_says_of_a_tool_is_judged_if_asked() {
+    let tool = |description: &str, of_key: &str| {
+        let schema = json!({"type": "object", "required": ["city"],
+            "properties": {"city": {"type": "string", "title": "ada@example.org", "description": of_key, "enum": ["a@example.org"]}}});
+        ToolDefinition::ToolSpec(ToolSpecification::new("weather", description, schema))
+    };
+    let ask = |tool: ToolDefinition, judged: bool| {
+        let model = Guarded::new(ScriptedModel::answering(|_| Reply::text("Sunny.")), guardrail());
+        let model = if judged { model.judge_tools() } else { model };
+        let answer =
+            model.converse_blocking(&ConverseRequest::new("m").user("How is the weather?").tool(tool)).unwrap();
+        let told = model.model().requests().first().map(|request| serde_json::to_value(&request.tool_config).unwrap());
+        (answer.text(), told, model.guardrail().metrics().attacks.indirect_injection)
+    };
+    for poisoned in [tool(ATTACK, "The city."), tool("The weather.", ATTACK)] {
+        assert_eq!(ask(poisoned.clone(), true), ("no in".into(), None, 1));
+        assert_eq!(ask(poisoned, false).0, "Sunny.", "tools of one's own are not judged");
+    }
+    let (text, told, _) = ask(tool("Ask eve@example.org.", "As in (415) 555-0132."), true);
+    let told = told.unwrap();
+    let spec = &told["tools"][0]["toolSpec"];
+    let city = &spec["inputSchema"]["json"]["properties"]["city"];
+    assert_eq!((text.as_str(), &spec["description"]), ("Sunny.", &json!("Ask {EMAIL}.")));
+    assert_eq!((&city["title"], &city["description"]), (&json!("{EMAIL}"), &json!("As in {PHONE}.")));
+    assert_eq!(city["enum"], json!(["a@example.org"]), "values are the tool's own");
+}

@@ -132,7 +132,7 @@ fn plain(data: &str) -> Result<Vec<Item>, Box<dyn std::error::Error>> {
     ];
     let mut items = Vec::new();
     for (origin, texts, labels) in sets {
-        let step = texts.len().div_ceil(PLAIN_TEXTS);
+        let step = texts.len().div_ceil(PLAIN_TEXTS).max(1);
         for text in texts.iter().step_by(step).filter(|text| !text.trim().is_empty()) {
             items.push(Item {
                 text: text[..text.floor_char_boundary(PLAIN_BYTES)].to_owned(),

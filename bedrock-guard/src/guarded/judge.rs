@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use bedrock_core::{
     Blob, DocumentBlock, DocumentContentBlock, DocumentFormat, DocumentSource, Error, GuardrailAssessment,
-    SearchResultBlock, ToolResultContentBlock,
+    SearchResultBlock, ToolInputSchema, ToolResultContentBlock, ToolSpecification,
 };
+use serde_json::Value;
 
 use crate::assess::{Action, Finding, Side};
 use crate::guardrail::{Guardrail, Judged, coverage};
@@ -60,6 +61,36 @@ impl<'s> Judge<'s> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What a model is told of a tool.
+    ///
+    /// # Errors
+    /// Those of the models that are asked.
+    pub(super) async fn tool_specification(&mut self, spec: &mut ToolSpecification) -> Result<(), Error> {
+        if let Some(description) = &mut spec.description {
+            self.text(description).await?;
+        }
+        let ToolInputSchema::Json(schema) = &mut spec.input_schema else { return Ok(()) };
+        let (mut rest, mut told) = (vec![schema], Vec::new());
+        while let Some(value) = rest.pop() {
+            match value {
+                Value::Array(items) => rest.extend(items),
+                Value::Object(members) => {
+                    for (name, member) in members {
+                        let tells = member.is_string() && (name == "description" || name == "title");
+                        if tells { &mut told } else { &mut rest }.push(member);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for value in told {
+            if let Value::String(text) = value {
+                self.text(text).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What a tool answered.
@@ -121,7 +152,7 @@ impl<'s> Judge<'s> {
         Ok(())
     }
 
-    pub(super) async fn json(&mut self, value: &mut serde_json::Value) -> Result<(), Error> {
+    pub(super) async fn json(&mut self, value: &mut Value) -> Result<(), Error> {
         let characters = value.to_string().chars().count();
         self.judged.characters += characters;
         self.total += characters;
@@ -136,7 +167,7 @@ impl<'s> Judge<'s> {
     }
 
     /// Findings of a value, which has the masks afterwards.
-    pub(super) async fn find_json(&self, value: &mut serde_json::Value) -> Result<Vec<Finding>, Error> {
+    pub(super) async fn find_json(&self, value: &mut Value) -> Result<Vec<Finding>, Error> {
         json::judge(self.side, value, self.lenient).await
     }
 

@@ -100,6 +100,7 @@ pub struct Guarded<M> {
     hold_limit: usize,
     trace: GuardrailTrace,
     unmask_calls: bool,
+    judge_tools: bool,
 }
 
 impl<M> Guarded<M> {
@@ -112,6 +113,7 @@ impl<M> Guarded<M> {
             hold_limit: HOLD_LIMIT,
             trace: GuardrailTrace::Disabled,
             unmask_calls: false,
+            judge_tools: false,
         }
     }
 
@@ -146,6 +148,14 @@ impl<M: ChatModel> Guarded<M> {
     #[must_use]
     pub fn trace(mut self, trace: GuardrailTrace) -> Self {
         self.trace = trace;
+        self
+    }
+
+    /// What the model is told of tools (descriptions, and descriptions and titles in their schemas) is judged as input that somebody else has written: for tools of
+    /// an MCP server or another stranger, who may put orders for the model there. If something blocks, the model is not called. Default: it is not judged.
+    #[must_use]
+    pub fn judge_tools(mut self) -> Self {
+        self.judge_tools = true;
         self
     }
 }

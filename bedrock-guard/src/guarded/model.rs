@@ -7,7 +7,7 @@ use std::time::Instant;
 use bedrock_core::{
     BoxFuture, ChatModel, ContentBlock, ConverseRequest, ConverseResponse, Error, EventStream, GuardrailContentBlock,
     GuardrailContentSource, GuardrailImageFormat, GuardrailImageSource, GuardrailStreamProcessingMode, GuardrailTrace,
-    ImageBlock, ImageFormat, Role, StreamEvent, SystemContentBlock, collect,
+    ImageBlock, ImageFormat, Role, StreamEvent, SystemContentBlock, ToolDefinition, collect,
 };
 use futures::{StreamExt, stream};
 
@@ -90,6 +90,14 @@ impl<M: ChatModel> Guarded<M> {
                     }
                 }
                 _ => {}
+            }
+        }
+        if let Some(config) = request.tool_config.as_mut().filter(|_| self.judge_tools) {
+            judge.third_party = true;
+            for tool in &mut config.tools {
+                if let ToolDefinition::ToolSpec(spec) = tool {
+                    judge.tool_specification(spec).await?;
+                }
             }
         }
         Ok(Input { request, judge })
