@@ -28,39 +28,31 @@ impl<T: Tool> Tool for Guarded<T> {
             if let Some(vault) = side.vault().filter(|_| self.unmask_calls) {
                 vault.unmask_json(&mut call.input);
             }
-            match self.model.call(&call).await {
-                Ok(ToolAnswer::ReturnControl) => Ok(ToolAnswer::ReturnControl),
-                Ok(ToolAnswer::Done(content)) => Ok(match self.judge_answer(content).await? {
-                    Ok(content) => ToolAnswer::Done(content),
-                    Err(instead) => instead,
-                }),
-                Ok(ToolAnswer::Failed(content)) => Ok(match self.judge_answer(content).await? {
-                    Ok(content) => ToolAnswer::Failed(content),
-                    Err(instead) => instead,
-                }),
-                Ok(_) => Ok(ToolAnswer::failed("an answer of a kind that the guardrail can't judge")),
+            let (content, kind): (_, fn(Vec<ToolResultContentBlock>) -> ToolAnswer) = match self.model.call(&call).await
+            {
+                Ok(ToolAnswer::ReturnControl) => return Ok(ToolAnswer::ReturnControl),
+                Ok(ToolAnswer::Done(content)) => (content, ToolAnswer::Done),
+                Ok(ToolAnswer::Failed(content)) => (content, ToolAnswer::Failed),
+                Ok(_) => return Ok(ToolAnswer::failed("an answer of a kind that the guardrail can't judge")),
                 // Words for the model, which may repeat what the call had in it.
-                Err(Error::Validation { message }) => {
-                    Ok(match self.judge_answer(vec![ToolResultContentBlock::Text(message)]).await? {
-                        Ok(content) => ToolAnswer::Failed(content),
-                        Err(instead) => instead,
-                    })
-                }
-                Err(error) => Err(error),
-            }
+                Err(Error::Validation { message }) => (vec![ToolResultContentBlock::Text(message)], ToolAnswer::Failed),
+                Err(error) => return Err(error),
+            };
+            self.judge_answer(content, kind).await
         })
     }
 }
 
 impl<T: Tool> Guarded<T> {
-    /// What a tool answered, with masks, or the answer in its place.
+    /// What a tool answered, with masks and as an answer of this kind; or the answer in its place.
     ///
     /// # Errors
     /// Those of the models that are asked.
     async fn judge_answer(
         &self,
         mut content: Vec<ToolResultContentBlock>,
-    ) -> Result<Result<Vec<ToolResultContentBlock>, ToolAnswer>, Error> {
+        kind: fn(Vec<ToolResultContentBlock>) -> ToolAnswer,
+    ) -> Result<ToolAnswer, Error> {
         let started = Instant::now();
         let source = GuardrailContentSource::Input;
         let mut judge = Judge::new(self.guardrail.side(&source), self.on_failure == OnFailure::Open);
@@ -68,10 +60,10 @@ impl<T: Tool> Guarded<T> {
         let judged = judge.tool_result(&mut content, || "what the tool answered".to_owned()).await;
         judge.record(&self.guardrail, started);
         match judged {
-            Err(Error::Validation { message }) => Ok(Err(ToolAnswer::failed(message))),
+            Err(Error::Validation { message }) => Ok(ToolAnswer::failed(message)),
             Err(error) => Err(error),
-            Ok(()) if judge.blocked() => Ok(Err(self.refused(&source))),
-            Ok(()) => Ok(Ok(content)),
+            Ok(()) if judge.blocked() => Ok(self.refused(&source)),
+            Ok(()) => Ok(kind(content)),
         }
     }
 

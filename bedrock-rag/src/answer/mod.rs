@@ -220,6 +220,9 @@ impl Answerer {
     /// Judges each passage by itself before the model sees it, as input that somebody else has written: what is blocked is left out, so that one poisoned document
     /// does not end an answer, and the others have masks. A guardrail around the chat model judges the whole prompt, or, with
     /// [`AnswerOptions::mark_grounding`], what the user said: the two go together.
+    ///
+    /// Text, title and headings are judged; a document's address and attributes are not, though citations show them. A masked text is no longer what stands in the
+    /// document from [`Passage::start`] to [`Passage::end`].
     pub fn with_passage_guardrail(mut self, guardrail: Arc<dyn Guardrail>) -> Self {
         self.guardrail = Some(guardrail);
         self
